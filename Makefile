@@ -1,0 +1,56 @@
+# make demo    the whole walk-through in a network namespace of its own; Ctrl-C ends it   (ONCE=1: do not wait)
+# make test    every test, end-to-end ones included
+# make help    the other targets
+#
+# Go, make and git are all that has to be there; what else a target needs it installs (scripts/deps.sh).
+
+# One set of build flags for everything, so that the tests reuse what the build compiled.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -buildvcs=false
+# Debian keeps iptables, ip and nft where an ordinary user's PATH does not look.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PREFIX  ?= /usr/local
+BIN     := bin/svcplane
+SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
+# -p 2: the end-to-end tests start servers and measure nothing, yet starve each other on a small machine.
+TESTFLAGS ?= -p 2 -timeout 15m
+
+.PHONY: help deps build install demo test bench generate lint clean
+help:
+	@sed -n 's/^# make /make /p' Makefile
+	@echo 'make build | install | bench | generate | lint | clean'
+
+deps:
+	@scripts/deps.sh
+
+build:
+	go build -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/svcplane
+
+install: build
+	$(SUDO) install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/svcplane
+
+bin/lanserver: $(wildcard test/lanserver/*.go)
+	go build -o $@ ./test/lanserver
+
+demo: deps build bin/lanserver
+	@ONCE='$(ONCE)' $(SUDO) scripts/demo.sh
+
+test: deps build bin/lanserver
+	@go run ./test/testsum -- go test -json -vet=off $(if $(SUDO),-exec 'sudo -E') $(TESTFLAGS) ./...
+
+bench:
+	@scripts/deps.sh bench
+	@$(MAKE) --no-print-directory build
+	@$(SUDO) bench/numbers.sh
+
+generate:
+	go generate ./...
+
+lint:
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt: these files are not formatted (gofmt -w):"; echo "$$out"; exit 1; fi
+	go vet ./...
+
+clean:
+	rm -rf bin

@@ -1,0 +1,336 @@
+#!/usr/bin/env bash
+# The walk-through: a server in a network namespace of its own, the manifests of examples/walkthrough, and what comes
+# back, one line each. It stops with exit code 1 at the first thing that is not as it should be. Ctrl-C ends it; with
+# ONCE=1 it ends by itself. Either way nothing is left.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+MANIFESTS=$ROOT/examples/walkthrough
+DNS=10.96.0.10
+ZONE=default.svc.cluster.local
+FAILED=1 # until the end is reached
+
+# show WHAT RESULT: something that was run, and what came back.
+show() { printf '  \033[32m✓\033[0m %-66s %s\n' "$1" "$2"; }
+wrong() {
+	printf '  \033[31m✗\033[0m %-66s %s\n' "$1" "$2"
+	exit 1
+}
+# check WHAT REGEX COMMAND...: runs it and shows its output on one line, which has to match.
+check() {
+	local what=$1 regex=$2 got
+	shift 2
+	got=$("$@" 2>&1 | tr '\n' ' ') || true
+	[[ $got =~ $regex ]] && show "$what" "$got" || wrong "$what" "$got (expected: $regex)"
+}
+# soon SECONDS WHAT REGEX COMMAND...: as check, and tries again until the time is over.
+soon() {
+	local deadline=$(($(now) + $1 * 1000)) got
+	shift
+	while :; do
+		got=$("${@:3}" 2>&1 | tr '\n' ' ') || true
+		[[ $got =~ $2 ]] && break
+		[ "$(now)" -lt $deadline ] || wrong "$1" "$got (expected: $2)"
+		sleep 0.1
+	done
+	show "$1" "$got"
+}
+step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+finish() {
+	local code=$?
+	trap - EXIT INT TERM
+	[ $FAILED = 0 ] || [ ! -s "$TMP/server.log" ] || { echo "the server's last words:"; tail -n 15 "$TMP/server.log"; } >&2
+	lab_down
+	exit $code
+}
+trap finish EXIT
+trap 'FAILED=0; echo; exit 0' INT TERM
+
+# many N URL [CURL FLAG...]: asks N times, each time over a new connection, and prints who answered how often.
+many() {
+	local n=$1 url=$2 prefix=()
+	shift 2
+	[ -z "${IN_POD:-}" ] || prefix=(kubectl exec "$IN_POD" --)
+	[ -n "${IN_POD:-}" ] || prefix=(node)
+	"${prefix[@]}" curl -s -S --max-time 10 -H 'Connection: close' -w '\n' "$@" "$url?[1-$n]" | grep -v '^$' | sort | uniq -c |
+		awk '{total += $1; line = line sep $2 " " $1; sep = ", "} END {printf "%d answers from %d pods (%s)\n", total, NR, line}'
+}
+cluster_ip() { kubectl get service "$1" -o 'jsonpath={.spec.clusterIP}'; }
+pods() { kubectl get pods -l app=toad -o 'jsonpath={range .items[*]}{.metadata.name} {.status.podIP}{"\n"}{end}'; }
+pod_count() { pods | wc -l; }
+by_path() { lan curl -s --max-time 5 -H "Host: $1" "http://$NODE_IP$2" | jq -r .pod; }
+nat_rules() { node iptables-save -t nat | grep -c "$1"; }
+exit_of() { "$@" >/dev/null 2>&1 && echo 0 || echo "$?"; }
+
+step_apply() {
+	step '1. Apply the manifests, wait for the pods'
+	kubectl apply -f "$ROOT/examples/clock.yaml" >/dev/null
+	tls_secret toad-tls toad.example.com >/dev/null
+	show 'kubectl create secret tls toad-tls (a fresh certificate)' 'created'
+	kubectl apply -f "$MANIFESTS" >"$TMP/apply" 2>"$TMP/apply.err" || wrong 'kubectl apply -f examples/walkthrough/' "$(cat "$TMP/apply.err")"
+	show 'kubectl apply -f examples/walkthrough/' "$(wc -l <"$TMP/apply") objects created"
+	local began
+	began=$(now)
+	check 'kubectl rollout status deployment/toad' 'successfully rolled out' kubectl rollout status deployment/toad --timeout=60s
+	check 'kubectl rollout status deployment/bar' 'successfully rolled out' kubectl rollout status deployment/bar --timeout=60s
+	check "kubectl get deployments        ($(($(now) - began)) ms later)" '2/2 4/4' kubectl get deployments -o 'jsonpath={range .items[*]}{.status.readyReplicas}/{.spec.replicas} {end}'
+	VIP=$(cluster_ip toad-svc)
+	POD=$(pods | head -n 1 | cut -d' ' -f1)
+}
+
+step_clusterip() {
+	step '2. One address, four pods'
+	check "curl http://$VIP/hostname, 200 times, from the node" '200 answers from 4 pods' many 200 "http://$VIP/hostname"
+	IN_POD=$POD check "the same from inside pod $POD" '200 answers from 4 pods' many 200 "http://$VIP/hostname"
+	check "curl http://$(cluster_ip toad):443/hostname (the port named https)" 'toad-' node curl -s --max-time 5 "http://$(cluster_ip toad):443/hostname"
+}
+
+step_dns() {
+	step '3. Names'
+	check "dig toad-svc.$ZONE" "^$VIP " node dig +short @$DNS "toad-svc.$ZONE"
+	check "dig SRV _http._tcp.toad-headless.$ZONE" '(8080 [^ ]*toad-headless.*){4}' node dig +short @$DNS SRV "_http._tcp.toad-headless.$ZONE"
+	check "dig toad-headless.$ZONE" '^(10\.244\.[0-9.]+ ){4}$' node dig +short @$DNS "toad-headless.$ZONE"
+	check "dig CNAME my-db.$ZONE" '^db\.example\.com\. $' node dig +short @$DNS CNAME "my-db.$ZONE"
+	check "dig -x $VIP" "^toad-svc\.$ZONE\. " node dig +short @$DNS -x "$VIP"
+	check "dig +tcp toad-svc.$ZONE" "^$VIP " node dig +tcp +short @$DNS "toad-svc.$ZONE"
+	check "in a pod: curl http://toad-svc/hostname (the short name)" '^toad-' kubectl exec "$POD" -- curl -s --max-time 5 http://toad-svc/hostname
+}
+
+step_env() {
+	step '4. Environment variables'
+	# a pod sees the Services that were there before it: the ones of the second ReplicaSet see all of them
+	kubectl rollout restart deployment/toad >/dev/null
+	check 'kubectl rollout restart deployment/toad' 'successfully rolled out' kubectl rollout status deployment/toad --timeout=60s
+	soon 30 'kubectl get pods -l app=toad (the old ones are gone)' '^4 $' pod_count
+	POD=$(pods | head -n 1 | cut -d' ' -f1)
+	kubectl exec "$POD" -- env >"$TMP/env"
+	check "kubectl exec $POD -- env | grep TOAD_SVC_SERVICE" "TOAD_SVC_SERVICE_HOST=$VIP TOAD_SVC_SERVICE_PORT=80 " grep -E '^TOAD_SVC_SERVICE_(HOST|PORT)=' <(sort "$TMP/env")
+	check '... KUBERNETES_SERVICE_HOST' '^KUBERNETES_SERVICE_HOST=10\.96\.0\.1 ' grep ^KUBERNETES_SERVICE_HOST= "$TMP/env"
+	check '... docker-link style' "TOAD_SVC_PORT_80_TCP=tcp://$VIP:80 TOAD_SVC_PORT_80_TCP_ADDR=$VIP " grep -E '^TOAD_SVC_PORT_80_TCP(_ADDR)?=' <(sort "$TMP/env")
+}
+
+step_lan() {
+	step '5. From the LAN'
+	check "curl http://$NODE_IP:30123/hostname (NodePort)" '^toad-' lan curl -s --max-time 5 http://$NODE_IP:30123/hostname
+	soon 5 'kubectl get service toad-lb (the address in its status)' "^$NODE_IP $" kubectl get service toad-lb -o 'jsonpath={.status.loadBalancer.ingress[0].ip}'
+	check "curl http://$NODE_IP:8080/hostname (LoadBalancer)" '^toad-' lan curl -s --max-time 5 http://$NODE_IP:8080/hostname
+	check "curl -H 'Host: shop.example.com' http://$NODE_IP/toad (Ingress)" '^toad-' by_path shop.example.com /toad
+	check "curl -H 'Host: shop.example.com' http://$NODE_IP/foo" '^bar-' by_path shop.example.com /foo
+	check "curl -H 'Host: shop.example.com' http://$NODE_IP/toadstool (no such path)" '^404 $' lan curl -s --max-time 5 -o /dev/null -w '%{http_code}' -H 'Host: shop.example.com' http://$NODE_IP/toadstool
+	check "curl -H 'Host: bar.example.com' http://$NODE_IP/hostname" '^bar-' lan curl -s --max-time 5 -H 'Host: bar.example.com' http://$NODE_IP/hostname
+	check 'curl https://toad.example.com/hostname (certificate checked)' '^toad-' lan curl -s -S --max-time 5 --cacert "$TMP/toad-tls.crt" --resolve "toad.example.com:443:$NODE_IP" https://toad.example.com/hostname
+	soon 5 'kubectl get ingress shop (the address in its status)' "^$NODE_IP $" kubectl get ingress shop -o 'jsonpath={.status.loadBalancer.ingress[0].ip}'
+}
+
+step_sticky() {
+	step '6. Sticky clients, and a server outside the cluster'
+	check "curl http://$(cluster_ip toad-sticky)/hostname, 50 times" '50 answers from 1 pods' many 50 "http://$(cluster_ip toad-sticky)/hostname"
+	check "curl http://$(cluster_ip external-db):5432/ (external-db)" "^lanserver $LAN_IP:5432" node curl -s --max-time 5 "http://$(cluster_ip external-db):5432/"
+	check 'in a pod: curl http://external-db:5432/' "^lanserver $LAN_IP:5432" kubectl exec "$POD" -- curl -s --max-time 5 http://external-db:5432/
+}
+
+endpoints_of() { kubectl get endpointslices -l "kubernetes.io/service-name=$1" -o json | jq '[.items[].endpoints[]? | select(.conditions.ready)] | length'; }
+
+step_change() {
+	step '7. Things change'
+	kubectl scale deployment/toad --replicas=2 >/dev/null
+	soon 15 'kubectl scale deployment/toad --replicas=2; ready endpoints' '^2 $' endpoints_of toad-svc
+	soon 15 "curl http://$VIP/hostname, 100 times" '100 answers from 2 pods' many 100 "http://$VIP/hostname"
+
+	local pid restarts victim old
+	pid=$(kubectl logs clock | sed -n 's/^the clock runs as process //p' | tail -n 1)
+	kubectl exec clock -- kill -TERM "$pid"
+	soon 30 "kubectl exec clock -- kill $pid; restarts, last exit code" '^1 3 true $' kubectl get pod clock -o 'jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].lastState.terminated.exitCode} {.status.containerStatuses[0].ready}'
+
+	read -r victim old < <(pods | head -n 1)
+	watch_start "http://$VIP/hostname"
+	kubectl delete pod "$victim" >/dev/null
+	local gone
+	gone=$(now)
+	soon 20 "kubectl delete pod $victim ($old); ready endpoints" '^2 $' endpoints_of toad-svc
+	sleep 1
+	watch_stop
+	[ "$WATCH_FAILED" = 0 ] || wrong 'curl without a pause meanwhile' "$WATCH_FAILED of $WATCH_ALL failed"
+	show 'curl without a pause meanwhile' "$WATCH_ALL answers, 0 failed"
+	restarts=$(awk -v t=$gone -v p="$victim" '$1 > t && $2 == p' "$TMP/watch" | wc -l)
+	[ "$restarts" = 0 ] || wrong 'answers of the old pod after it was deleted' "$restarts"
+	show 'answers of the old pod after it was deleted' '0'
+	pods | grep -qF " $old" && [ -n "$old" ] && wrong 'the new pods have new addresses' "$(pods | tr '\n' ' ')"
+	show 'kubectl get pods (the addresses are new)' "$(pods | cut -d' ' -f2 | tr '\n' ' ')"
+	kubectl scale deployment/toad --replicas=4 >/dev/null
+	soon 15 'kubectl scale deployment/toad --replicas=4; ready endpoints' '^4 $' endpoints_of toad-svc
+	POD=$(pods | head -n 1 | cut -d' ' -f1)
+}
+
+# watch_start URL: asks without a pause, in the background. Each line of $TMP/watch is "time answer", or "time FAILED code".
+watch_start() {
+	rm -f "$TMP/watch.stop"
+	# shellcheck disable=SC2016
+	nsenter --net=/run/netns/$LAB-node -- bash -c '
+		while [ ! -e "$2.stop" ]; do
+			answer=$(curl -s --max-time 5 "$1") || answer="FAILED $?"
+			t=$EPOCHREALTIME
+			echo "$((${t/[.,]/} / 1000)) $answer"
+		done' watch "$1" "$TMP/watch" >"$TMP/watch" &
+	WATCH_PID=$!
+}
+watch_stop() {
+	: >"$TMP/watch.stop"
+	wait $WATCH_PID
+	WATCH_ALL=$(wc -l <"$TMP/watch")
+	WATCH_FAILED=$(grep -c FAILED "$TMP/watch" || true)
+}
+
+step_delete() {
+	step '8. Delete a Service'
+	local vip
+	vip=$(cluster_ip bar-svc)
+	check "curl http://$vip/hostname (bar-svc)" '^bar-' node curl -s --max-time 5 "http://$vip/hostname"
+	check 'iptables-save -t nat | grep -c bar-svc' '^[1-9][0-9]* $' nat_rules bar-svc
+	kubectl delete service bar-svc >/dev/null
+	soon 5 'kubectl delete service bar-svc; iptables-save -t nat | grep -c bar-svc' '^0 $' nat_rules bar-svc
+	soon 5 'svcplane proxy diff (wanted against kernel)' '^(no differences.*)?$' svcplane proxy diff
+	check "curl http://$vip/hostname (7: connection refused)" '^7 $' exit_of node curl -s --max-time 5 "http://$vip/hostname"
+	kubectl apply -f "$MANIFESTS/02-clusterip.yaml" >/dev/null
+}
+
+objects() { kubectl get all,endpoints,endpointslices,ingresses,secrets,configmaps,nodes -A -o 'jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid}{"\n"}{end}' | sort; }
+# alive is what a restart of the server must not change: the pods, their addresses, start times and restarts.
+alive() { kubectl get pods -o 'jsonpath={range .items[*]}{.metadata.name} {.status.podIP} {.status.containerStatuses[0].state.running.startedAt} {.status.containerStatuses[0].restartCount}{"\n"}{end}' | sort; }
+
+restart() {
+	local what=$1 signal=$2 down code=0
+	objects >"$TMP/objects.before"
+	alive >"$TMP/alive.before"
+	watch_start "http://$VIP/hostname"
+	down=$(now)
+	server_down "$signal" || code=$?
+	[ "$signal" != TERM ] || [ $code = 0 ] || wrong "$what" "exit code $code"
+	sleep 2 # the server is down; the kernel is not
+	local back
+	back=$(now)
+	server_up
+	sleep 1
+	watch_stop
+	show "$what, wait 2 s, start again" "$READY_LINE"
+	local meanwhile
+	meanwhile=$(awk -v a="$down" -v b="$back" '$1 > a && $1 < b && $2 != "FAILED"' "$TMP/watch" | wc -l)
+	[ "$WATCH_FAILED" = 0 ] && [ "$meanwhile" -gt 10 ] || wrong "curl http://$VIP/hostname without a pause" "$WATCH_FAILED of $WATCH_ALL failed, $meanwhile answers while it was down"
+	show "curl http://$VIP/hostname without a pause" "$WATCH_ALL answers, $meanwhile of them while it was down, 0 failed"
+	objects >"$TMP/objects.after"
+	comm -23 "$TMP/objects.before" "$TMP/objects.after" >"$TMP/lost"
+	[ ! -s "$TMP/lost" ] || wrong 'every object is there' "lost: $(tr '\n' ' ' <"$TMP/lost")"
+	show 'every object is there, by kind, name and uid' "$(wc -l <"$TMP/objects.before") objects"
+	alive >"$TMP/alive.after"
+	cmp -s "$TMP/alive.before" "$TMP/alive.after" || wrong 'running pods were not restarted' "$(diff "$TMP/alive.before" "$TMP/alive.after" | tr '\n' ' ')"
+	show 'running pods were not restarted: same address, same start time' "$(wc -l <"$TMP/alive.after") pods"
+	soon 5 'svcplane proxy diff' '^(no differences.*)?$' svcplane proxy diff
+}
+
+step_restart() {
+	step '9. Stop, crash, start again'
+	soon 15 'kubectl get pods' '^4 $' pod_count
+	restart 'kill -TERM' TERM
+	WARM_MS=$READY_MS
+	restart 'kill -KILL' KILL
+}
+
+# first_answer measures from the start of `kubectl apply` of a new Service to the first answer from its address.
+first_answer() {
+	cat >"$TMP/fresh.yaml" <<-EOF
+		apiVersion: v1
+		kind: Service
+		metadata: {name: fresh}
+		spec: {clusterIP: 10.96.77.77, selector: {app: toad}, ports: [{port: 80, targetPort: http}]}
+	EOF
+	local began
+	began=$(now)
+	kubectl apply -f "$TMP/fresh.yaml" >/dev/null &
+	until node curl -sf --max-time 1 -o /dev/null http://10.96.77.77/; do
+		[ $(($(now) - began)) -lt 10000 ] || wrong 'curl http://10.96.77.77/ after kubectl apply' 'no answer in 10 s'
+		sleep 0.005
+	done
+	APPLY_MS=$(($(now) - began))
+	wait $!
+	kubectl delete -f "$TMP/fresh.yaml" >/dev/null
+}
+
+numbers() {
+	local holder rss pss hrss=0 hpss=0 pid
+	sleep 10 # idle
+	rss=$(kib $SERVER_PID VmRSS status)
+	pss=$(kib $SERVER_PID Pss smaps_rollup)
+	for pid in $(leftovers | cut -d' ' -f1); do
+		[ "$pid" != $SERVER_PID ] && [ "$(readlink /proc/$pid/exe)" = "$(readlink -f "$BIN")" ] || continue
+		hrss=$((hrss + $(kib $pid VmRSS status)))
+		hpss=$((hpss + $(kib $pid Pss smaps_rollup)))
+	done
+	first_answer
+	local row='  %-44s %14s   %s\n'
+	{
+		# shellcheck disable=SC2059
+		printf "$row" 'cold start' "$COLD_MS ms" 'from the start of the process, empty data directory, to the ready line (at most 3000)'
+		printf "$row" 'warm start' "$WARM_MS ms" 'the same with the walk-through in the store and its pods running (at most 2000)'
+		printf "$row" 'resident memory of the server' "$(mb $rss)" "VmRSS, idle for 10 s with the walk-through applied (at most 250 MB with the holder); Pss $(mb $pss)"
+		printf "$row" 'resident memory of the holder of the pods' "$(mb $hrss)" "VmRSS of the process that serves every svcplane/echo pod; Pss $(mb $hpss)"
+		printf "$row" 'kubectl apply of a Service to its first answer' "$APPLY_MS ms" 'from the start of kubectl to the end of the first curl that succeeds; kubectl itself included'
+		printf "$row" 'the stripped binary' "$(($(stat -c %s "$BIN") / 1000000)) MB" 'ls -l bin/svcplane'
+	} >"$TMP/numbers"
+}
+
+step_cleanup() {
+	step '10. Leave nothing'
+	server_down TERM || wrong 'kill -TERM' "exit code $?"
+	show 'kill -TERM' 'exit code 0'
+	check 'svcplane cleanup --data' '' svcplane cleanup --data
+	snapshot >"$TMP/after"
+	diff "$TMP/before" "$TMP/after" >"$TMP/left" || wrong 'as before: iptables, nft, links, routes, namespaces, mounts, processes' "$(cat "$TMP/left")"
+	show 'as before: iptables, nft, links, routes, namespaces, mounts, processes' 'no difference'
+	[ ! -e "$DATA" ] || wrong 'the data directory is gone' "$(ls "$DATA")"
+	show 'the data directory' 'gone'
+}
+
+wait_for_the_user() {
+	cat <<-EOF
+
+		The server keeps running. In another terminal, as root (Ctrl-C here ends everything and removes it):
+
+		  alias k='nsenter --net=/run/netns/$LAB-node env KUBECONFIG=$DATA/kubeconfig $BIN kubectl'
+		  k get pods,services,ingresses,endpointslices -o wide
+		  k logs -f clock
+		  k exec -it $POD -- bash
+		  nsenter --net=/run/netns/$LAB-lan curl http://$NODE_IP:30123/
+		  nsenter --net=/run/netns/$LAB-node dig @$DNS toad-headless.$ZONE
+		  nsenter --net=/run/netns/$LAB-node $BIN proxy show --data-dir $DATA
+	EOF
+	while kill -0 $SERVER_PID 2>/dev/null; do sleep 1; done
+	wrong 'the server' 'ended by itself'
+}
+
+main() {
+	lab_up
+	lan_server_up
+	snapshot >"$TMP/before"
+	step 'A server, an empty data directory'
+	server_up
+	COLD_MS=$READY_MS
+	show 'svcplane server' "$READY_LINE"
+	soon 10 'svcplane status' '.' svcplane status
+	step_apply
+	step_clusterip
+	step_dns
+	step_env
+	step_lan
+	step_sticky
+	step_change
+	step_delete
+	step_restart
+	numbers
+	if [ -n "${ONCE:-}" ]; then step_cleanup; fi
+	step "Numbers ($(nproc) cores, $(uname -sr))"
+	cat "$TMP/numbers"
+	FAILED=0
+	[ -n "${ONCE:-}" ] || wait_for_the_user
+}
+main

@@ -1,0 +1,163 @@
+# Sourced by demo.sh and bench/numbers.sh: a machine to play on. Two network namespaces joined by a veth pair, one the
+# node that svcplane runs on, the other the LAN with a client and a server in it. Nothing outside of them is touched.
+#
+#   LAN 192.0.2.2 eth0 ──────────── eth0 192.0.2.1 node (svcplane, its pods behind it)
+#
+# nsenter and not `ip netns exec`: the latter puts a fresh /sys over the real one and hides what is mounted below it.
+
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export LC_ALL=C
+
+LAB=lab-$$
+NODE_IP=192.0.2.1
+LAN_IP=192.0.2.2
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+BIN=${SVCPLANE_BIN:-$ROOT/bin/svcplane}
+LANSERVER=${LANSERVER:-$ROOT/bin/lanserver}
+TMP= DATA= SERVER_PID= LAN_PID=
+
+node() { nsenter --net=/run/netns/$LAB-node -- "$@"; }
+lan() { nsenter --net=/run/netns/$LAB-lan -- "$@"; }
+svcplane() { node "$BIN" "$@" --data-dir "$DATA"; }
+# kubectl takes its own flags only, so the server is found by the kubeconfig
+kubectl() { node env KUBECONFIG="$DATA/kubeconfig" "$BIN" kubectl "$@"; }
+
+die() {
+	printf '%s\n' "$*" >&2
+	exit 1
+}
+
+# now prints the time in milliseconds.
+now() { local t=$EPOCHREALTIME; echo $((${t/[.,]/} / 1000)); }
+
+lab_up() {
+	[ "$(id -u)" -eq 0 ] || die "run me as root: network namespaces and iptables need it (make does so by itself)"
+	[ -x "$BIN" ] || die "$BIN is not there: run 'make build' first"
+	TMP=$(mktemp -d "${TMPDIR:-/tmp}/svcplane-lab.XXXXXX")
+	DATA=$TMP/data
+	ip netns add $LAB-node
+	ip netns add $LAB-lan
+	ip link add eth0 netns $LAB-node type veth peer name eth0 netns $LAB-lan
+	node ip link set lo up
+	node ip addr add $NODE_IP/24 dev eth0
+	node ip link set eth0 up
+	lan ip link set lo up
+	lan ip addr add $LAN_IP/24 dev eth0
+	lan ip link set eth0 up
+	node ip route add default via $LAN_IP
+}
+
+lan_server_up() {
+	lan "$LANSERVER" $LAN_IP:5432 >"$TMP/lan.log" 2>&1 &
+	LAN_PID=$!
+	await 5 lan curl -sf -o /dev/null http://$LAN_IP:5432/ || die "the LAN server does not answer: $(cat "$TMP/lan.log")"
+}
+
+# await SECONDS COMMAND...: runs it until it succeeds; fails when the time is over.
+await() {
+	local deadline=$(($(now) + $1 * 1000))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$(now)" -lt "$deadline" ] || return 1
+		sleep 0.1
+	done
+}
+
+# server_up [FLAG...]: starts svcplane in the node's namespace and waits for its ready line. Sets READY_LINE and
+# READY_MS, the time from the start of the process to the line.
+server_up() {
+	local began deadline
+	: >"$TMP/out"
+	began=$(now)
+	nsenter --net=/run/netns/$LAB-node -- "$BIN" server --data-dir "$DATA" --node-name node "$@" >"$TMP/out" 2>>"$TMP/server.log" &
+	SERVER_PID=$!
+	deadline=$((began + 60000))
+	until READY_LINE=$(grep -m1 '^svcplane ready' "$TMP/out"); do
+		kill -0 $SERVER_PID 2>/dev/null || die "the server ended before it was ready; its last words: $(tail -n 5 "$TMP/server.log")"
+		[ "$(now)" -lt $deadline ] || die "the server is not ready after 60 s; see $(tail -n 5 "$TMP/server.log")"
+		sleep 0.01
+	done
+	READY_MS=$(($(now) - began))
+}
+
+# server_down [SIGNAL]: ends the server; returns its exit code.
+server_down() {
+	local code=0
+	[ -n "$SERVER_PID" ] || return 0
+	kill -"${1:-TERM}" $SERVER_PID 2>/dev/null || true
+	wait $SERVER_PID 2>/dev/null || code=$?
+	SERVER_PID=
+	return $code
+}
+
+# tls_secret NAME HOST: a Secret with a fresh self-signed certificate; the certificate stays in $TMP/NAME.crt.
+tls_secret() {
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=$2" \
+		-addext "subjectAltName=DNS:$2" -keyout "$TMP/$1.key" -out "$TMP/$1.crt" 2>/dev/null
+	kubectl create secret tls "$1" --cert="$TMP/$1.crt" --key="$TMP/$1.key"
+}
+
+# snapshot prints what svcplane could leave behind: in the node's namespace, and in the machine's.
+snapshot() {
+	echo '# iptables-save'
+	node iptables-save | sed -e '/^#/d' -e 's/\[[0-9]*:[0-9]*\]//'
+	echo '# ip6tables-save'
+	node ip6tables-save | sed -e '/^#/d' -e 's/\[[0-9]*:[0-9]*\]//'
+	echo '# nft list ruleset'
+	node nft list ruleset
+	echo '# links and addresses of the node'
+	node ip -o addr show | sed 's/valid_lft.*//'
+	echo '# routes and rules of the node'
+	node ip route show table all
+	node ip rule show
+	echo '# neighbours that are set by hand'
+	node ip neigh show nud permanent
+	echo '# ipset'
+	node ipset list -name
+	echo '# links of this machine'
+	ip -o link show | sed -e 's/^[0-9]*: //' -e 's/ .*//'
+	echo '# network namespaces'
+	ip netns list | sed 's/ .*//' | sort
+	echo '# mounts'
+	awk '{print $5}' /proc/self/mountinfo | grep -e svcplane -e /run/netns/ | sort
+	echo '# processes of svcplane'
+	leftovers | sed 's/^[0-9]* //'
+	return 0
+}
+
+# leftovers lists the processes that belong to this lab: started with its data directory, or in one of its namespaces.
+leftovers() {
+	local inode pid nets
+	nets=" $(stat -L -c %i /run/netns/$LAB-node /run/netns/$LAB-lan 2>/dev/null | tr '\n' ' ') "
+	for pid in $(ls /proc | grep '^[0-9]*$'); do
+		[ "$pid" != "${LAN_PID:-0}" ] && [ "$pid" != $$ ] || continue
+		inode=$(stat -L -c %i "/proc/$pid/ns/net" 2>/dev/null) || continue
+		if [[ $nets == *" $inode "* ]] || grep -qF "$TMP" "/proc/$pid/cmdline" "/proc/$pid/environ" 2>/dev/null; then
+			echo "$pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
+		fi
+	done
+}
+
+# lab_down removes all of it, whatever state it is in.
+lab_down() {
+	local pid
+	[ -n "$TMP" ] || return 0
+	server_down TERM || true
+	if [ -e /run/netns/$LAB-node ] && [ -d "$DATA" ]; then
+		svcplane cleanup --data >/dev/null 2>&1 || true
+	fi
+	[ -z "$LAN_PID" ] || { kill $LAN_PID 2>/dev/null && wait $LAN_PID 2>/dev/null; } || true
+	LAN_PID=
+	for pid in $(leftovers | cut -d' ' -f1); do
+		kill -9 "$pid" 2>/dev/null || true
+	done
+	ip netns del $LAB-node 2>/dev/null || true
+	ip netns del $LAB-lan 2>/dev/null || true
+	awk -v dir="$TMP/" 'index($5, dir) == 1 {print $5}' /proc/self/mountinfo | sort -r | xargs -r umount -l 2>/dev/null || true
+	[ -n "${KEEP:-}" ] || rm -rf "$TMP"
+	TMP=
+}
+
+# kib PID FIELD FILE: a figure of /proc/PID/FILE in KiB.
+kib() { awk -v f="$2:" '$1 == f {print $2}' "/proc/$1/$3"; }
+mb() { awk -v k="${1:-0}" 'BEGIN {printf "%.0f MB", k / 1024}'; }

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "lanserver:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves on the address in args[0], as host:port, until the process is ended.
+func run(args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: lanserver HOST:PORT")
+	}
+	server := &http.Server{Addr: args[0], Handler: http.HandlerFunc(name), ReadHeaderTimeout: 10 * time.Second}
+	return server.ListenAndServe()
+}
+
+func name(w http.ResponseWriter, r *http.Request) {
+	local := r.Context().Value(http.LocalAddrContextKey)
+	fmt.Fprintf(w, "lanserver %v called by %s\n", local, r.RemoteAddr)
+}
