@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -32,6 +33,7 @@ func Build(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) *Se
 		TrafficDistribution: deref(svc.Spec.TrafficDistribution),
 		Affinity:            affinity(svc),
 		ForeignProxy:        foreign(svc),
+		Selector:            labels.Set(svc.Spec.Selector).String(),
 	}
 	switch {
 	case svc.Spec.Type == corev1.ServiceTypeExternalName:

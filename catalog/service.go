@@ -33,7 +33,9 @@ type Service struct {
 	// ForeignProxy is set when the Service is not for this node's proxy: it is headless by label or names
 	// another one (service.kubernetes.io/headless, service.kubernetes.io/service-proxy-name).
 	ForeignProxy bool
-	Ports        []Port
+	// Selector is spec.selector as text, "app=toad,tier=web"; empty when the endpoints are made by hand.
+	Selector string
+	Ports    []Port
 	// Hosts are the endpoint addresses whatever the ports, each once, with Port 0: what a headless name
 	// resolves to, also for a Service without ports.
 	Hosts []Endpoint
