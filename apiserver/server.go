@@ -1,0 +1,214 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/rest"
+	aggregatorapiserver "k8s.io/kube-aggregator/pkg/apiserver"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app"
+	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
+	netutils "k8s.io/utils/net"
+)
+
+// Config says what the API server is to be.
+type Config struct {
+	PKI          *PKI
+	Store        *Store
+	Listener     net.Listener   // TCP; taken over by the server
+	Kubeconfig   string         // path the administrator's kubeconfig is written to
+	NodeIP       netip.Addr     // advertised in default/kubernetes
+	ServiceCIDRs []netip.Prefix // one, or one of each family
+	NodePorts    string         // "30000-32767"
+	Domain       string         // cluster domain; part of the token issuer's name
+	KubeletPort  uint16
+}
+
+// Server is the API, from the first filter to the CRDs.
+type Server struct {
+	chain     *aggregatorapiserver.APIAggregator
+	informers informers.SharedInformerFactory
+	ready     chan struct{}
+
+	bootstrapped chan struct{}
+}
+
+// New builds the chain on the store; the store is read and written, but no request is served before Run.
+func New(ctx context.Context, cfg Config) (*Server, error) {
+	address, err := clientAddress(cfg.Listener.Addr())
+	if err != nil {
+		return nil, err
+	}
+	if err := writeKubeconfig(cfg.Kubeconfig, cfg.PKI, address); err != nil {
+		return nil, err
+	}
+	completed, err := cfg.options().Complete(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("completing the api server's options: %w", err)
+	}
+	if errs := completed.Validate(); len(errs) > 0 {
+		return nil, fmt.Errorf("checking the api server's options: %w", utilerrors.NewAggregate(errs))
+	}
+	config, err := app.NewConfig(completed)
+	if err != nil {
+		return nil, fmt.Errorf("configuring the api server: %w", err)
+	}
+	complete, err := config.Complete()
+	if err != nil {
+		return nil, fmt.Errorf("configuring the api server: %w", err)
+	}
+	chain, err := app.CreateServerChain(complete)
+	if err != nil {
+		return nil, fmt.Errorf("building the api server: %w", err)
+	}
+	return &Server{
+		chain:        chain,
+		informers:    config.KubeAPIs.ControlPlane.VersionedInformers,
+		ready:        make(chan struct{}),
+		bootstrapped: make(chan struct{}),
+	}, nil
+}
+
+func (cfg *Config) options() *options.ServerRunOptions {
+	o := options.NewServerRunOptions()
+	o.Etcd.StorageConfig.Transport.ServerList = cfg.Store.Endpoints()
+	o.SecureServing.Listener = cfg.Listener
+	o.SecureServing.BindPort = cfg.Listener.Addr().(*net.TCPAddr).Port
+	o.SecureServing.ServerCert.CertKey.CertFile = cfg.PKI.cert(pairServing)
+	o.SecureServing.ServerCert.CertKey.KeyFile = cfg.PKI.key(pairServing)
+	o.GenericServerRunOptions.AdvertiseAddress = net.IP(cfg.NodeIP.AsSlice())
+	o.AllowPrivileged = true
+
+	o.ServiceClusterIPRanges = joinPrefixes(cfg.ServiceCIDRs)
+	if ports, err := utilnet.ParsePortRange(cfg.NodePorts); err == nil {
+		o.ServiceNodePortRange = *ports
+	}
+
+	o.Authentication.ClientCert.ClientCA = cfg.PKI.cert(pairCA)
+	o.Authentication.RequestHeader.ClientCAFile = cfg.PKI.cert(pairFrontCA)
+	o.Authentication.RequestHeader.AllowedNames = []string{pairFrontClient}
+	o.Authentication.RequestHeader.UsernameHeaders = []string{"X-Remote-User"}
+	o.Authentication.RequestHeader.GroupHeaders = []string{"X-Remote-Group"}
+	o.Authentication.RequestHeader.ExtraHeaderPrefixes = []string{"X-Remote-Extra-"}
+	o.ProxyClientCertFile, o.ProxyClientKeyFile = cfg.PKI.cert(pairFrontClient), cfg.PKI.key(pairFrontClient)
+	o.Authentication.ServiceAccounts.Issuers = []string{"https://kubernetes.default.svc." + cfg.Domain}
+	o.Authentication.ServiceAccounts.KeyFiles = []string{cfg.PKI.Path(keyAccounts)}
+	o.ServiceAccountSigningKeyFile = cfg.PKI.Path(keyAccounts)
+	o.Authorization.Modes = []string{"RBAC"}
+
+	o.KubeletConfig.Port = uint(cfg.KubeletPort)
+	o.KubeletConfig.PreferredAddressTypes = []string{"InternalIP"}
+	o.KubeletConfig.TLSClientConfig.CAFile = cfg.PKI.cert(pairCA)
+	o.KubeletConfig.TLSClientConfig.CertFile = cfg.PKI.cert(pairKubeletClient)
+	o.KubeletConfig.TLSClientConfig.KeyFile = cfg.PKI.key(pairKubeletClient)
+	restrict(o)
+	return o
+}
+
+func joinPrefixes(prefixes []netip.Prefix) string {
+	var texts []string
+	for _, p := range prefixes {
+		texts = append(texts, p.String())
+	}
+	return strings.Join(texts, ",")
+}
+
+// KubernetesServiceIP is the address of default/kubernetes: the first of the range, as upstream chooses it.
+func KubernetesServiceIP(serviceCIDR netip.Prefix) (netip.Addr, error) {
+	_, ipnet, err := netutils.ParseCIDRSloppy(serviceCIDR.String())
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	ip, err := netutils.GetIndexedIP(ipnet, 1)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("service range %s: %w", serviceCIDR, err)
+	}
+	addr, _ := netip.AddrFromSlice(ip)
+	return addr.Unmap(), nil
+}
+
+// Loopback is a privileged client configuration that does not leave the machine and is not rate limited.
+func (s *Server) Loopback() *rest.Config { return s.chain.GenericAPIServer.LoopbackClientConfig }
+
+// Informers is the one set of informers of the process. What is asked for before Run is started by it.
+// Objects come without managedFields.
+func (s *Server) Informers() informers.SharedInformerFactory { return s.informers }
+
+// Run serves until ctx ends and all requests are answered.
+func (s *Server) Run(ctx context.Context) error {
+	prepared, err := s.chain.PrepareRun()
+	if err != nil {
+		return fmt.Errorf("preparing the api server: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watching := make(chan error, 1)
+	go func() { watching <- s.waitReady(ctx) }()
+	err = prepared.Run(ctx)
+	cancel()
+	return errors.Join(err, <-watching)
+}
+
+// readyInterval is between two looks at /readyz, which answers from memory.
+const readyInterval = 5 * time.Millisecond
+
+// waitReady closes ready and bootstrapped as /readyz comes to say so.
+func (s *Server) waitReady(ctx context.Context) error {
+	client, err := rest.HTTPClientFor(s.Loopback())
+	if err != nil {
+		return fmt.Errorf("making a client for the api server: %w", err)
+	}
+	tick := time.NewTicker(readyInterval)
+	defer tick.Stop()
+	for _, stage := range []struct {
+		path string
+		done chan struct{}
+	}{
+		{"/readyz?exclude=poststarthook/rbac/bootstrap-roles&exclude=poststarthook/scheduling/bootstrap-system-priority-classes", s.ready},
+		{"/readyz", s.bootstrapped},
+	} {
+		for !s.probe(ctx, client, stage.path) {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+		}
+		close(stage.done)
+	}
+	return nil
+}
+
+func (s *Server) probe(ctx context.Context, client *http.Client, path string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Loopback().Host+path, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// Ready is closed when the API serves privileged clients: caches are filled, allocators run.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Bootstrapped is closed when the default RBAC roles and priority classes are there too. Upstream makes them
+// at the first tick of a one-second poll; the rooms that use the loopback client need not wait for that.
+func (s *Server) Bootstrapped() <-chan struct{} { return s.bootstrapped }
+
+// Figure is a short count for people.
+func (s *Server) Figure() string {
+	return fmt.Sprintf("%d paths", len(s.chain.GenericAPIServer.Handler.ListedPaths()))
+}

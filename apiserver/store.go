@@ -1,0 +1,126 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Store is the etcd that keeps every object: one that runs in this process, or an external cluster.
+type Store struct {
+	endpoints []string
+	etcd      *embed.Etcd // nil for an external store
+	logLevel  zap.AtomicLevel
+}
+
+// storeStartTimeout bounds the replay of the write-ahead log of a store that was not closed.
+const storeStartTimeout = 2 * time.Minute
+
+// OpenStore starts an etcd in dir, listening on a unix socket there, and waits until it serves.
+// With external endpoints it starts nothing and uses those.
+func OpenStore(ctx context.Context, dir string, external []string) (*Store, error) {
+	if len(external) > 0 {
+		return &Store{endpoints: external}, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the store's directory: %w", err)
+	}
+	level := zap.NewAtomicLevelAt(zapcore.ErrorLevel) // lets through what an operator can act on
+	cfg, err := storeConfig(dir, level)
+	if err != nil {
+		return nil, err
+	}
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("starting the store in %s: %w", dir, err)
+	}
+	s := &Store{endpoints: []string{cfg.ListenClientUrls[0].String()}, etcd: e, logLevel: level}
+	ctx, cancel := context.WithTimeout(ctx, storeStartTimeout)
+	defer cancel()
+	select {
+	case <-e.Server.ReadyNotify():
+		return s, nil
+	case err := <-e.Err():
+		s.Close()
+		return nil, fmt.Errorf("starting the store in %s: %w", dir, err)
+	case <-ctx.Done():
+		s.Close()
+		return nil, fmt.Errorf("starting the store in %s: %w", dir, context.Cause(ctx))
+	}
+}
+
+// storeConfig describes a cluster of one member. The addresses it advertises are names only:
+// nothing listens on them, but etcd insists on host:port.
+func storeConfig(dir string, level zap.AtomicLevel) (*embed.Config, error) {
+	socket := filepath.Join(dir, "etcd.sock")
+	if len(socket) > 107 { // sizeof(sockaddr_un.sun_path) - 1
+		return nil, fmt.Errorf("the store's socket path %s is longer than the 107 bytes that a unix socket may have: choose a shorter --data-dir", socket)
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("removing the old socket of the store: %w", err)
+	}
+	client := url.URL{Scheme: "unix", Path: socket}
+	nominal := url.URL{Scheme: "http", Host: "localhost:2379"}
+
+	cfg := embed.NewConfig()
+	cfg.Name = "svcplane"
+	cfg.Dir = filepath.Join(dir, "etcd")
+	cfg.ListenClientUrls = []url.URL{client}
+	cfg.AdvertiseClientUrls = []url.URL{nominal}
+	cfg.ListenPeerUrls = nil
+	cfg.AdvertisePeerUrls = []url.URL{nominal}
+	cfg.InitialCluster = cfg.Name + "=" + nominal.String()
+	cfg.EnableGRPCGateway = false
+	// With one member there is nobody to wait for in an election.
+	cfg.TickMs, cfg.ElectionMs = 10, 100
+	// The write-ahead log is replayed on start, and its entries stay in memory: keep both short.
+	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 2500, 250
+	cfg.QuotaBackendBytes = 4 << 30
+	logger, err := storeLogger(level)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger)
+	return cfg, nil
+}
+
+func storeLogger(level zap.AtomicLevel) (*zap.Logger, error) {
+	c := zap.NewProductionConfig()
+	c.Level = level
+	c.DisableStacktrace = true
+	c.Encoding = "console"
+	logger, err := c.Build()
+	if err != nil {
+		return nil, fmt.Errorf("making the store's logger: %w", err)
+	}
+	return logger, nil
+}
+
+// Endpoints are the URLs for an etcd client.
+func (s *Store) Endpoints() []string { return s.endpoints }
+
+// Err receives when an embedded store stops by itself.
+func (s *Store) Err() <-chan error {
+	if s.etcd == nil {
+		return nil
+	}
+	return s.etcd.Err()
+}
+
+// Close stops an embedded store after writing out what it holds.
+func (s *Store) Close() {
+	if s.etcd == nil {
+		return
+	}
+	// etcd reports the end of its own listeners as errors.
+	s.logLevel.SetLevel(zapcore.FatalLevel)
+	s.etcd.Close()
+}
