@@ -1,0 +1,208 @@
+package dns
+
+import (
+	"container/list"
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	maxPositiveTTL = time.Hour       // nothing is believed for longer
+	maxNegativeTTL = 5 * time.Minute // RFC 2308 section 5 leaves the bound to us
+	staleTTL       = 30              // seconds given to stale records, RFC 8767 section 4
+	staleFor       = 24 * time.Hour  // how long an expired answer may stand in, RFC 8767 section 5
+	cacheOverhead  = 300             // octets that an answer costs besides its own
+)
+
+// cached is the answer of an upstream in wire form, without OPT; id, flags, case and TTLs are patched when it
+// is used. It is immutable.
+type cached struct {
+	key    string
+	wire   []byte
+	ttls   []uint16 // offsets of the TTLs
+	end    int      // of the question
+	stored time.Time
+	life   time.Duration // 0: not to be used again
+}
+
+// newCached makes m, whose question was checked, ready to be served.
+func newCached(key string, m *dns.Msg, now time.Time) (*cached, error) {
+	m = m.Copy()
+	m.Extra = withoutOPT(m.Extra)
+	m.Compress = true
+	m.Id = 0
+	for i := range m.Question {
+		m.Question[i].Name = dns.CanonicalName(m.Question[i].Name)
+	}
+	if m.Rcode > 0xF { // needs an OPT of its own; what it means is between the upstream and us
+		m.Rcode = dns.RcodeServerFailure
+	}
+	life := lifeOf(m)
+	wire, err := m.Pack()
+	if err != nil {
+		return nil, fmt.Errorf("packing the answer for %s: %w", m.Question[0].Name, err)
+	}
+	c := &cached{key: key, wire: wire, stored: now, life: life}
+	return c, c.index()
+}
+
+func withoutOPT(records []dns.RR) []dns.RR {
+	kept := records[:0:0]
+	for _, rr := range records {
+		if rr.Header().Rrtype != dns.TypeOPT {
+			kept = append(kept, rr)
+		}
+	}
+	return kept
+}
+
+// index finds the TTLs in the wire form.
+func (c *cached) index() error {
+	off, err := skipName(c.wire, headerLen)
+	if err != nil {
+		return err
+	}
+	off += 4
+	c.end = off
+	for off < len(c.wire) {
+		fixed, next, err := skipRR(c.wire, off)
+		if err != nil {
+			return err
+		}
+		c.ttls = append(c.ttls, uint16(fixed+4))
+		off = next
+	}
+	return nil
+}
+
+// lifeOf is how long an answer may be used: the smallest TTL, or for the absence of a name or of records
+// what the SOA record says, and without one not at all (RFC 2308 section 5).
+func lifeOf(m *dns.Msg) time.Duration {
+	if m.Truncated || (m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError) {
+		return 0
+	}
+	smallest := maxPositiveTTL
+	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			smallest = min(smallest, time.Duration(rr.Header().Ttl)*time.Second)
+		}
+	}
+	if m.Rcode == dns.RcodeSuccess && answers(m) {
+		return smallest
+	}
+	for _, rr := range m.Ns {
+		if soa, ok := rr.(*dns.SOA); ok {
+			return min(smallest, time.Duration(soa.Minttl)*time.Second, maxNegativeTTL)
+		}
+	}
+	return 0
+}
+
+// answers says whether m has a record of the type that was asked for, not only aliases on the way to it.
+func answers(m *dns.Msg) bool {
+	for _, rr := range m.Answer {
+		if rr.Header().Rrtype == m.Question[0].Qtype {
+			return true
+		}
+	}
+	return false
+}
+
+// append replies to msg out of c, in at most limit octets; b is empty.
+func (c *cached) append(b, msg []byte, q *question, now time.Time, limit int) []byte {
+	age := now.Sub(c.stored)
+	stale := c.life > 0 && age >= c.life
+	b = append(b, c.wire...)
+	rcode := int(c.wire[3] & 0xF)
+	flags := bitQR | bitRA | q.flags&(bitRD|bitCD) | uint16(rcode)
+	if q.do || q.flags&bitAD != 0 { // RFC 6840 section 5.7: AD for those who asked for it
+		flags |= binary.BigEndian.Uint16(c.wire[2:]) & bitAD
+	}
+	binary.BigEndian.PutUint16(b, q.id)
+	binary.BigEndian.PutUint16(b[2:], flags)
+	copy(b[headerLen:q.end], msg[headerLen:q.end])
+	for _, at := range c.ttls {
+		ttl := uint32(staleTTL)
+		if !stale {
+			ttl = binary.BigEndian.Uint32(b[at:])
+			ttl -= min(ttl, uint32(age/time.Second))
+		}
+		binary.BigEndian.PutUint32(b[at:], ttl)
+	}
+	b = fit(b, room(q, limit), c.end)
+	if q.edns {
+		b = appendOPT(b, rcode, q.do)
+	}
+	return b
+}
+
+func (c *cached) size() int { return cacheOverhead + len(c.key) + len(c.wire) + 2*len(c.ttls) }
+
+// cache keeps upstreams' answers, the least recently used go first. Its memory is bounded.
+type cache struct {
+	seed   maphash.Seed
+	shards [16]cacheShard
+}
+
+type cacheShard struct {
+	mu    sync.Mutex
+	room  int // octets left
+	items map[string]*list.Element
+	order *list.List // *cached, the last used in front
+}
+
+func newCache(octets int) *cache {
+	c := &cache{seed: maphash.MakeSeed()}
+	for i := range c.shards {
+		c.shards[i] = cacheShard{room: octets / len(c.shards), items: map[string]*list.Element{}, order: list.New()}
+	}
+	return c
+}
+
+func (c *cache) shard(key []byte) *cacheShard {
+	return &c.shards[maphash.Bytes(c.seed, key)%uint64(len(c.shards))]
+}
+
+// get finds an answer, fresh or stale; nil when there is none that may be used.
+func (c *cache) get(key []byte, now time.Time) (found *cached, fresh bool) {
+	s := c.shard(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	item := s.items[string(key)]
+	if item == nil {
+		return nil, false
+	}
+	found = item.Value.(*cached)
+	age := now.Sub(found.stored)
+	if age >= found.life+staleFor {
+		s.remove(item)
+		return nil, false
+	}
+	s.order.MoveToFront(item)
+	return found, age < found.life
+}
+
+func (c *cache) put(answer *cached) {
+	s := c.shard([]byte(answer.key))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if item := s.items[answer.key]; item != nil {
+		s.remove(item)
+	}
+	s.items[answer.key] = s.order.PushFront(answer)
+	for s.room -= answer.size(); s.room < 0; {
+		s.remove(s.order.Back())
+	}
+}
+
+// remove is called with s.mu held.
+func (s *cacheShard) remove(item *list.Element) {
+	gone := s.order.Remove(item).(*cached)
+	delete(s.items, gone.key)
+	s.room += gone.size()
+}

@@ -1,0 +1,18 @@
+// Package dns answers for the names of the cluster (Kubernetes DNS specification 1.1.0) on an address that is
+// local to the node, and forwards every other name. Answers for Services are built once per change, in wire
+// form; a question is answered by copying bytes and patching id, flags and case.
+//
+//	catalog ──dirty keys──▶ Server.follow ──buildEntry──▶ zone (one immutable entry per Service)
+//	                                                        │
+//	pod ──UDP, TCP──▶ sockets ──question.parse──▶ zone.find ─┴─ ours ──▶ reply ──▶ pod
+//	                                                  │
+//	                                                  └─ not ours ──▶ cache ──▶ forwarder ──▶ upstreams
+//
+// Invariants:
+//   - An entry is never changed: the answers of one Service change together, and one change costs the same
+//     however many Services there are.
+//   - Before the first sync a question for our zones waits, then fails; it is never told that a name is absent.
+//   - Negative answers for our zones carry a TTL of 0: nobody caches the absence of a Service.
+//   - The zone is asked before the cache: what an upstream said never hides a name of ours.
+//   - What upstreams answer is believed only when address, id and question are those that were asked.
+package dns

@@ -1,0 +1,276 @@
+package dns
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	failover   = 400 * time.Millisecond  // a slower upstream gets company
+	repeat     = 1500 * time.Millisecond // the same one is asked again: the datagram may be lost
+	patience   = 4500 * time.Millisecond // less than the 5 s after which resolvers give up
+	recheck    = 5 * time.Second         // one that did worse is tried again this often
+	staleAfter = 1800 * time.Millisecond // client response timer, RFC 8767 section 5
+)
+
+var errNoUpstream = errors.New("no upstream server is known")
+
+// forwarder resolves the names of the rest of the world. Identical questions share one exchange, which also
+// keeps a loop of forwarders from growing: the question that comes back waits for itself and fails.
+type forwarder struct {
+	cache     *cache
+	now       func() time.Time
+	upstreams atomic.Pointer[[]*upstream]
+	workers   sync.WaitGroup
+
+	mu      sync.Mutex
+	flights map[string]*flight
+}
+
+// flight is one question on its way.
+type flight struct {
+	done   chan struct{}
+	answer *cached // set before done is closed, unless err is
+	err    error
+}
+
+func newForwarder(octets int, now func() time.Time) *forwarder {
+	f := &forwarder{cache: newCache(octets), now: now, flights: map[string]*flight{}}
+	f.upstreams.Store(&[]*upstream{})
+	return f
+}
+
+// use replaces the upstreams; those that stay keep their standing.
+func (f *forwarder) use(addrs []netip.AddrPort) {
+	old := *f.upstreams.Load()
+	next := make([]*upstream, 0, len(addrs))
+	for _, addr := range addrs {
+		i := slices.IndexFunc(old, func(u *upstream) bool { return u.addr == addr })
+		if i >= 0 {
+			next = append(next, old[i])
+			continue
+		}
+		next = append(next, &upstream{addr: addr})
+	}
+	f.upstreams.Store(&next)
+}
+
+// able says whether there is anybody to ask.
+func (f *forwarder) able() bool { return len(*f.upstreams.Load()) > 0 }
+
+// serves says whether a client at addr is one of our upstreams.
+func (f *forwarder) serves(addr netip.Addr) bool {
+	return slices.ContainsFunc(*f.upstreams.Load(), func(u *upstream) bool { return u.addr.Addr() == addr })
+}
+
+// inFlight says whether the question is being asked at this moment.
+func (f *forwarder) inFlight(key []byte) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.flights[string(key)] != nil
+}
+
+// resolve answers from the cache or asks. When the upstreams fail or take long, an expired answer stands in
+// (RFC 8767).
+func (f *forwarder) resolve(ctx context.Context, q *question) (*cached, error) {
+	old, fresh := f.cache.get(q.key(), f.now())
+	if fresh {
+		return old, nil
+	}
+	if !f.able() {
+		return old, noAnswer(old, errNoUpstream)
+	}
+	var late <-chan time.Time
+	if old != nil {
+		timer := time.NewTimer(staleAfter)
+		defer timer.Stop()
+		late = timer.C
+	}
+	fl := f.join(ctx, q)
+	select {
+	case <-fl.done:
+		if fl.err != nil {
+			return old, noAnswer(old, fl.err)
+		}
+		return fl.answer, nil
+	case <-late:
+		return old, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// noAnswer drops the error if an old answer is there instead.
+func noAnswer(old *cached, err error) error {
+	if old != nil {
+		return nil
+	}
+	return err
+}
+
+// join finds the flight of a question, or starts it.
+func (f *forwarder) join(ctx context.Context, q *question) *flight {
+	key := string(q.key())
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl := f.flights[key]; fl != nil {
+		return fl
+	}
+	fl := &flight{done: make(chan struct{})}
+	f.flights[key] = fl
+	query := queryFor(q)
+	f.workers.Go(func() {
+		fl.answer, fl.err = f.fly(ctx, key, query)
+		f.mu.Lock()
+		delete(f.flights, key)
+		f.mu.Unlock()
+		close(fl.done)
+	})
+	return fl
+}
+
+func (f *forwarder) fly(ctx context.Context, key string, query *dns.Msg) (*cached, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	m, err := f.ask(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	m.Question = query.Question
+	answer, err := newCached(key, m, f.now())
+	if err != nil {
+		return nil, err
+	}
+	if m.Rcode == dns.RcodeServerFailure || m.Rcode == dns.RcodeRefused {
+		if old, _ := f.cache.get([]byte(key), f.now()); old != nil {
+			return old, nil // a failure does not replace an answer, RFC 8767 section 4
+		}
+	}
+	if answer.life > 0 {
+		f.cache.put(answer)
+	}
+	return answer, nil
+}
+
+// queryFor makes the message that goes to an upstream.
+func queryFor(q *question) *dns.Msg {
+	m := new(dns.Msg)
+	m.SetQuestion(textName(q.wire()), q.qtype)
+	m.CheckingDisabled = q.flags&bitCD != 0
+	m.SetEdns0(maxUDP, q.do)
+	return m
+}
+
+// outcome is how one exchange with one upstream ended.
+type outcome struct {
+	m   *dns.Msg
+	err error
+}
+
+// good says whether the outcome settles the question; another upstream may do better at a SERVFAIL or REFUSED.
+func (o outcome) good() bool {
+	return o.err == nil && (o.m.Rcode == dns.RcodeSuccess || o.m.Rcode == dns.RcodeNameError)
+}
+
+// ask tries the upstreams from the best on. A slow one is not given up when the next is tried: the first good
+// answer counts.
+func (f *forwarder) ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
+	turns := f.turns()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	outcomes := make(chan outcome, len(turns))
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	<-timer.C
+	begun, pending := 0, 0
+	next := func() {
+		if begun == len(turns) {
+			return
+		}
+		u := turns[begun]
+		begun++
+		pending++
+		f.workers.Go(func() { outcomes <- f.try(ctx, u, query) })
+		wait := failover
+		if begun < len(turns) && slices.Contains(turns[:begun], turns[begun]) {
+			wait = repeat
+		}
+		timer.Reset(wait)
+	}
+	var last outcome
+	for next(); pending > 0; {
+		select {
+		case <-timer.C:
+			next()
+		case o := <-outcomes:
+			pending--
+			if o.good() {
+				return o.m, nil
+			}
+			if last.m == nil {
+				last = o
+			}
+			next()
+		}
+	}
+	return last.m, last.err
+}
+
+// try is one exchange, with the upstream's standing kept.
+func (f *forwarder) try(ctx context.Context, u *upstream, query *dns.Msg) outcome {
+	start := f.now()
+	u.begin(start)
+	m, err := u.ask(ctx, query)
+	took := f.now().Sub(start)
+	if errors.Is(context.Cause(ctx), context.Canceled) {
+		u.note(took, false) // another was faster, or we are stopping
+		return outcome{err: fmt.Errorf("upstream %s: %w", u.addr, context.Canceled)}
+	}
+	o := outcome{m, err}
+	u.note(took, err != nil || m.Rcode == dns.RcodeRefused)
+	return o
+}
+
+// turns is the order to ask in: working ones first, the fastest first; everyone twice, at least three tries in
+// all. One that did worse but was not tried lately comes first again; it costs one question 400 ms at most.
+func (f *forwarder) turns() []*upstream {
+	type candidate struct {
+		u      *upstream
+		failed int
+		rtt    time.Duration
+	}
+	now := f.now()
+	var all []candidate
+	for _, u := range *f.upstreams.Load() {
+		failed, rtt, used := u.standing()
+		c := candidate{u: u, rtt: rtt}
+		if now.Sub(used) < recheck && failed {
+			c.failed = 1
+		} else if now.Sub(used) >= recheck {
+			c.rtt = 0
+		}
+		all = append(all, c)
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.failed, b.failed), cmp.Compare(a.rtt, b.rtt))
+	})
+	var turns []*upstream
+	for range 2 {
+		for _, c := range all {
+			turns = append(turns, c.u)
+		}
+	}
+	if len(all) == 1 {
+		turns = append(turns, all[0].u)
+	}
+	return turns
+}

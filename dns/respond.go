@@ -1,0 +1,221 @@
+package dns
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+	"k8s.io/klog/v2"
+)
+
+// maxChain bounds how many aliases are followed for one question.
+const maxChain = 8
+
+// scratch is what answering one question needs; a worker uses one for all of its questions.
+type scratch struct {
+	q question
+	a answer
+}
+
+// respond replies to msg if that takes no waiting: b gets the reply, empty if msg deserves none. later is true
+// if the first sync or an upstream has to be waited for: then wait gives the reply. It changes nothing but b
+// and w.
+func (s *Server) respond(b, msg []byte, w *scratch, tcp bool) (reply []byte, later bool) {
+	if verdict := w.q.parse(msg); verdict != accepted {
+		return appendVerdict(b, msg, &w.q, verdict), false
+	}
+	limit := w.limit(tcp)
+	if !s.isSynced.Load() && s.mayBeOurs(&w.q) {
+		return b, true
+	}
+	ours := s.lookup(&w.q, &w.a)
+	switch {
+	case w.q.qtype == dns.TypeANY && (!ours || w.a.rcode == dns.RcodeSuccess):
+		return appendMinimal(b, msg, &w.q, uint32(s.cfg.TTL/time.Second)), false
+	case ours && w.a.cname != "" && s.follows(&w.q):
+		return b, true
+	case ours:
+		return appendAnswer(b, msg, &w.q, &w.a, limit), false
+	case w.q.flags&bitRD == 0:
+		return appendError(b, msg, &w.q, dns.RcodeRefused), false // we hold nothing else
+	}
+	now := s.forward.now()
+	if hit, fresh := s.forward.cache.get(w.q.key(), now); fresh {
+		return hit.append(b, msg, &w.q, now, limit), false
+	}
+	if !s.forward.able() {
+		return appendError(b, msg, &w.q, dns.RcodeServerFailure), false
+	}
+	return b, true
+}
+
+func (w *scratch) limit(tcp bool) int {
+	if tcp {
+		return maxMessage
+	}
+	return w.q.size
+}
+
+// appendVerdict replies to what could not be accepted.
+func appendVerdict(b, msg []byte, q *question, v verdict) []byte {
+	switch v {
+	case malformed:
+		return appendError(b, msg, q, dns.RcodeFormatError)
+	case notImplemented:
+		return appendError(b, msg, q, dns.RcodeNotImplemented)
+	case badVersion:
+		return appendError(b, msg, q, dns.RcodeBadVers)
+	case refused:
+		return appendError(b, msg, q, dns.RcodeRefused)
+	}
+	return b
+}
+
+// mayBeOurs says whether the name could turn out to be one of ours once every Service is known.
+func (s *Server) mayBeOurs(q *question) bool {
+	for _, z := range s.zones {
+		if _, in := q.within(z.domain); in {
+			return true
+		}
+	}
+	_, isReverse := q.reverse()
+	return isReverse
+}
+
+// lookup asks our zones.
+func (s *Server) lookup(q *question, a *answer) (ours bool) {
+	*a = answer{}
+	for _, z := range s.zones {
+		if z.answer(q, a) {
+			return true
+		}
+	}
+	return s.reverse.answer(q, a)
+}
+
+// follows says whether the target of an alias is resolved in the same answer.
+func (s *Server) follows(q *question) bool {
+	return q.qtype != dns.TypeCNAME && q.flags&bitRD != 0 && s.forward.able()
+}
+
+// wait replies to msg, for which respond had no answer at once. from is the asker.
+func (s *Server) wait(ctx context.Context, msg []byte, from netip.Addr, tcp bool) []byte {
+	select {
+	case s.waiting <- struct{}{}:
+		defer func() { <-s.waiting }()
+	default:
+		w := new(scratch)
+		w.q.parse(msg)
+		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
+	}
+	w := new(scratch)
+	w.q.parse(msg)
+	if s.mayBeOurs(&w.q) && !s.waitForSync(ctx) {
+		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
+	}
+	reply, later := s.respond(nil, msg, w, tcp)
+	if !later {
+		return reply
+	}
+	if w.a.cname != "" {
+		return s.chase(ctx, msg, w, w.limit(tcp))
+	}
+	if s.forward.serves(from) && s.forward.inFlight(w.q.key()) {
+		klog.InfoS("DNS upstream forwards to us: names outside the cluster cannot be resolved, correct its configuration or ours", "upstream", from)
+		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
+	}
+	answer, err := s.forward.resolve(ctx, &w.q)
+	if err != nil {
+		klog.V(2).InfoS("DNS name not resolved", "name", textName(w.q.wire()), "reason", err)
+		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
+	}
+	return answer.append(nil, msg, &w.q, s.forward.now(), w.limit(tcp))
+}
+
+// waitForSync waits for the first sync as long as a client may be kept waiting.
+func (s *Server) waitForSync(ctx context.Context) bool {
+	timer := time.NewTimer(s.holdFor)
+	defer timer.Stop()
+	select {
+	case <-s.synced:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// chase follows an alias and puts all of the way into one answer (RFC 1034 section 4.3.2, step 3a). What
+// stopped it, if anything, is the response code (RFC 6604).
+func (s *Server) chase(ctx context.Context, msg []byte, w *scratch, limit int) []byte {
+	out := new(dns.Msg)
+	out.SetQuestion(textName(msg[headerLen:w.q.end]), w.q.qtype)
+	out.Id, out.CheckingDisabled = w.q.id, w.q.flags&bitCD != 0
+	out.Response, out.RecursionAvailable, out.Authoritative, out.Compress = true, true, true, true
+	owner, step := out.Question[0].Name, *w
+	for range maxChain {
+		target := textName([]byte(step.a.cname))
+		out.Answer = append(out.Answer, &dns.CNAME{
+			Hdr:    dns.RR_Header{Name: owner, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: step.a.ttl},
+			Target: target,
+		})
+		owner = target
+		part := s.resolveAlias(ctx, &step)
+		if part == nil {
+			continue // another alias of ours
+		}
+		out.Rcode = part.Rcode
+		out.Answer = append(out.Answer, part.Answer...)
+		out.Ns = part.Ns
+		return finish(out, msg, w, limit)
+	}
+	out.Rcode = dns.RcodeServerFailure
+	return finish(out, msg, w, limit)
+}
+
+// resolveAlias resolves the target that step has arrived at. It gives nil when step went on to another alias.
+func (s *Server) resolveAlias(ctx context.Context, step *scratch) *dns.Msg {
+	failed := &dns.Msg{MsgHdr: dns.MsgHdr{Rcode: dns.RcodeServerFailure}}
+	query := new(dns.Msg)
+	query.SetQuestion(textName([]byte(step.a.cname)), step.q.qtype)
+	query.CheckingDisabled = step.q.flags&bitCD != 0
+	if step.q.do {
+		query.SetEdns0(maxUDP, true)
+	}
+	wire, err := query.Pack()
+	if err != nil || step.q.parse(wire) != accepted {
+		return failed
+	}
+	var reply []byte
+	if s.lookup(&step.q, &step.a) {
+		if step.a.cname != "" {
+			return nil
+		}
+		reply = appendAnswer(nil, wire, &step.q, &step.a, maxMessage)
+	} else {
+		answer, err := s.forward.resolve(ctx, &step.q)
+		if err != nil {
+			return failed
+		}
+		reply = answer.append(nil, wire, &step.q, s.forward.now(), maxMessage)
+	}
+	part := new(dns.Msg)
+	if err := part.Unpack(reply); err != nil {
+		return failed
+	}
+	return part
+}
+
+// finish packs a message that was put together from parts.
+func finish(out *dns.Msg, msg []byte, w *scratch, limit int) []byte {
+	wire, err := out.Pack()
+	if err != nil {
+		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
+	}
+	wire = fit(wire, room(&w.q, limit), w.q.end)
+	if w.q.edns {
+		wire = appendOPT(wire, out.Rcode, w.q.do)
+	}
+	return wire
+}

@@ -1,0 +1,137 @@
+package dns
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// upstream is a server that we forward to, and how it did lately.
+type upstream struct {
+	addr netip.AddrPort
+
+	mu     sync.Mutex
+	rtt    time.Duration // smoothed; 0: not known
+	failed bool          // the last exchange failed
+	used   time.Time     // when the last exchange began
+}
+
+// standing orders upstreams: those that work first, among them the fastest.
+func (u *upstream) standing() (failed bool, rtt time.Duration, used time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.failed, u.rtt, u.used
+}
+
+func (u *upstream) begin(now time.Time) {
+	u.mu.Lock()
+	u.used = now
+	u.mu.Unlock()
+}
+
+// note records the end of an exchange; one that was given up for another's answer counts with the time it
+// had taken so far.
+func (u *upstream) note(took time.Duration, failed bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.failed = failed
+	if u.rtt == 0 {
+		u.rtt = took
+	}
+	u.rtt = (3*u.rtt + took) / 4
+}
+
+// ask puts one question to the upstream and returns the answer to that question only: over a connected socket
+// with a port of its own, so other addresses are not heard; with a random id; the question compared.
+// A truncated answer is asked for again over TCP; an upstream that dislikes EDNS is asked without.
+func (u *upstream) ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
+	answer, err := u.exchange(ctx, "udp", query)
+	if err == nil && answer.Rcode == dns.RcodeFormatError && query.IsEdns0() != nil {
+		plain := query.Copy()
+		plain.Extra = withoutOPT(plain.Extra)
+		query = plain
+		answer, err = u.exchange(ctx, "udp", query)
+	}
+	if err == nil && answer.Truncated {
+		return u.exchange(ctx, "tcp", query)
+	}
+	return answer, err
+}
+
+func (u *upstream) exchange(ctx context.Context, network string, query *dns.Msg) (*dns.Msg, error) {
+	query = query.Copy()
+	query.Id = uint16(rand.Uint32())
+	wire, err := query.Pack()
+	if err != nil {
+		return nil, fmt.Errorf("packing the question %s: %w", query.Question[0].Name, err)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, u.addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("upstream %s over %s: %w", u.addr, network, err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	read := readDatagram
+	if network == "tcp" {
+		wire = append(binary.BigEndian.AppendUint16(nil, uint16(len(wire))), wire...)
+		read = readFramed
+	}
+	if _, err := conn.Write(wire); err != nil {
+		return nil, fmt.Errorf("upstream %s over %s: %w", u.addr, network, err)
+	}
+	for {
+		wire, err := read(conn)
+		if err != nil {
+			return nil, fmt.Errorf("upstream %s over %s: %w", u.addr, network, err)
+		}
+		answer := new(dns.Msg)
+		if err := answer.Unpack(wire); err == nil && isAnswer(query, answer) {
+			return answer, nil
+		}
+		if network == "tcp" {
+			return nil, fmt.Errorf("upstream %s over tcp: %w", u.addr, errForeign)
+		}
+		// over UDP anybody may have sent it: go on listening for the real one
+	}
+}
+
+var errForeign = errors.New("the answer is not for the question that was asked")
+
+func readDatagram(conn net.Conn) ([]byte, error) {
+	b := make([]byte, 4096)
+	n, err := conn.Read(b)
+	return b[:n], err
+}
+
+func readFramed(conn net.Conn) ([]byte, error) {
+	var length [2]byte
+	if _, err := io.ReadFull(conn, length[:]); err != nil {
+		return nil, err
+	}
+	b := make([]byte, binary.BigEndian.Uint16(length[:]))
+	_, err := io.ReadFull(conn, b)
+	return b, err
+}
+
+// isAnswer compares what RFC 5452 section 3 says must match. The FORMERR of an old server may lack the question.
+func isAnswer(query, answer *dns.Msg) bool {
+	if !answer.Response || answer.Id != query.Id || answer.Opcode != query.Opcode {
+		return false
+	}
+	if len(answer.Question) == 0 {
+		return answer.Rcode == dns.RcodeFormatError || answer.Rcode == dns.RcodeNotImplemented
+	}
+	got, asked := answer.Question[0], query.Question[0]
+	return len(answer.Question) == 1 && got.Qtype == asked.Qtype && got.Qclass == asked.Qclass &&
+		dns.CanonicalName(got.Name) == dns.CanonicalName(asked.Name)
+}
