@@ -1,4 +1,4 @@
-# Sourced by demo.sh and bench/numbers.sh: a machine to play on. Two network namespaces joined by a veth pair, one the
+# Sourced by demo.sh, lab.sh (for the tests) and bench/numbers.sh: a machine to play on. Two network namespaces joined by a veth pair, one the
 # node that svcplane runs on, the other the LAN with a client and a server in it. Nothing outside of them is touched.
 #
 #   LAN 192.0.2.2 eth0 ──────────── eth0 192.0.2.1 node (svcplane, its pods behind it)
@@ -8,13 +8,15 @@
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export LC_ALL=C
 
-LAB=lab-$$
+LAB=${LAB:-lab-$$} # its name, and the prefix of its namespaces
 NODE_IP=192.0.2.1
 LAN_IP=192.0.2.2
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BIN=${SVCPLANE_BIN:-$ROOT/bin/svcplane}
 LANSERVER=${LANSERVER:-$ROOT/bin/lanserver}
-TMP= DATA= SERVER_PID= LAN_PID=
+TMP=${LAB_DIR:-}
+DATA=${TMP:+$TMP/data}
+SERVER_PID= LAN_PID=
 
 node() { nsenter --net=/run/netns/$LAB-node -- "$@"; }
 lan() { nsenter --net=/run/netns/$LAB-lan -- "$@"; }
@@ -33,11 +35,14 @@ now() { local t=$EPOCHREALTIME; echo $((${t/[.,]/} / 1000)); }
 lab_up() {
 	[ "$(id -u)" -eq 0 ] || die "run me as root: network namespaces and iptables need it (make does so by itself)"
 	[ -x "$BIN" ] || die "$BIN is not there: run 'make build' first"
-	TMP=$(mktemp -d "${TMPDIR:-/tmp}/svcplane-lab.XXXXXX")
+	TMP=${TMP:-$(mktemp -d "${TMPDIR:-/tmp}/svcplane-lab.XXXXXX")}
 	DATA=$TMP/data
 	ip netns add $LAB-node
 	ip netns add $LAB-lan
 	ip link add eth0 netns $LAB-node type veth peer name eth0 netns $LAB-lan
+	# no IPv6 addresses that appear by and by: the snapshots are compared
+	node ip link set eth0 addrgenmode none
+	lan ip link set eth0 addrgenmode none
 	node ip link set lo up
 	node ip addr add $NODE_IP/24 dev eth0
 	node ip link set eth0 up
@@ -117,24 +122,38 @@ snapshot() {
 	echo '# links of this machine'
 	ip -o link show | sed -e 's/^[0-9]*: //' -e 's/ .*//'
 	echo '# network namespaces'
-	ip netns list | sed 's/ .*//' | sort
+	# where others work on the same machine, their namespaces come and go meanwhile
+	ip netns list | sed -e 's/ .*//' -e '/^lab-/d' -e "${LAB_SHARED:+/^sp/d}" | sort
 	echo '# mounts'
-	awk '{print $5}' /proc/self/mountinfo | grep -e svcplane -e /run/netns/ | sort
+	awk -v dir="$TMP/" 'index($4, dir) == 1 || index($5, dir) == 1 {print $5}' /proc/self/mountinfo | sort
 	echo '# processes of svcplane'
 	leftovers | sed 's/^[0-9]* //'
 	return 0
 }
 
-# leftovers lists the processes that belong to this lab: started with its data directory, or in one of its namespaces.
+# leftovers lists the processes that belong to this lab: in one of its namespaces, or its binary with its directory on
+# the command line, or in a mount namespace of its own with a piece of that directory in it (a pod's container).
 leftovers() {
-	local inode pid nets
+	local inode pid nets own
 	nets=" $(stat -L -c %i /run/netns/$LAB-node /run/netns/$LAB-lan 2>/dev/null | tr '\n' ' ') "
+	own=$(readlink /proc/self/ns/mnt)
 	for pid in $(ls /proc | grep '^[0-9]*$'); do
-		[ "$pid" != "${LAN_PID:-0}" ] && [ "$pid" != $$ ] || continue
+		[ "$pid" != "${LAN_PID:-0}" ] || continue
 		inode=$(stat -L -c %i "/proc/$pid/ns/net" 2>/dev/null) || continue
-		if [[ $nets == *" $inode "* ]] || grep -qF "$TMP" "/proc/$pid/cmdline" "/proc/$pid/environ" 2>/dev/null; then
+		if [[ $nets == *" $inode "* ]] ||
+			{ [ "/proc/$pid/exe" -ef "$BIN" ] && grep -qsF "$TMP" "/proc/$pid/cmdline" "/proc/$pid/environ"; } ||
+			{ [ "$(readlink "/proc/$pid/ns/mnt")" != "$own" ] && grep -qsF "$TMP" "/proc/$pid/mountinfo"; }; then
 			echo "$pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
 		fi
+	done
+}
+
+# podnets lists the network namespaces of this lab's pods: those with a link to the node's.
+podnets() {
+	local file
+	for file in /run/netns/sp-*; do
+		[ -e "$file" ] || continue
+		nsenter --net="$file" ip netns list-id | grep -q " name: $LAB-node)" && echo "$file" || true
 	done
 }
 
