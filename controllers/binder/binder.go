@@ -1,0 +1,195 @@
+package binder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+)
+
+// Config is what a Binder needs. All fields but Workers must be set.
+type Config struct {
+	Client   kubernetes.Interface // may bind pods, patch pods/status
+	Factory  informers.SharedInformerFactory
+	Recorder record.EventRecorder // component default-scheduler: that is where people look for these Events
+	Workers  int                  // bindings in flight at once; 0: 4
+}
+
+// Binder binds pending pods to nodes.
+type Binder struct {
+	client   kubernetes.Interface
+	recorder record.EventRecorder
+	workers  int
+	pods     corelisters.PodLister
+	synced   []cache.DoneChecker
+	queue    workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	ready    chan struct{}
+
+	mu      sync.Mutex
+	cluster *Cluster
+	pending map[types.NamespacedName]types.UID // pods without a node that are ours to bind
+	waiting map[types.NamespacedName]string    // those that fit nowhere, and why
+}
+
+// A pod that fits nowhere is tried again at once after the first change and ever later after further ones.
+const (
+	firstPause = time.Millisecond
+	lastPause  = 10 * time.Second
+)
+
+// New registers with the informers of cfg.Factory; the caller starts the factory, then calls Run.
+func New(cfg Config) (*Binder, error) {
+	if cfg.Client == nil || cfg.Factory == nil || cfg.Recorder == nil {
+		return nil, errors.New("binder needs a client, an informer factory and an event recorder")
+	}
+	core := cfg.Factory.Core().V1()
+	b := &Binder{
+		client:   cfg.Client,
+		recorder: cfg.Recorder,
+		workers:  cfg.Workers,
+		pods:     core.Pods().Lister(),
+		queue: workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](firstPause, lastPause)),
+		ready:   make(chan struct{}),
+		cluster: NewCluster(),
+		pending: map[types.NamespacedName]types.UID{},
+		waiting: map[types.NamespacedName]string{},
+	}
+	if b.workers == 0 {
+		b.workers = 4
+	}
+	b.cluster.NamespaceLabels = namespaceLabels(core.Namespaces().Lister())
+	b.cluster.Claim = claims(core.PersistentVolumeClaims().Lister())
+	return b, b.watch(cfg.Factory)
+}
+
+func namespaceLabels(namespaces corelisters.NamespaceLister) func(string) labels.Set {
+	return func(name string) labels.Set {
+		ns, err := namespaces.Get(name)
+		if err != nil { // the only error of a lister is that it is not there
+			return nil
+		}
+		return ns.Labels
+	}
+}
+
+func claims(pvcs corelisters.PersistentVolumeClaimLister) func(string, string) Claim {
+	return func(namespace, name string) Claim {
+		pvc, err := pvcs.PersistentVolumeClaims(namespace).Get(name)
+		switch {
+		case err != nil:
+			return ClaimMissing
+		case pvc.Spec.VolumeName == "":
+			return ClaimUnbound
+		}
+		return ClaimBound
+	}
+}
+
+// Run binds pods until ctx ends, and waits for the bindings in flight.
+func (b *Binder) Run(ctx context.Context) error {
+	if !cache.WaitFor(ctx, "", b.synced...) {
+		return nil // ctx ended first
+	}
+	var wg sync.WaitGroup
+	for range b.workers {
+		wg.Go(func() { b.work(ctx) })
+	}
+	close(b.ready)
+	<-ctx.Done()
+	b.queue.ShutDown()
+	wg.Wait()
+	return nil
+}
+
+// Ready is closed once all pods and nodes are known and pods are being bound.
+func (b *Binder) Ready() <-chan struct{} { return b.ready }
+
+// Figure is a short count for people: "40 pods bound, 2 pending".
+func (b *Binder) Figure() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return fmt.Sprintf("%d pods bound, %d pending", len(b.cluster.on), len(b.pending))
+}
+
+func (b *Binder) work(ctx context.Context) {
+	for {
+		key, shutdown := b.queue.Get()
+		if shutdown {
+			return
+		}
+		b.try(ctx, key)
+		b.queue.Done(key)
+	}
+}
+
+// try places one pod. Deciding is done under the lock, the API calls are not.
+func (b *Binder) try(ctx context.Context, key types.NamespacedName) {
+	pod, err := b.pods.Pods(key.Namespace).Get(key.Name)
+	if err != nil || !ours(pod) {
+		return // gone or bound meanwhile: the informer's handlers have seen it or will
+	}
+	node, why, news := b.decide(key, pod)
+	switch {
+	case node != "":
+		b.bind(ctx, pod, node)
+	case news:
+		b.recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", why)
+		b.explain(ctx, pod, why)
+	}
+}
+
+// decide places pod and promises it to the node, or makes it wait. news is false when it waited for the same before.
+func (b *Binder) decide(key types.NamespacedName, pod *corev1.Pod) (node, why string, news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cluster.Holds(pod.UID) != nil || b.pending[key] != pod.UID {
+		return "", "", false // promised already: the watch has not shown the binding yet
+	}
+	p := NewPod(pod)
+	node, why = Place(p, b.cluster)
+	if node == "" {
+		b.waiting[key] = why
+		return "", why, unschedulableFor(pod) != why
+	}
+	b.cluster.SetPod(p, node)
+	return node, "", false
+}
+
+// bind makes the promise true, or takes it back.
+func (b *Binder) bind(ctx context.Context, pod *corev1.Pod, node string) {
+	key := types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}
+	err := b.client.CoreV1().Pods(pod.Namespace).Bind(ctx, &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: node},
+	}, metav1.CreateOptions{})
+	if err == nil {
+		b.queue.Forget(key)
+		b.recorder.Eventf(pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s to %s", key, node)
+		return
+	}
+	b.mu.Lock()
+	if promised := b.cluster.Holds(pod.UID); promised != nil && promised.Spec.NodeName == "" {
+		b.cluster.RemovePod(pod.UID)
+	}
+	b.mu.Unlock()
+	if ctx.Err() != nil || apierrors.IsNotFound(err) {
+		return
+	}
+	klog.ErrorS(err, "Binding a pod failed, it will be tried again", "pod", key, "node", node)
+	b.queue.AddRateLimited(key)
+}

@@ -1,0 +1,169 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// IngressClassName is the IngressClass that svcplane's own ingress serves.
+	IngressClassName = "svcplane"
+	// IngressController is its spec.controller.
+	IngressController = "svcplane.io/ingress"
+	// DNSServiceName is the Service of the cluster DNS in kube-system, where everybody looks for it.
+	DNSServiceName = "kube-dns"
+	// DNSProxyName keeps kube-dns away from the Service proxy (label service.kubernetes.io/service-proxy-name): its
+	// address is local to the node, and translating it would cost each query a conntrack entry.
+	DNSProxyName = "svcplane-dns"
+
+	labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
+	dnsPort               = 53
+)
+
+// ensureDefaults makes the objects that every svcplane has, trying until it succeeds, and then waits for ctx.
+func (c *Controllers) ensureDefaults(ctx context.Context) error {
+	pause := wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Cap: 5 * time.Second, Steps: 100}
+	for {
+		err := c.ensureOnce(ctx)
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		klog.ErrorS(err, "Making the default objects failed, it will be tried again")
+		select {
+		case <-time.After(pause.Step()):
+		case <-ctx.Done():
+		}
+	}
+	close(c.defaults)
+	<-ctx.Done()
+	return nil
+}
+
+func (c *Controllers) ensureOnce(ctx context.Context) error {
+	if c.cfg.IngressClass {
+		_, err := c.cfg.Client.NetworkingV1().IngressClasses().Create(ctx, ingressClass(), metav1.CreateOptions{})
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("making IngressClass %s: %w", IngressClassName, err)
+		}
+	}
+	if !c.cfg.DNSAddr.IsValid() {
+		return nil
+	}
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem}}
+	_, err := c.cfg.Client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("making namespace %s: %w", ns.Name, err)
+	}
+	if err := c.ensureDNSService(ctx); err != nil {
+		return fmt.Errorf("making Service %s/%s on %s: %w", ns.Name, DNSServiceName, c.cfg.DNSAddr, err)
+	}
+	if err := c.ensureDNSEndpoints(ctx); err != nil {
+		return fmt.Errorf("making the Endpoints of Service %s/%s: %w", ns.Name, DNSServiceName, err)
+	}
+	return nil
+}
+
+// ensureDNSService replaces a Service on another address: an address cannot be changed, and a wrong one answers nobody.
+func (c *Controllers) ensureDNSService(ctx context.Context) error {
+	services := c.cfg.Client.CoreV1().Services(metav1.NamespaceSystem)
+	wanted := c.dnsService()
+	found, err := services.Get(ctx, DNSServiceName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+	case err != nil:
+		return err
+	case found.Spec.ClusterIP == wanted.Spec.ClusterIP && found.Labels[labelServiceProxyName] == DNSProxyName:
+		return nil
+	default:
+		klog.InfoS("Replacing Service kube-system/kube-dns", "address", wanted.Spec.ClusterIP, "was", found.Spec.ClusterIP)
+		options := metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(found.UID))}
+		if err := services.Delete(ctx, DNSServiceName, options); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	_, err = services.Create(ctx, wanted, metav1.CreateOptions{})
+	return err
+}
+
+// ensureDNSEndpoints says where the name server really is: on the node. The mirroring controller makes the slice of it.
+func (c *Controllers) ensureDNSEndpoints(ctx context.Context) error {
+	endpoints := c.cfg.Client.CoreV1().Endpoints(metav1.NamespaceSystem)
+	wanted := c.dnsEndpoints()
+	_, err := endpoints.Create(ctx, wanted, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		_, err = endpoints.Update(ctx, wanted, metav1.UpdateOptions{})
+	}
+	return err
+}
+
+func ingressClass() *networkingv1.IngressClass {
+	return &networkingv1.IngressClass{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        IngressClassName,
+			Annotations: map[string]string{networkingv1.AnnotationIsDefaultIngressClass: "true"},
+		},
+		Spec: networkingv1.IngressClassSpec{Controller: IngressController},
+	}
+}
+
+func dnsMeta() metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name:      DNSServiceName,
+		Namespace: metav1.NamespaceSystem,
+		Labels: map[string]string{
+			"k8s-app":                       DNSServiceName,
+			"kubernetes.io/cluster-service": "true",
+			"kubernetes.io/name":            "CoreDNS",
+			labelServiceProxyName:           DNSProxyName,
+		},
+	}
+}
+
+func (c *Controllers) dnsService() *corev1.Service {
+	family := corev1.IPv4Protocol
+	if c.cfg.DNSAddr.Unmap().Is6() {
+		family = corev1.IPv6Protocol
+	}
+	single := corev1.IPFamilyPolicySingleStack
+	return &corev1.Service{
+		ObjectMeta: dnsMeta(),
+		Spec: corev1.ServiceSpec{
+			ClusterIP:      c.cfg.DNSAddr.Unmap().String(),
+			ClusterIPs:     []string{c.cfg.DNSAddr.Unmap().String()},
+			IPFamilies:     []corev1.IPFamily{family},
+			IPFamilyPolicy: &single,
+			Ports: []corev1.ServicePort{
+				{Name: "dns", Port: dnsPort, Protocol: corev1.ProtocolUDP},
+				{Name: "dns-tcp", Port: dnsPort, Protocol: corev1.ProtocolTCP},
+			},
+		},
+	}
+}
+
+func (c *Controllers) dnsEndpoints() *corev1.Endpoints {
+	addr := c.cfg.NodeAddrs[0].Unmap()
+	for _, a := range c.cfg.NodeAddrs {
+		if a.Unmap().Is4() == c.cfg.DNSAddr.Unmap().Is4() {
+			addr = a.Unmap()
+			break
+		}
+	}
+	return &corev1.Endpoints{
+		ObjectMeta: dnsMeta(),
+		Subsets: []corev1.EndpointSubset{{
+			Addresses: []corev1.EndpointAddress{{IP: addr.String(), NodeName: &c.cfg.NodeName}},
+			Ports: []corev1.EndpointPort{
+				{Name: "dns", Port: dnsPort, Protocol: corev1.ProtocolUDP},
+				{Name: "dns-tcp", Port: dnsPort, Protocol: corev1.ProtocolTCP},
+			},
+		}},
+	}
+}

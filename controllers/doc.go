@@ -1,0 +1,17 @@
+// Package controllers runs what makes the API's objects come true: the upstream controllers that Services and workloads
+// need, the binder that gives pods a node, the load-balancer addresses, and the objects that every svcplane has. They
+// all share one set of informers.
+//
+//	                       ┌─ upstream: endpoints, endpointslice, deployment, replicaset, job, namespace, …
+//	informers ──watch──▶ ──┼─ binder         pods/binding
+//	(one factory)          ├─ loadbalancer   services/status
+//	                       └─ garbage collector, quota: the same informers where there are, metadata-only ones elsewhere
+//	defaults ──once──▶ IngressClass svcplane, Service kube-system/kube-dns
+//
+// Invariants:
+//   - New registers, Run builds, starts and waits: no goroutine exists before Run or after it.
+//   - One watch per resource for the whole process. What nobody else follows, the garbage collector follows as metadata.
+//   - No client here has a rate limit: the API server is in the same process, and nothing may wait for a token.
+//   - A controller that returns or panics before the end is an error of Run, which stops the others.
+//   - A default object that exists is the user's: only what cannot work is corrected.
+package controllers

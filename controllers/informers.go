@@ -1,0 +1,43 @@
+package controllers
+
+import (
+	"context"
+	"reflect"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/metadata/metadatainformer"
+)
+
+// resourceInformers gives the controllers that follow every resource the informers the process has anyway, and metadata
+// of what nobody else follows: a typed informer holds whole objects, and would for each resource there is.
+type resourceInformers struct {
+	typed    informers.SharedInformerFactory
+	metadata metadatainformer.SharedInformerFactory
+	kindFor  func(schema.GroupVersionResource) (schema.GroupVersionKind, error)
+}
+
+// ForResource implements k8s.io/controller-manager/pkg/informerfactory.InformerFactory.
+func (r *resourceInformers) ForResource(resource schema.GroupVersionResource) (informers.GenericInformer, error) {
+	kind, err := r.kindFor(resource)
+	if err != nil {
+		return nil, err
+	}
+	if o, err := scheme.Scheme.New(kind); err == nil && r.running(reflect.TypeOf(o)) {
+		return r.typed.ForResource(resource)
+	}
+	return r.metadata.ForResource(resource), nil
+}
+
+// Start starts the metadata informers that do not run yet; the typed ones do.
+func (r *resourceInformers) Start(stop <-chan struct{}) { r.metadata.Start(stop) }
+
+// running says whether the factory has an informer of that type at work.
+func (r *resourceInformers) running(t reflect.Type) bool {
+	// asking with a context that is over does not wait, and lists those that were started
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, ok := r.typed.WaitForCacheSyncWithContext(over).Synced[t]
+	return ok
+}

@@ -1,0 +1,17 @@
+// Package loadbalancer gives Services of type LoadBalancer the addresses of the node. The node's addresses are shared
+// by all of them, port by port: Decide is pure and says which Service gets what, and why not; Controller watches the
+// API, looks at the node's sockets and writes status.loadBalancer and Events.
+//
+//	Service ──watch──▶ queue ──▶ Decide(Service, its rivals, Node) ──▶ status.loadBalancer, Event
+//	           │         ▲               ▲
+//	           └─ rivals ┘               └── reserved ports, /proc/net/{tcp,tcp6,udp,udp6}
+//	             (same port)
+//
+// Invariants:
+//   - One port and protocol of one address belongs to one Service; the older one wins, whatever the order of events.
+//   - A node port, an external address and a reserved port come before every load-balancer port.
+//   - A local process comes before a Service only if it listened first: what a Service holds it keeps.
+//   - A Service that gets no address says so in one Event that names who has the port and how to mend it.
+//   - The cost of one change depends on the Services that share a port with it, not on all of them.
+//   - Sockets are looked at again only while a Service waits for one of them to close: nothing announces that.
+package loadbalancer

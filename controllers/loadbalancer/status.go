@@ -1,0 +1,121 @@
+package loadbalancer
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// write puts addrs into the status, if they are not there already. done is false when the Service changed or went
+// meanwhile: that event is on its way and starts over.
+func (c *Controller) write(ctx context.Context, svc *corev1.Service, addrs []netip.Addr) (done bool, err error) {
+	wanted := corev1.LoadBalancerStatus{}
+	for _, a := range addrs {
+		vip := corev1.LoadBalancerIPModeVIP
+		wanted.Ingress = append(wanted.Ingress, corev1.LoadBalancerIngress{IP: a.String(), IPMode: &vip})
+	}
+	if equality.Semantic.DeepEqual(svc.Status.LoadBalancer, wanted) {
+		return true, nil
+	}
+	changed := svc.DeepCopy()
+	changed.Status.LoadBalancer = wanted
+	_, err = c.client.CoreV1().Services(svc.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{})
+	switch {
+	case apierrors.IsConflict(err) || apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("writing status.loadBalancer: %w", err)
+	}
+	return true, nil
+}
+
+// tell remembers what was decided and makes the Event of it, once.
+func (c *Controller) tell(svc *corev1.Service, made Decision) {
+	before := c.known[keyOf(svc)]
+	if before.uid != svc.UID {
+		before = known{}
+	}
+	now := known{uid: svc.UID, trouble: made.Trouble, addrs: made.Addrs}
+	if len(made.Addrs) > 0 {
+		now.ports = servicePorts(svc)
+	}
+	c.known[keyOf(svc)] = now
+	c.given.Store(c.count())
+	if made.Trouble != "" && made.Trouble != before.trouble {
+		c.recorder.Event(svc, corev1.EventTypeWarning, "LoadBalancerAddressNotAvailable", made.Trouble)
+	}
+	if len(made.Addrs) > 0 && !slices.Equal(made.Addrs, before.addrs) && !slices.Equal(made.Addrs, statusAddrs(svc)) {
+		c.recorder.Eventf(svc, corev1.EventTypeNormal, "EnsuredLoadBalancer", "Ensured load balancer: %s", join(made.Addrs))
+	}
+}
+
+func (c *Controller) forget(key types.NamespacedName) {
+	delete(c.known, key)
+	c.queue.Forget(key)
+	c.given.Store(c.count())
+}
+
+func (c *Controller) count() (n int64) {
+	for _, k := range c.known {
+		if len(k.addrs) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// holds says whether svc was given the port of addr. What the status of a Service said when it was first seen was given
+// by the process before this one.
+func (c *Controller) holds(svc *corev1.Service, addr netip.Addr, port PortKey) bool {
+	k, ok := c.known[keyOf(svc)]
+	if !ok || k.uid != svc.UID {
+		return slices.Contains(statusAddrs(svc), addr)
+	}
+	return slices.Contains(k.addrs, addr) && slices.Contains(k.ports, port)
+}
+
+func statusAddrs(svc *corev1.Service) []netip.Addr {
+	var addrs []netip.Addr
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		if a, err := netip.ParseAddr(in.IP); err == nil {
+			addrs = append(addrs, a.Unmap())
+		}
+	}
+	return addrs
+}
+
+func keyOf(svc *corev1.Service) types.NamespacedName {
+	return types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
+}
+
+// look reads the node's sockets when the first question comes, and answers all of one decision from that.
+type look struct {
+	done    bool
+	sockets []socket
+	err     error
+}
+
+func (l *look) listener(addr netip.Addr, port PortKey) string {
+	if !l.done {
+		l.done = true
+		l.sockets, l.err = sockets(threadNet)
+	}
+	for _, s := range l.sockets {
+		if s.takes(addr, port) {
+			return processOf(procRoot, s.inode)
+		}
+	}
+	return ""
+}
+
+const (
+	procRoot  = "/proc"
+	threadNet = "/proc/thread-self/net" // a goroutine that entered another namespace keeps its thread to itself
+)

@@ -1,0 +1,259 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/scale"
+	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/klog/v2"
+	"k8s.io/kubernetes/pkg/controller/certificates/rootcacertpublisher"
+	"k8s.io/kubernetes/pkg/controller/clusterroleaggregation"
+	"k8s.io/kubernetes/pkg/controller/cronjob"
+	"k8s.io/kubernetes/pkg/controller/daemon"
+	"k8s.io/kubernetes/pkg/controller/deployment"
+	"k8s.io/kubernetes/pkg/controller/disruption"
+	"k8s.io/kubernetes/pkg/controller/endpoint"
+	"k8s.io/kubernetes/pkg/controller/endpointslice"
+	"k8s.io/kubernetes/pkg/controller/endpointslicemirroring"
+	"k8s.io/kubernetes/pkg/controller/job"
+	"k8s.io/kubernetes/pkg/controller/podgc"
+	"k8s.io/kubernetes/pkg/controller/replicaset"
+	"k8s.io/kubernetes/pkg/controller/replication"
+	"k8s.io/kubernetes/pkg/controller/serviceaccount"
+	"k8s.io/kubernetes/pkg/controller/servicecidrs"
+	"k8s.io/kubernetes/pkg/controller/statefulset"
+	"k8s.io/kubernetes/pkg/controller/tainteviction"
+	"k8s.io/kubernetes/pkg/controller/ttl"
+	"k8s.io/kubernetes/pkg/controller/ttlafterfinished"
+	tokens "k8s.io/kubernetes/pkg/serviceaccount"
+)
+
+// upstream is one upstream controller: build makes it and returns what runs it.
+type upstream struct {
+	name  string
+	build func(ctx context.Context, p *parts) (runner, error)
+}
+
+// runner runs a controller until ctx ends. Upstream controllers report errors by logging them.
+type runner func(ctx context.Context)
+
+const (
+	// workers of one controller: enough that one slow object does not hold up the others, few because each is a
+	// goroutine that mostly sleeps
+	workers = 2
+	// endpointsPerSlice and endpointsPerSubset are upstream's defaults.
+	endpointsPerSlice  = 100
+	endpointsPerSubset = 1000
+	// batchPeriod 0 has a change of a pod programmed at once: there is one node to tell, not thousands.
+	batchPeriod = 0
+	// finishedPods is how many finished pods are kept for people to look at. Upstream keeps 12500 for a whole cluster.
+	finishedPods = 1000
+)
+
+// upstreams is the list of upstream controllers, in the names kube-controller-manager has for them.
+func (cfg *Config) upstreams() []upstream {
+	all := []upstream{
+		{"endpoints-controller", buildEndpoints},
+		{"endpointslice-controller", buildEndpointSlice},
+		{"endpointslice-mirroring-controller", buildMirroring},
+		{"deployment-controller", buildDeployment},
+		{"replicaset-controller", buildReplicaSet},
+		{"replicationcontroller-controller", buildReplication},
+		{"daemonset-controller", buildDaemonSet},
+		{"statefulset-controller", buildStatefulSet},
+		{"job-controller", buildJob},
+		{"cronjob-controller", buildCronJob},
+		{"ttl-after-finished-controller", buildTTLAfterFinished},
+		{"pod-garbage-collector-controller", buildPodGC},
+		{"taint-eviction-controller", buildTaintEviction},
+		{"ttl-controller", buildTTL},
+		{"disruption-controller", buildDisruption},
+		{"service-cidr-controller", buildServiceCIDRs},
+		{"serviceaccount-controller", buildServiceAccount},
+		{"root-ca-certificate-publisher-controller", buildRootCA},
+		{"clusterrole-aggregation-controller", buildClusterRoles},
+		{"namespace-controller", buildNamespace},
+		{"garbage-collector-controller", buildGarbageCollector},
+		{"resourcequota-controller", buildQuota},
+	}
+	if cfg.ServiceAccountKey != nil {
+		all = append([]upstream{{"serviceaccount-token-controller", buildTokens}}, all...)
+	}
+	return all
+}
+
+// build makes the controllers and starts the informers they asked for, those of one before the next is made: the last
+// ones, which follow every resource, share the informers that the others have at work.
+func (p *parts) build(ctx context.Context) (map[string]runner, error) {
+	built := map[string]runner{}
+	for _, u := range p.upstreams() {
+		run, err := u.build(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("making %s: %w", u.name, err)
+		}
+		built[u.name] = run
+		p.Factory.StartWithContext(ctx)
+	}
+	return built, nil
+}
+
+// withWorkers is the shape that most upstream controllers' Run has.
+func withWorkers(run func(context.Context, int)) runner {
+	return func(ctx context.Context) { run(ctx, workers) }
+}
+
+func buildEndpoints(ctx context.Context, p *parts) (runner, error) {
+	core := p.Factory.Core().V1()
+	c := endpoint.NewEndpointController(ctx, core.Pods(), core.Services(), core.Endpoints(), p.Client, batchPeriod)
+	return withWorkers(c.Run), nil
+}
+
+func buildEndpointSlice(ctx context.Context, p *parts) (runner, error) {
+	core, discovery := p.Factory.Core().V1(), p.Factory.Discovery().V1()
+	c := endpointslice.NewController(ctx, core.Pods(), core.Services(), core.Nodes(), discovery.EndpointSlices(),
+		endpointsPerSlice, p.Client, batchPeriod)
+	return withWorkers(c.Run), nil
+}
+
+func buildMirroring(ctx context.Context, p *parts) (runner, error) {
+	core, discovery := p.Factory.Core().V1(), p.Factory.Discovery().V1()
+	c := endpointslicemirroring.NewController(ctx, core.Endpoints(), discovery.EndpointSlices(), core.Services(),
+		endpointsPerSubset, p.Client, batchPeriod)
+	return withWorkers(c.Run), nil
+}
+
+func buildDeployment(ctx context.Context, p *parts) (runner, error) {
+	apps := p.Factory.Apps().V1()
+	c, err := deployment.NewDeploymentController(ctx, apps.Deployments(), apps.ReplicaSets(), p.Factory.Core().V1().Pods(), p.Client)
+	if err != nil {
+		return nil, err
+	}
+	return withWorkers(c.Run), nil
+}
+
+func buildReplicaSet(ctx context.Context, p *parts) (runner, error) {
+	c := replicaset.NewReplicaSetController(ctx, p.Factory.Apps().V1().ReplicaSets(), p.Factory.Core().V1().Pods(),
+		p.Client, replicaset.BurstReplicas)
+	return withWorkers(c.Run), nil
+}
+
+func buildReplication(ctx context.Context, p *parts) (runner, error) {
+	core := p.Factory.Core().V1()
+	c := replication.NewReplicationManager(ctx, core.Pods(), core.ReplicationControllers(), p.Client, replication.BurstReplicas)
+	return withWorkers(c.Run), nil
+}
+
+func buildDaemonSet(ctx context.Context, p *parts) (runner, error) {
+	apps, core := p.Factory.Apps().V1(), p.Factory.Core().V1()
+	c, err := daemon.NewDaemonSetsController(ctx, apps.DaemonSets(), apps.ControllerRevisions(), core.Pods(), core.Nodes(),
+		p.Client, flowcontrol.NewBackOff(time.Second, 15*time.Minute))
+	if err != nil {
+		return nil, err
+	}
+	return withWorkers(c.Run), nil
+}
+
+func buildStatefulSet(ctx context.Context, p *parts) (runner, error) {
+	apps, core := p.Factory.Apps().V1(), p.Factory.Core().V1()
+	c := statefulset.NewStatefulSetController(ctx, core.Pods(), apps.StatefulSets(), core.PersistentVolumeClaims(),
+		apps.ControllerRevisions(), p.Client)
+	return withWorkers(c.Run), nil
+}
+
+func buildJob(ctx context.Context, p *parts) (runner, error) {
+	// the last two are for workload-aware scheduling, an alpha feature that is off
+	c, err := job.NewController(ctx, p.Client, p.Factory.Core().V1().Pods(), p.Factory.Batch().V1().Jobs(), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return withWorkers(c.Run), nil
+}
+
+func buildCronJob(ctx context.Context, p *parts) (runner, error) {
+	batch := p.Factory.Batch().V1()
+	c, err := cronjob.NewControllerV2(ctx, batch.Jobs(), batch.CronJobs(), p.Client)
+	if err != nil {
+		return nil, err
+	}
+	return withWorkers(c.Run), nil
+}
+
+func buildTTLAfterFinished(ctx context.Context, p *parts) (runner, error) {
+	return withWorkers(ttlafterfinished.New(ctx, p.Factory.Batch().V1().Jobs(), p.Client).Run), nil
+}
+
+func buildPodGC(ctx context.Context, p *parts) (runner, error) {
+	core := p.Factory.Core().V1()
+	return podgc.NewPodGC(ctx, p.Client, core.Pods(), core.Nodes(), finishedPods).Run, nil
+}
+
+func buildTaintEviction(ctx context.Context, p *parts) (runner, error) {
+	core := p.Factory.Core().V1()
+	c, err := tainteviction.New(ctx, p.Client, core.Pods(), core.Nodes(), "taint-eviction-controller")
+	if err != nil {
+		return nil, err
+	}
+	return c.Run, nil
+}
+
+func buildTTL(ctx context.Context, p *parts) (runner, error) {
+	return withWorkers(ttl.NewTTLController(ctx, p.Factory.Core().V1().Nodes(), p.Client).Run), nil
+}
+
+func buildDisruption(ctx context.Context, p *parts) (runner, error) {
+	scales, err := scale.NewForConfig(p.rest, p.mapper, dynamic.LegacyAPIPathResolverFunc, scale.NewDiscoveryScaleKindResolver(p.discovery))
+	if err != nil {
+		return nil, fmt.Errorf("making a scale client: %w", err)
+	}
+	apps, core := p.Factory.Apps().V1(), p.Factory.Core().V1()
+	c := disruption.NewDisruptionController(ctx, core.Pods(), p.Factory.Policy().V1().PodDisruptionBudgets(),
+		core.ReplicationControllers(), apps.ReplicaSets(), apps.Deployments(), apps.StatefulSets(),
+		p.Client, p.mapper, scales, p.discovery)
+	return c.Run, nil
+}
+
+func buildServiceCIDRs(ctx context.Context, p *parts) (runner, error) {
+	networking := p.Factory.Networking().V1()
+	return withWorkers(servicecidrs.NewController(ctx, networking.ServiceCIDRs(), networking.IPAddresses(), p.Client).Run), nil
+}
+
+func buildServiceAccount(ctx context.Context, p *parts) (runner, error) {
+	core := p.Factory.Core().V1()
+	c, err := serviceaccount.NewServiceAccountsController(klog.FromContext(ctx), core.ServiceAccounts(), core.Namespaces(),
+		p.Client, serviceaccount.DefaultServiceAccountsControllerOptions())
+	if err != nil {
+		return nil, err
+	}
+	return withWorkers(c.Run), nil
+}
+
+func buildTokens(ctx context.Context, p *parts) (runner, error) {
+	generator, err := tokens.JWTTokenGenerator(tokens.LegacyIssuer, p.ServiceAccountKey)
+	if err != nil {
+		return nil, fmt.Errorf("signing tokens with the service-account key: %w", err)
+	}
+	core := p.Factory.Core().V1()
+	c, err := serviceaccount.NewTokensController(klog.FromContext(ctx), core.ServiceAccounts(), core.Secrets(), p.Client,
+		serviceaccount.TokensControllerOptions{TokenGenerator: generator, RootCA: p.RootCA})
+	if err != nil {
+		return nil, err
+	}
+	return withWorkers(c.Run), nil
+}
+
+func buildRootCA(_ context.Context, p *parts) (runner, error) {
+	core := p.Factory.Core().V1()
+	c, err := rootcacertpublisher.NewPublisher(core.ConfigMaps(), core.Namespaces(), p.Client, p.RootCA)
+	if err != nil {
+		return nil, err
+	}
+	return withWorkers(c.Run), nil
+}
+
+func buildClusterRoles(_ context.Context, p *parts) (runner, error) {
+	c := clusterroleaggregation.NewClusterRoleAggregation(p.Factory.Rbac().V1().ClusterRoles(), p.Client.RbacV1())
+	return withWorkers(c.Run), nil
+}
