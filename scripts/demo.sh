@@ -236,37 +236,14 @@ step_restart() {
 	restart 'kill -KILL' KILL
 }
 
-# first_answer measures from the start of `kubectl apply` of a new Service to the first answer from its address.
-first_answer() {
-	cat >"$TMP/fresh.yaml" <<-EOF
-		apiVersion: v1
-		kind: Service
-		metadata: {name: fresh}
-		spec: {clusterIP: 10.96.77.77, selector: {app: toad}, ports: [{port: 80, targetPort: http}]}
-	EOF
-	local began
-	began=$(now)
-	kubectl apply -f "$TMP/fresh.yaml" >/dev/null &
-	until node curl -sf --max-time 1 -o /dev/null http://10.96.77.77/; do
-		[ $(($(now) - began)) -lt 10000 ] || wrong 'curl http://10.96.77.77/ after kubectl apply' 'no answer in 10 s'
-		sleep 0.005
-	done
-	APPLY_MS=$(($(now) - began))
-	wait $!
-	kubectl delete -f "$TMP/fresh.yaml" >/dev/null
-}
-
 numbers() {
-	local holder rss pss hrss=0 hpss=0 pid
+	local rss pss hrss hpss apply
 	sleep 10 # idle
 	rss=$(kib $SERVER_PID VmRSS status)
 	pss=$(kib $SERVER_PID Pss smaps_rollup)
-	for pid in $(leftovers | cut -d' ' -f1); do
-		[ "$pid" != $SERVER_PID ] && [ "$(readlink /proc/$pid/exe)" = "$(readlink -f "$BIN")" ] || continue
-		hrss=$((hrss + $(kib $pid VmRSS status)))
-		hpss=$((hpss + $(kib $pid Pss smaps_rollup)))
-	done
-	first_answer
+	hrss=$(holder_memory VmRSS status)
+	hpss=$(holder_memory Pss smaps_rollup)
+	apply=$(first_answer)
 	local row='  %-44s %14s   %s\n'
 	{
 		# shellcheck disable=SC2059
@@ -274,7 +251,7 @@ numbers() {
 		printf "$row" 'warm start' "$WARM_MS ms" 'the same with the walk-through in the store and its pods running (at most 2000)'
 		printf "$row" 'resident memory of the server' "$(mb $rss)" "VmRSS, idle for 10 s with the walk-through applied (at most 250 MB with the holder); Pss $(mb $pss)"
 		printf "$row" 'resident memory of the holder of the pods' "$(mb $hrss)" "VmRSS of the process that serves every svcplane/echo pod; Pss $(mb $hpss)"
-		printf "$row" 'kubectl apply of a Service to its first answer' "$APPLY_MS ms" 'from the start of kubectl to the end of the first curl that succeeds; kubectl itself included'
+		printf "$row" 'kubectl apply of a Service to its first answer' "$apply ms" 'from the start of kubectl to the end of the first curl that succeeds; kubectl itself included'
 		printf "$row" 'the stripped binary' "$(($(stat -c %s "$BIN") / 1000000)) MB" 'ls -l bin/svcplane'
 	} >"$TMP/numbers"
 }
@@ -296,13 +273,14 @@ wait_for_the_user() {
 
 		The server keeps running. In another terminal, as root (Ctrl-C here ends everything and removes it):
 
-		  alias k='nsenter --net=/run/netns/$LAB-node env KUBECONFIG=$DATA/kubeconfig $BIN kubectl'
+		  export SVCPLANE_DATA_DIR=$DATA
+		  alias k='nsenter --net=/run/netns/$LAB-node $BIN kubectl'
 		  k get pods,services,ingresses,endpointslices -o wide
 		  k logs -f clock
 		  k exec -it $POD -- bash
 		  nsenter --net=/run/netns/$LAB-lan curl http://$NODE_IP:30123/
 		  nsenter --net=/run/netns/$LAB-node dig @$DNS toad-headless.$ZONE
-		  nsenter --net=/run/netns/$LAB-node $BIN proxy show --data-dir $DATA
+		  nsenter --net=/run/netns/$LAB-node $BIN proxy show
 	EOF
 	while kill -0 $SERVER_PID 2>/dev/null; do sleep 1; done
 	wrong 'the server' 'ended by itself'

@@ -20,9 +20,9 @@ SERVER_PID= LAN_PID=
 
 node() { nsenter --net=/run/netns/$LAB-node -- "$@"; }
 lan() { nsenter --net=/run/netns/$LAB-lan -- "$@"; }
-svcplane() { node "$BIN" "$@" --data-dir "$DATA"; }
-# kubectl takes its own flags only, so the server is found by the kubeconfig
-kubectl() { node env KUBECONFIG="$DATA/kubeconfig" "$BIN" kubectl "$@"; }
+# both find the server by its data directory
+svcplane() { SVCPLANE_DATA_DIR=$DATA node "$BIN" "$@"; }
+kubectl() { svcplane kubectl "$@"; }
 
 die() {
 	printf '%s\n' "$*" >&2
@@ -180,3 +180,35 @@ lab_down() {
 # kib PID FIELD FILE: a figure of /proc/PID/FILE in KiB.
 kib() { awk -v f="$2:" '$1 == f {print $2}' "/proc/$1/$3"; }
 mb() { awk -v k="${1:-0}" 'BEGIN {printf "%.0f MB", k / 1024}'; }
+
+# holder_memory FIELD FILE: the same, of all processes of our binary but the server: they serve the svcplane/echo pods.
+holder_memory() {
+	local pid sum=0
+	for pid in $(leftovers | cut -d' ' -f1); do
+		[ "$pid" != "$SERVER_PID" ] && [ "/proc/$pid/exe" -ef "$BIN" ] || continue
+		sum=$((sum + $(kib "$pid" "$1" "$2" || echo 0)))
+	done
+	echo $sum
+}
+
+# first_answer prints the milliseconds from the start of `kubectl apply` of a new Service, in front of the pods of toad,
+# to the end of the first request to its address that is answered.
+first_answer() {
+	cat >"$TMP/fresh.yaml" <<-EOF
+		apiVersion: v1
+		kind: Service
+		metadata: {name: fresh}
+		spec: {clusterIP: 10.96.77.77, selector: {app: toad}, ports: [{port: 80, targetPort: http}]}
+	EOF
+	local began applied
+	began=$(now)
+	kubectl apply -f "$TMP/fresh.yaml" >/dev/null &
+	applied=$!
+	until node curl -sf --max-time 1 -o /dev/null http://10.96.77.77/; do
+		[ $(($(now) - began)) -lt 10000 ] || die 'the new Service does not answer within 10 s of kubectl apply'
+		sleep 0.005
+	done
+	echo $(($(now) - began))
+	wait $applied
+	kubectl delete -f "$TMP/fresh.yaml" >/dev/null
+}

@@ -75,11 +75,7 @@ func cmdServer(ts *script, neg bool, args []string) {
 	if l.server != nil && l.server.running() {
 		ts.Fatalf("the server is running already")
 	}
-	words := slices.Concat([]string{"node", l.bins.svcplane, "server"}, args)
-	if !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, "--data-dir") }) {
-		words = append(words, "--data-dir", l.data())
-	}
-	p, err := l.start("server", append(words, "--node-name", "node"))
+	p, err := l.start("server", slices.Concat([]string{"svcplane", "server", "--node-name", "node"}, args))
 	ts.Check(err)
 	if neg {
 		serverRefuses(ts, p)

@@ -74,7 +74,7 @@ func setUp(env *testscript.Env, root string, bins binaries) error {
 		"LAB": l.name, "DATA": l.data(), "NODE_IP": "192.0.2.1", "LAN_IP": "192.0.2.2", "DNS": "10.96.0.10",
 		"ZONE": "default.svc.cluster.local", "EXAMPLES": filepath.Join(root, "examples"), "SVCPLANE": bins.svcplane,
 		"LANSERVER": bins.lanserver, "LAB_DIR": dir,
-		"KUBECONFIG": filepath.Join(l.data(), "kubeconfig"), "LC_ALL": "C",
+		"SVCPLANE_DATA_DIR": l.data(), "LC_ALL": "C",
 	} {
 		env.Setenv(key, value)
 	}
@@ -163,7 +163,7 @@ func (l *lab) words(args []string) ([]string, error) {
 	case "kubectl":
 		return append(enter("node"), slices.Concat([]string{l.bins.svcplane, "kubectl"}, rest)...), nil
 	case "svcplane":
-		return append(enter("node"), slices.Concat([]string{l.bins.svcplane}, rest, []string{"--data-dir", l.data()})...), nil
+		return append(enter("node"), slices.Concat([]string{l.bins.svcplane}, rest)...), nil
 	case "pod":
 		if len(rest) < 2 {
 			return nil, errors.New("usage: pod POD CMD")
@@ -189,8 +189,10 @@ func (l *lab) command(args ...string) *exec.Cmd {
 // environ is what commands see: the script's own choice of these, and nothing of the machine's.
 func (l *lab) environ() []string {
 	env := []string{"HOME=" + l.dir, "LC_ALL=C", "TMPDIR=/tmp", "TERM=dumb"}
-	for _, key := range []string{"PATH", "KUBECONFIG", "WORK"} {
-		env = append(env, key+"="+l.getenv(key))
+	for _, key := range []string{"PATH", "SVCPLANE_DATA_DIR", "KUBECONFIG", "WORK"} {
+		if value := l.getenv(key); value != "" {
+			env = append(env, key+"="+value)
+		}
 	}
 	return env
 }

@@ -1,0 +1,173 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "svcplane"
+
+// rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
+var rooms = []string{"apiserver", "controllers", "catalog", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/proxytest", "dns", "ingress", "node"}
+
+// mayImport lists, for each room, the other rooms that its code may import.
+var mayImport = map[string][]string{
+	"proxy":           {"catalog"},
+	"dns":             {"catalog"},
+	"ingress":         {"catalog"},
+	"node":            {"catalog"},
+	"proxy/iptables":  {"proxy"},
+	"proxy/ebpf":      {"proxy"},
+	"proxy/proxytest": {"proxy"},
+}
+
+// testsMayImport lists what the tests of a room may import beyond that: the contract runs on real data planes.
+var testsMayImport = map[string][]string{
+	"proxy":          {"proxy/proxytest"},
+	"proxy/iptables": {"proxy/proxytest"},
+	"proxy/ebpf":     {"proxy/proxytest"},
+}
+
+// onlyIn says which rooms may import a foreign module, and which of its packages ("" is all of them).
+var onlyIn = []struct {
+	foreign string
+	rooms   map[string][]string
+}{
+	{"k8s.io/kubernetes", map[string][]string{
+		"apiserver":   {""},
+		"controllers": {""},
+		"node":        {"/pkg/kubelet/envvars", "/pkg/probe"},
+	}},
+	{"github.com/cilium/ebpf", map[string][]string{"proxy/ebpf": {""}}},
+	{"github.com/coreos/go-iptables", map[string][]string{"proxy/iptables": {""}}},
+}
+
+type goPackage struct {
+	ImportPath, Dir                    string
+	GoFiles                            []string
+	Imports, TestImports, XTestImports []string
+}
+
+// packages lists the packages of the module.
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports,TestImports,XTestImports", module+"/...").Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+	} else if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []goPackage
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatalf("decoding the output of go list: %v", err)
+		}
+		all = append(all, p)
+	}
+}
+
+// below says whether path is pkg or inside of it.
+func below(path, pkg string) bool { return path == pkg || strings.HasPrefix(path, pkg+"/") }
+
+// roomOf returns the innermost room that a package belongs to, "" if none.
+func roomOf(importPath string) string {
+	found := ""
+	for _, r := range rooms {
+		if below(importPath, module+"/"+r) && len(r) > len(found) {
+			found = r
+		}
+	}
+	return found
+}
+
+// wrongImports returns the imports of a package that break the rules.
+func wrongImports(importPath string, imports []string, inTests bool) []string {
+	room := roomOf(importPath)
+	var wrong []string
+	for _, imported := range imports {
+		other := roomOf(imported)
+		switch {
+		case other != "" && room != "" && other != room:
+			if !slices.Contains(mayImport[room], other) && !(inTests && slices.Contains(testsMayImport[room], other)) {
+				wrong = append(wrong, imported)
+			}
+		case room != "" && below(imported, module+"/cmd"), room != "" && below(imported, module+"/test"):
+			wrong = append(wrong, imported)
+		}
+		for _, rule := range onlyIn {
+			if below(imported, rule.foreign) && !slices.ContainsFunc(rule.rooms[room], func(p string) bool {
+				return below(imported, rule.foreign+p) || p == ""
+			}) {
+				wrong = append(wrong, imported)
+			}
+		}
+	}
+	return wrong
+}
+
+func TestImportsRunOneWay(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range packages(t) {
+		seen[roomOf(p.ImportPath)] = true
+		for _, wrong := range wrongImports(p.ImportPath, p.Imports, false) {
+			t.Errorf("%s must not import %s", p.ImportPath, wrong)
+		}
+		for _, wrong := range wrongImports(p.ImportPath, slices.Concat(p.TestImports, p.XTestImports), true) {
+			t.Errorf("the tests of %s must not import %s", p.ImportPath, wrong)
+		}
+	}
+	for _, room := range []string{"apiserver", "controllers", "catalog", "proxy", "proxy/iptables", "dns", "ingress", "node"} {
+		if !seen[room] {
+			t.Errorf("no package of %s was looked at: has it moved?", room)
+		}
+	}
+}
+
+// TestImportRulesBite feeds the rules what they have to refuse, and what they have to let pass.
+func TestImportRulesBite(t *testing.T) {
+	tests := []struct {
+		from, imported  string
+		inTests, refuse bool
+	}{
+		{"svcplane/dns", "svcplane/catalog", false, false},
+		{"svcplane/dns", "svcplane/proxy", false, true},
+		{"svcplane/catalog", "svcplane/proxy", false, true},
+		{"svcplane/proxy", "svcplane/proxy/iptables", false, true},
+		{"svcplane/proxy/iptables", "svcplane/proxy", false, false},
+		{"svcplane/proxy/iptables", "svcplane/proxy/proxytest", false, true},
+		{"svcplane/proxy/iptables", "svcplane/proxy/proxytest", true, false},
+		{"svcplane/node/echo", "svcplane/node/process", false, false},
+		{"svcplane/node/env", "k8s.io/kubernetes/pkg/kubelet/envvars", false, false},
+		{"svcplane/node", "k8s.io/kubernetes/pkg/kubelet", false, true},
+		{"svcplane/cmd/svcplane", "svcplane/dns", false, false},
+		{"svcplane/cmd/svcplane", "k8s.io/kubernetes/pkg/api", false, true},
+		{"svcplane/ingress", "svcplane/cmd/svcplane", false, true},
+		{"svcplane/apiserver", "k8s.io/kubernetes/pkg/registry/core/rest", false, false},
+		{"svcplane/proxy", "github.com/coreos/go-iptables/iptables", false, true},
+		{"svcplane/proxy", "k8s.io/kubernetesque", false, false},
+	}
+	for _, tt := range tests {
+		if got := len(wrongImports(tt.from, []string{tt.imported}, tt.inTests)) > 0; got != tt.refuse {
+			t.Errorf("%s importing %s (in tests: %v): refused %v, want %v", tt.from, tt.imported, tt.inTests, got, tt.refuse)
+		}
+	}
+}
+
+func TestEveryPackageHasADoc(t *testing.T) {
+	for _, p := range packages(t) {
+		if len(p.GoFiles) > 0 && !slices.Contains(p.GoFiles, "doc.go") {
+			t.Errorf("%s has no doc.go: one paragraph, one diagram, its invariants", filepath.ToSlash(p.Dir))
+		}
+	}
+}
