@@ -1,6 +1,10 @@
 package apiserver
 
 import (
+	"fmt"
+
+	"k8s.io/apiserver/pkg/features"
+	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 )
 
@@ -17,9 +21,23 @@ func disabledGroups() map[string]string {
 	}
 }
 
+// disabledFeatures are upstream features that serve a control plane of several API servers only.
+//
+//	APIServerIdentity   a lease per API server, renewed every ten seconds
+func disabledFeatures() map[string]bool {
+	return map[string]bool{string(features.APIServerIdentity): false}
+}
+
 // restrict applies the choice of groups and of what else costs memory and serves nobody on one node.
-func restrict(o *options.ServerRunOptions) {
+func restrict(o *options.ServerRunOptions) error {
+	if err := utilfeature.DefaultMutableFeatureGate.SetFromMap(disabledFeatures()); err != nil {
+		return fmt.Errorf("setting the api server's feature gates: %w", err)
+	}
+	if err := o.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
+		return fmt.Errorf("setting the api server's feature gates: %w", err)
+	}
 	o.APIEnablement.RuntimeConfig = disabledGroups()
 	o.Features.EnablePriorityAndFairness = false
 	o.Features.EnableProfiling = false
+	return nil
 }

@@ -51,7 +51,11 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := writeKubeconfig(cfg.Kubeconfig, cfg.PKI, address); err != nil {
 		return nil, err
 	}
-	completed, err := cfg.options().Complete(ctx)
+	opts := cfg.options()
+	if err := restrict(opts); err != nil {
+		return nil, err
+	}
+	completed, err := opts.Complete(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("completing the api server's options: %w", err)
 	}
@@ -110,7 +114,6 @@ func (cfg *Config) options() *options.ServerRunOptions {
 	o.KubeletConfig.TLSClientConfig.CAFile = cfg.PKI.cert(pairCA)
 	o.KubeletConfig.TLSClientConfig.CertFile = cfg.PKI.cert(pairKubeletClient)
 	o.KubeletConfig.TLSClientConfig.KeyFile = cfg.PKI.key(pairKubeletClient)
-	restrict(o)
 	return o
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -106,6 +107,21 @@ func storeLogger(level zap.AtomicLevel) (*zap.Logger, error) {
 
 // Endpoints are the URLs for an etcd client.
 func (s *Store) Endpoints() []string { return s.endpoints }
+
+// Ready is closed: a Store serves from the moment it was opened.
+func (s *Store) Ready() <-chan struct{} {
+	ready := make(chan struct{})
+	close(ready)
+	return ready
+}
+
+// Figure is a short text for people.
+func (s *Store) Figure() string {
+	if s.etcd == nil {
+		return "external etcd " + strings.Join(s.endpoints, ", ")
+	}
+	return fmt.Sprintf("%d MB", s.etcd.Server.Backend().SizeInUse()>>20)
+}
 
 // Err receives when an embedded store stops by itself.
 func (s *Store) Err() <-chan error {

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+
+	"svcplane/controllers/loadbalancer"
+)
+
+// claims are what this process takes of the machine before it changes anything: the data directory and the
+// API's port. The ports of other rooms are tried, so that a taken one stops the start and not a half of it.
+type claims struct {
+	api    net.Listener
+	unlock func()
+}
+
+func (c *claims) release() {
+	if c.api != nil {
+		c.api.Close()
+	}
+	c.unlock()
+}
+
+// kubeletPort is where the node serves logs and exec to the API server (Kubernetes: "Ports and Protocols").
+const kubeletPort = 10250
+
+// dnsPort is RFC 1035's.
+const dnsPort = 53
+
+func claim(cfg *Config) (*claims, error) {
+	unlock, err := lockDataDir(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	c := &claims{unlock: unlock}
+	if c.api, err = listen("api-address", cfg.API); err != nil {
+		c.release()
+		return nil, err
+	}
+	if err := tryPorts(cfg); err != nil {
+		c.release()
+		return nil, err
+	}
+	return c, nil
+}
+
+func tryPorts(cfg *Config) error {
+	type door struct {
+		flag string
+		at   netip.AddrPort
+	}
+	var doors []door
+	if cfg.Enabled(partIngress) {
+		doors = append(doors, door{"ingress-http", cfg.HTTP}, door{"ingress-https", cfg.HTTPS})
+	}
+	if cfg.Enabled(partNode) {
+		doors = append(doors, door{"node-ip", netip.AddrPortFrom(cfg.NodeIP, kubeletPort)})
+	}
+	if cfg.Enabled(partDNS) {
+		doors = append(doors, door{"dns-ip", netip.AddrPortFrom(cfg.DNSIP, dnsPort)})
+	}
+	for _, d := range doors {
+		l, err := listen(d.flag, d.at)
+		if err != nil {
+			return err
+		}
+		l.Close()
+	}
+	return nil
+}
+
+// listen opens a TCP port, also on an address that the machine does not have yet.
+func listen(flag string, at netip.AddrPort) (net.Listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
+		var inner error
+		err := rc.Control(func(fd uintptr) { inner = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
+		return errors.Join(err, inner)
+	}}
+	network := "tcp4"
+	if at.Addr().Is6() {
+		network = "tcp"
+	}
+	l, err := lc.Listen(context.Background(), network, at.String())
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("--%s %s: the port is taken%s: stop that or choose another address", flag, at, takenBy(at))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--%s %s: %w", flag, at, err)
+	}
+	return l, nil
+}
+
+func takenBy(at netip.AddrPort) string {
+	owner, ok := loadbalancer.PortOwner(at.Addr(), loadbalancer.PortKey{Port: at.Port(), Protocol: corev1.ProtocolTCP})
+	if !ok {
+		return ""
+	}
+	return " by " + owner
+}

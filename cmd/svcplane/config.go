@@ -1,0 +1,239 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
+
+	"svcplane/apiserver"
+)
+
+// Options are the flags of `svcplane server` as they were written.
+type Options struct {
+	DataDir, NodeName, NodeIP, ServiceCIDR, PodCIDR, Domain, DNSIP string
+	NodePorts, ProxyMode, API, IngressHTTP, IngressHTTPS, Cgroup   string
+	Etcd, Disable                                                  []string
+	Verbosity                                                      int
+}
+
+// register declares the flags; their names are also the keys of the config file.
+func (o *Options) register(fs *pflag.FlagSet) {
+	fs.StringVar(&o.NodeName, "node-name", "", "name of this node (default: the host's name)")
+	fs.StringVar(&o.NodeIP, "node-ip", "", "this node's address (default: the one the default route leaves from)")
+	fs.StringVar(&o.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range that ClusterIPs come from")
+	fs.StringVar(&o.PodCIDR, "pod-cidr", "10.244.0.0/16", "range that pod addresses come from")
+	fs.StringVar(&o.Domain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
+	fs.StringVar(&o.DNSIP, "dns-ip", "10.96.0.10", "address of the cluster's DNS server, in the service range")
+	fs.StringVar(&o.NodePorts, "node-port-range", "30000-32767", "ports that NodePorts come from")
+	fs.StringVar(&o.ProxyMode, "proxy-mode", "auto", "data plane of Services: auto, iptables")
+	fs.StringVar(&o.API, "api-address", "0.0.0.0:6443", "where the API listens")
+	fs.StringVar(&o.IngressHTTP, "ingress-http", "0.0.0.0:80", "where the ingress listens for HTTP")
+	fs.StringVar(&o.IngressHTTPS, "ingress-https", "0.0.0.0:443", "where the ingress listens for HTTPS")
+	fs.StringSliceVar(&o.Etcd, "etcd-endpoints", nil, "URLs of an external etcd instead of the embedded one")
+	fs.StringSliceVar(&o.Disable, "disable", nil, "parts to leave out: dns, ingress, node, proxy")
+	fs.StringVar(&o.Cgroup, "cgroup", "", "cgroup v2 folder whose processes are this node's (default: the root)")
+	fs.IntVarP(&o.Verbosity, "verbosity", "v", 0, "log level; 0 logs what needs attention, 2 what happens, 4 and more every detail")
+}
+
+// loadFile sets the flags that a YAML file names and the command line does not.
+func loadFile(path string, fs *pflag.FlagSet) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("config file: %w", err)
+	}
+	var keys map[string]any
+	if err := yaml.UnmarshalStrict(data, &keys); err != nil {
+		return fmt.Errorf("config file %s: %w: it must be YAML of the form `flag-name: value`", path, err)
+	}
+	for key, value := range keys {
+		flag := fs.Lookup(key)
+		if flag == nil || key == "config" || key == "help" {
+			return fmt.Errorf("config file %s: unknown key %q: known keys are %s", path, key, strings.Join(flagNames(fs), ", "))
+		}
+		if flag.Changed {
+			continue // the command line wins
+		}
+		if err := fs.Set(key, flagText(value)); err != nil {
+			return fmt.Errorf("config file %s: key %q: %w", path, key, err)
+		}
+	}
+	return nil
+}
+
+func flagNames(fs *pflag.FlagSet) []string {
+	var names []string
+	fs.VisitAll(func(f *pflag.Flag) {
+		if f.Name != "config" && f.Name != "help" {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
+
+func flagText(value any) string {
+	list, ok := value.([]any)
+	if !ok {
+		return fmt.Sprint(value)
+	}
+	var texts []string
+	for _, v := range list {
+		texts = append(texts, fmt.Sprint(v))
+	}
+	return strings.Join(texts, ",")
+}
+
+// Config is the checked form of Options.
+type Config struct {
+	DataDir              string
+	NodeName             string
+	NodeIP               netip.Addr
+	ServiceCIDR, PodCIDR netip.Prefix
+	Domain               string
+	DNSIP, KubernetesIP  netip.Addr
+	NodePorts            string
+	API, HTTP, HTTPS     netip.AddrPort
+	Etcd                 []string
+	disabled             []string
+	Cgroup               string
+}
+
+// The parts that --disable may leave out.
+const (
+	partProxy   = "proxy"
+	partDNS     = "dns"
+	partIngress = "ingress"
+	partNode    = "node"
+)
+
+// Enabled says whether a part is to run.
+func (c *Config) Enabled(part string) bool { return !slices.Contains(c.disabled, part) }
+
+// check turns Options into a Config without looking at the machine beyond its host name and addresses.
+func (o *Options) check(host Host) (*Config, error) {
+	c := &Config{DataDir: o.DataDir, NodePorts: o.NodePorts, Etcd: o.Etcd, disabled: o.Disable, Cgroup: o.Cgroup, Domain: strings.TrimSuffix(o.Domain, ".")}
+	var err error
+	for _, f := range []struct {
+		flag, text string
+		to         any
+	}{
+		{"service-cidr", o.ServiceCIDR, &c.ServiceCIDR},
+		{"pod-cidr", o.PodCIDR, &c.PodCIDR},
+		{"dns-ip", o.DNSIP, &c.DNSIP},
+		{"api-address", o.API, &c.API},
+		{"ingress-http", o.IngressHTTP, &c.HTTP},
+		{"ingress-https", o.IngressHTTPS, &c.HTTPS},
+	} {
+		if err := parseInto(f.flag, f.text, f.to); err != nil {
+			return nil, err
+		}
+	}
+	if c.KubernetesIP, err = apiserver.KubernetesServiceIP(c.ServiceCIDR); err != nil {
+		return nil, fmt.Errorf("--service-cidr %s: %w", o.ServiceCIDR, err)
+	}
+	if c.NodeName, err = nodeName(o.NodeName, host.Name); err != nil {
+		return nil, err
+	}
+	if c.NodeIP, err = nodeIP(o.NodeIP, host); err != nil {
+		return nil, err
+	}
+	return c, errors.Join(c.checkRanges(host), o.checkWords())
+}
+
+func parseInto(flag, text string, to any) error {
+	var err error
+	switch to := to.(type) {
+	case *netip.Prefix:
+		if *to, err = netip.ParsePrefix(text); err == nil && (*to != to.Masked() || !to.Addr().Is4() || to.Bits() > 24) {
+			err = fmt.Errorf("must be an IPv4 range with zeros behind its prefix and at least a /24, like %s", "10.96.0.0/16")
+		}
+	case *netip.Addr:
+		*to, err = netip.ParseAddr(text)
+	case *netip.AddrPort:
+		if *to, err = netip.ParseAddrPort(text); err == nil && to.Port() == 0 {
+			err = errors.New("the port must not be 0")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("--%s %q: %w", flag, text, err)
+	}
+	return nil
+}
+
+func nodeName(flag, hostname string) (string, error) {
+	name := flag
+	if name == "" {
+		name = strings.ToLower(hostname)
+	}
+	if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
+		return "", fmt.Errorf("node name %q: %s: give another with --node-name", name, problems[0])
+	}
+	return name, nil
+}
+
+func nodeIP(flag string, host Host) (netip.Addr, error) {
+	if flag == "" {
+		if !host.Default.IsValid() {
+			return netip.Addr{}, errors.New("this machine has no address but loopback: bring a link up or give --node-ip")
+		}
+		return host.Default, nil
+	}
+	ip, err := netip.ParseAddr(flag)
+	if err != nil || !ip.Is4() {
+		return netip.Addr{}, fmt.Errorf("--node-ip %q: must be an IPv4 address", flag)
+	}
+	if !slices.ContainsFunc(host.Addrs, func(p netip.Prefix) bool { return p.Addr() == ip }) {
+		return netip.Addr{}, fmt.Errorf("--node-ip %s: no link of this machine has that address: add it, or choose one of %s", ip, host.addrTexts())
+	}
+	return ip, nil
+}
+
+// checkRanges refuses ranges that would take traffic away from one another or from the machine's networks.
+func (c *Config) checkRanges(host Host) error {
+	if c.ServiceCIDR.Overlaps(c.PodCIDR) {
+		return fmt.Errorf("--service-cidr %s and --pod-cidr %s overlap: choose ranges that do not", c.ServiceCIDR, c.PodCIDR)
+	}
+	for _, r := range []struct {
+		flag string
+		cidr netip.Prefix
+	}{{"service-cidr", c.ServiceCIDR}, {"pod-cidr", c.PodCIDR}} {
+		for _, a := range host.Addrs {
+			if a.Masked().Overlaps(r.cidr) && !host.own(a) {
+				return fmt.Errorf("--%s %s overlaps with this machine's network %s: choose another range", r.flag, r.cidr, a.Masked())
+			}
+		}
+	}
+	if !c.ServiceCIDR.Contains(c.DNSIP) || c.DNSIP == c.KubernetesIP {
+		return fmt.Errorf("--dns-ip %s: must lie in --service-cidr %s and not be %s, the API's own", c.DNSIP, c.ServiceCIDR, c.KubernetesIP)
+	}
+	return nil
+}
+
+// checkWords checks what is not an address.
+func (o *Options) checkWords() error {
+	if problems := validation.IsDNS1123Subdomain(strings.TrimSuffix(o.Domain, ".")); len(problems) > 0 {
+		return fmt.Errorf("--cluster-domain %q: %s", o.Domain, problems[0])
+	}
+	if ports, err := utilnet.ParsePortRange(o.NodePorts); err != nil || ports.Size == 0 {
+		return fmt.Errorf("--node-port-range %q: must be like 30000-32767", o.NodePorts)
+	}
+	for _, part := range o.Disable {
+		if !slices.Contains([]string{partDNS, partIngress, partNode, partProxy}, part) {
+			return fmt.Errorf("--disable %q: can only leave out dns, ingress, node, proxy", part)
+		}
+	}
+	switch o.ProxyMode {
+	case "auto", "iptables":
+		return nil
+	case "ebpf":
+		return errors.New("--proxy-mode ebpf: this version has no eBPF data plane: use auto or iptables")
+	}
+	return fmt.Errorf("--proxy-mode %q: must be auto or iptables", o.ProxyMode)
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/tools/record"
+
+	"svcplane/apiserver"
+	"svcplane/catalog"
+	"svcplane/controllers"
+)
+
+// house is everything of one server process, built and not yet running.
+type house struct {
+	cfg     *Config
+	parts   *parts
+	order   []room // in the order of their start
+	store   *apiserver.Store
+	api     *apiserver.Server
+	events  record.EventBroadcaster
+	client  kubernetes.Interface
+	admin   *admin
+	closing context.CancelFunc // ends the admin socket
+}
+
+type room struct {
+	name string
+	part part
+}
+
+func build(ctx context.Context, cfg *Config, c *claims) (*house, error) {
+	pki, err := apiserver.EnsurePKI(filepath.Join(cfg.DataDir, "pki"), cfg.apiNames(), cfg.nodeNames())
+	if err != nil {
+		return nil, err
+	}
+	h := &house{cfg: cfg, parts: newParts(), closing: func() {}}
+	if h.store, err = apiserver.OpenStore(ctx, filepath.Join(cfg.DataDir, "store"), cfg.Etcd); err != nil {
+		return nil, err
+	}
+	if err := h.furnish(ctx, pki, c); err != nil {
+		h.stop()
+		return nil, err
+	}
+	return h, nil
+}
+
+// furnish builds the rooms; none of them runs yet.
+func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) error {
+	var err error
+	h.api, err = apiserver.New(ctx, apiserver.Config{
+		PKI: pki, Store: h.store, Listener: c.api, Kubeconfig: apiserver.KubeconfigPath(h.cfg.DataDir),
+		NodeIP: h.cfg.NodeIP, ServiceCIDRs: []netip.Prefix{h.cfg.ServiceCIDR}, NodePorts: h.cfg.NodePorts,
+		Domain: h.cfg.Domain, KubeletPort: kubeletPort,
+	})
+	if err != nil {
+		return err
+	}
+	if h.client, err = kubernetes.NewForConfig(h.api.Loopback()); err != nil {
+		return fmt.Errorf("making a client for the api: %w", err)
+	}
+	if h.admin, err = newAdmin(h.cfg.DataDir); err != nil {
+		return err
+	}
+	h.admin.handle("GET /status", func(*http.Request) (any, error) { return h.parts.status(), nil })
+	h.events = record.NewBroadcaster()
+
+	h.add("store", storePart{h.store})
+	h.add("api", h.api)
+	services, err := catalog.New(h.api.Informers())
+	if err != nil {
+		return err
+	}
+	h.add("catalog", services)
+	return h.addRooms(pki, services)
+}
+
+// addRooms builds what leans on the API, in the order of the start.
+func (h *house) addRooms(pki *apiserver.PKI, services *catalog.Catalog) error {
+	if err := h.addControllers(pki); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (h *house) add(name string, p part) { h.order = append(h.order, room{name, p}) }
+
+func (h *house) recorder(component string) record.EventRecorder {
+	return h.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component, Host: h.cfg.NodeName})
+}
+
+func (h *house) addControllers(pki *apiserver.PKI) error {
+	ca, err := pki.CA()
+	if err != nil {
+		return err
+	}
+	key, err := pki.ServiceAccountKey()
+	if err != nil {
+		return err
+	}
+	cfg := controllers.Config{
+		RestConfig: h.api.Loopback(), Client: h.client, Factory: h.api.Informers(), Broadcaster: h.events,
+		NodeName: h.cfg.NodeName, NodeAddrs: []netip.Addr{h.cfg.NodeIP},
+		RootCA: ca, ServiceAccountKey: key,
+		Reserved:     h.reservedPorts(),
+		IngressClass: h.cfg.Enabled(partIngress),
+	}
+	if h.cfg.Enabled(partDNS) {
+		cfg.DNSAddr = h.cfg.DNSIP
+	}
+	c, err := controllers.New(cfg)
+	if err != nil {
+		return err
+	}
+	h.add("controllers", c)
+	return nil
+}
+
+// start brings the rooms up one after the other.
+func (h *house) start(ctx context.Context) error {
+	adminCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	h.closing = cancel
+	go h.admin.serve(adminCtx)
+	h.events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: h.client.CoreV1().Events("")})
+	for _, r := range h.order {
+		if err := h.parts.start(ctx, r.name, r.part); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-h.api.Bootstrapped():
+		return nil
+	case err := <-h.parts.failed:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// stop ends everything in the reverse order; the kernel keeps what it was told.
+func (h *house) stop() {
+	if h.events != nil {
+		h.events.Shutdown()
+	}
+	h.parts.stop()
+	h.closing()
+	h.store.Close()
+}
+
+func (h *house) summary() string {
+	var ingress string
+	if h.cfg.Enabled(partIngress) {
+		ingress = fmt.Sprintf("ingress :%d :%d", h.cfg.HTTP.Port(), h.cfg.HTTPS.Port())
+	}
+	words := []string{fmt.Sprintf("api https://%s", netip.AddrPortFrom(h.cfg.NodeIP, h.cfg.API.Port()))}
+	for _, w := range []struct{ part, text string }{
+		{partProxy, "proxy iptables"},
+		{partDNS, "dns " + h.cfg.DNSIP.String()},
+		{partIngress, ingress},
+	} {
+		if h.cfg.Enabled(w.part) {
+			words = append(words, w.text)
+		}
+	}
+	return strings.Join(words, ", ")
+}
+
+// storePart lets the store be stopped and watched like a room. It serves from the moment it is opened.
+type storePart struct{ store *apiserver.Store }
+
+func (s storePart) Run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-s.store.Err():
+		return err
+	}
+}
+
+func (s storePart) Ready() <-chan struct{} { return s.store.Ready() }
+
+func (s storePart) Figure() string { return s.store.Figure() }
+
+// apiNames are what clients call the API by (Kubernetes: "Accessing the API from a Pod").
+func (c *Config) apiNames() apiserver.Names {
+	return apiserver.Names{
+		DNS: []string{"localhost", c.NodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + c.Domain},
+		IPs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), c.NodeIP, c.KubernetesIP},
+	}
+}
+
+func (c *Config) nodeNames() apiserver.Names {
+	return apiserver.Names{DNS: []string{c.NodeName}, IPs: []netip.Addr{c.NodeIP}}
+}
+
+// reservedPorts are the node's ports that no LoadBalancer Service can have.
+func (h *house) reservedPorts() []controllers.ReservedPort {
+	ports := []controllers.ReservedPort{
+		{Addr: h.cfg.API.Addr(), Port: h.cfg.API.Port(), Protocol: corev1.ProtocolTCP, Owner: "the API"},
+	}
+	if h.cfg.Enabled(partNode) {
+		ports = append(ports, controllers.ReservedPort{Addr: h.cfg.NodeIP, Port: kubeletPort, Protocol: corev1.ProtocolTCP, Owner: "the node's own server"})
+	}
+	if h.cfg.Enabled(partIngress) {
+		ports = append(ports,
+			controllers.ReservedPort{Addr: h.cfg.HTTP.Addr(), Port: h.cfg.HTTP.Port(), Protocol: corev1.ProtocolTCP, Owner: "the ingress"},
+			controllers.ReservedPort{Addr: h.cfg.HTTPS.Addr(), Port: h.cfg.HTTPS.Port(), Protocol: corev1.ProtocolTCP, Owner: "the ingress"})
+	}
+	return ports
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/kubectl/pkg/cmd"
+
+	"svcplane/apiserver"
+)
+
+// newKubectl embeds kubectl. Its own flags are kubectl's: cobra must not read them here.
+func newKubectl(dataDir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:                "kubectl",
+		Short:              "kubectl, with this server's kubeconfig unless another is given",
+		DisableFlagParsing: true,
+		RunE: func(c *cobra.Command, args []string) error {
+			args, err := ownFlags(args, dataDir)
+			if err != nil {
+				return err
+			}
+			if err := chooseKubeconfig(args, apiserver.KubeconfigPath(*dataDir)); err != nil {
+				return err
+			}
+			// kubectl looks for plugins and names itself by these.
+			os.Args = append([]string{"kubectl"}, args...)
+			kubectl := cmd.NewDefaultKubectlCommandWithArgs(cmd.KubectlOptions{
+				PluginHandler: cmd.NewDefaultPluginHandler([]string{"kubectl"}),
+				Arguments:     os.Args,
+				ConfigFlags:   genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50),
+				IOStreams:     genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
+			})
+			kubectl.SetArgs(args)
+			return kubectl.ExecuteContext(c.Context())
+		},
+	}
+}
+
+// ownFlags takes a leading --data-dir out of kubectl's arguments.
+func ownFlags(args []string, dataDir *string) ([]string, error) {
+	if len(args) == 0 {
+		return args, nil
+	}
+	if value, ok := strings.CutPrefix(args[0], "--data-dir="); ok {
+		*dataDir = value
+		return args[1:], nil
+	}
+	if args[0] == "--data-dir" {
+		if len(args) < 2 {
+			return nil, errors.New("--data-dir needs a value")
+		}
+		*dataDir = args[1]
+		return args[2:], nil
+	}
+	return args, nil
+}
+
+// chooseKubeconfig points kubectl at our kubeconfig unless the user chose one.
+func chooseKubeconfig(args []string, path string) error {
+	chosen := os.Getenv("KUBECONFIG") != "" || slices.ContainsFunc(args, func(a string) bool {
+		return a == "--kubeconfig" || strings.HasPrefix(a, "--kubeconfig=")
+	})
+	if chosen {
+		return nil
+	}
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil // kubectl says itself what it cannot reach, and `kubectl version --client` needs none
+	}
+	if _, err := clientcmd.LoadFromFile(path); err != nil {
+		return fmt.Errorf("kubeconfig %s cannot be read: %w: remove it and restart the server, which writes it anew", path, err)
+	}
+	return os.Setenv("KUBECONFIG", path)
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+
+	"google.golang.org/grpc/grpclog"
+	"k8s.io/klog/v2"
+)
+
+// quietBelow is the verbosity from which everything is logged as it comes.
+const quietBelow = 2
+
+// bootLog holds back what upstream components say while they wait for each other at the start and at the
+// end: "namespace not found, will retry" is no news then. If the start fails, all of it is shown.
+type bootLog struct {
+	mu    sync.Mutex
+	to    io.Writer
+	held  bytes.Buffer
+	quiet bool
+}
+
+// maxHeld bounds what is kept of a start that does not come to an end.
+const maxHeld = 256 << 10
+
+func (b *bootLog) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.quiet {
+		return b.to.Write(p)
+	}
+	if b.held.Len()+len(p) <= maxHeld {
+		b.held.Write(p)
+	}
+	return len(p), nil
+}
+
+// open lets everything through from now on and forgets what was held.
+func (b *bootLog) open() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.quiet = false
+	b.held = bytes.Buffer{}
+}
+
+// close holds back again.
+func (b *bootLog) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.quiet = true
+}
+
+// spill writes what is held.
+func (b *bootLog) spill() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held.WriteTo(b.to)
+}
+
+// setUpLogging sends what needs attention to stderr, and everything with a verbosity of 2 or more.
+func setUpLogging(verbosity int) *bootLog {
+	log := &bootLog{to: os.Stderr, quiet: verbosity < quietBelow}
+	fs := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(fs)
+	settings := map[string]string{"v": strconv.Itoa(verbosity)}
+	if log.quiet {
+		// klog without -logtostderr writes each severity to its own writer.
+		settings["logtostderr"] = "false"
+		settings["one_output"] = "true"
+		settings["stderrthreshold"] = "FATAL"
+	}
+	for name, value := range settings {
+		if err := fs.Set(name, value); err != nil {
+			panic("klog has no flag " + name) // a mistake in this function, not in its input
+		}
+	}
+	if log.quiet {
+		klog.SetOutputBySeverity("INFO", io.Discard)
+		for _, severity := range []string{"WARNING", "ERROR", "FATAL"} {
+			klog.SetOutputBySeverity(severity, log)
+		}
+		// gRPC reports every connection to the store that its own side gave up.
+		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, log))
+	}
+	return log
+}

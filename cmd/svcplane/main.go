@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := newRoot().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "svcplane:", err)
+		os.Exit(1)
+	}
+}
+
+// defaultDataDir can be moved for a whole shell session by the environment.
+func defaultDataDir() string {
+	if dir := os.Getenv("SVCPLANE_DATA_DIR"); dir != "" {
+		return dir
+	}
+	return "/var/lib/svcplane"
+}
+
+func newRoot() *cobra.Command {
+	dataDir := defaultDataDir()
+	root := &cobra.Command{
+		Use:           "svcplane",
+		Short:         "Kubernetes' Services stack in one process",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		// A word that is no command is a mistake, not an argument.
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.PersistentFlags().StringVar(&dataDir, "data-dir", dataDir, "where the store, keys and pods' state lie (also $SVCPLANE_DATA_DIR)")
+	root.AddCommand(
+		newServer(&dataDir),
+		newKubectl(&dataDir),
+		newStatus(&dataDir),
+		newProxy(&dataDir),
+
+		newVersion(),
+	)
+	return root
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// part is one room of the house as the wiring sees it.
+type part interface {
+	Run(context.Context) error // until ctx ends; waits for what it started
+	Ready() <-chan struct{}    // closed when it serves
+	Figure() string            // one short figure for people
+}
+
+// parts starts rooms one after the other, each when the one before serves, and stops them in reverse.
+type parts struct {
+	mu      sync.Mutex
+	running []*running
+	failed  chan error // the first part that ended by itself
+}
+
+type running struct {
+	name   string
+	part   part
+	cancel context.CancelFunc
+	done   chan struct{}
+	since  time.Time
+	ready  bool
+	err    error
+}
+
+// Status is one line of `svcplane status`.
+type Status struct {
+	Part   string    `json:"part"`
+	State  string    `json:"state"` // starting, serving, failed
+	Since  time.Time `json:"since"`
+	Figure string    `json:"figure"`
+}
+
+func newParts() *parts { return &parts{failed: make(chan error, 1)} }
+
+// start runs p and returns when it serves, or with the error that it, or an earlier part, ended with.
+func (ps *parts) start(ctx context.Context, name string, p part) error {
+	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r := &running{name: name, part: p, cancel: cancel, done: make(chan struct{}), since: time.Now()}
+	ps.mu.Lock()
+	ps.running = append(ps.running, r)
+	ps.mu.Unlock()
+	go ps.run(runCtx, r)
+	select {
+	case <-p.Ready():
+	case err := <-ps.failed:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	ps.mu.Lock()
+	r.ready, r.since = true, time.Now()
+	ps.mu.Unlock()
+	klog.V(2).InfoS("Part serves", "part", name)
+	return nil
+}
+
+func (ps *parts) run(ctx context.Context, r *running) {
+	defer close(r.done)
+	err := r.part.Run(ctx)
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		return
+	}
+	if err == nil {
+		err = errors.New("ended by itself")
+	}
+	err = fmt.Errorf("%s: %w", r.name, err)
+	ps.mu.Lock()
+	r.err, r.since = err, time.Now()
+	ps.mu.Unlock()
+	select {
+	case ps.failed <- err:
+	default:
+	}
+}
+
+// wait returns when ctx ends (nil) or a part failed.
+func (ps *parts) wait(ctx context.Context) error {
+	select {
+	case err := <-ps.failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// stop ends the parts, the last started first, each after the one that leans on it.
+func (ps *parts) stop() {
+	ps.mu.Lock()
+	list := ps.running
+	ps.mu.Unlock()
+	for i := len(list) - 1; i >= 0; i-- {
+		list[i].cancel()
+		<-list[i].done
+		klog.V(2).InfoS("Part stopped", "part", list[i].name)
+	}
+}
+
+// status lists the parts in the order of their start.
+func (ps *parts) status() []Status {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	var all []Status
+	for _, r := range ps.running {
+		s := Status{Part: r.name, State: "starting", Since: r.since}
+		switch {
+		case r.err != nil:
+			s.State, s.Figure = "failed", r.err.Error()
+		case r.ready:
+			s.State, s.Figure = "serving", r.part.Figure()
+		}
+		all = append(all, s)
+	}
+	return all
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/types"
+
+	"svcplane/proxy"
+)
+
+func newProxy(dataDir *string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "proxy",
+		Short: "Look at what the Service proxy does",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newProxyShow(dataDir), newProxyDiff(dataDir))
+	return cmd
+}
+
+func newProxyShow(dataDir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show [[NAMESPACE/]SERVICE]",
+		Short: "Print every address that Services answer on, and where it leads",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			query := url.Values{}
+			if len(args) == 1 {
+				query.Set("service", args[0])
+			}
+			var table proxy.Table
+			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/proxy/table", query, nil, &table); err != nil {
+				return err
+			}
+			return table.Write(cmd.OutOrStdout())
+		},
+	}
+}
+
+func newProxyDiff(dataDir *string) *cobra.Command {
+	var repair bool
+	cmd := &cobra.Command{
+		Use:   "diff",
+		Short: "Compare what the kernel does with what the Services want; prints nothing when they agree",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			method := http.MethodGet
+			if repair {
+				method = http.MethodPost
+			}
+			var lines []string
+			if err := ask(cmd.Context(), *dataDir, method, "/proxy/diff", nil, nil, &lines); err != nil {
+				return err
+			}
+			for _, line := range lines {
+				fmt.Fprintln(cmd.OutOrStdout(), line)
+			}
+			if len(lines) > 0 && !repair {
+				return fmt.Errorf("the kernel differs in %d lines: `svcplane proxy diff --repair` puts it right at once", len(lines))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&repair, "repair", false, "put right what differs; prints what was")
+	return cmd
+}
+
+// adminProxy answers the commands above.
+func adminProxy(a *admin, p *proxy.Proxy) {
+	a.handle("GET /proxy/table", func(r *http.Request) (any, error) {
+		name := r.URL.Query().Get("service")
+		if name == "" {
+			return p.Table(), nil
+		}
+		key := types.NamespacedName{Namespace: "default", Name: name}
+		if namespace, name, ok := strings.Cut(name, "/"); ok {
+			key = types.NamespacedName{Namespace: namespace, Name: name}
+		}
+		table := p.Table().Of(key)
+		if len(table.Frontends) == 0 {
+			return nil, fmt.Errorf("service %s has no address that the proxy serves: it does not exist, is headless, or is of type ExternalName", key)
+		}
+		return table, nil
+	})
+	a.handle("GET /proxy/diff", func(r *http.Request) (any, error) { return p.Diff(r.Context()) })
+	a.handle("POST /proxy/diff", func(r *http.Request) (any, error) { return p.Repair(r.Context()) })
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+func newServer(dataDir *string) *cobra.Command {
+	var opts Options
+	var configFile string
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run everything: store, API, controllers, node, proxy, DNS, ingress",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if configFile != "" {
+				if err := loadFile(configFile, serverFlags(cmd)); err != nil {
+					return err
+				}
+			}
+			opts.DataDir = *dataDir
+			return runServer(cmd.Context(), &opts, cmd.OutOrStdout())
+		},
+	}
+	opts.register(cmd.Flags())
+	cmd.Flags().StringVar(&configFile, "config", "", "YAML file with these flags as keys; the command line wins")
+	return cmd
+}
+
+// serverFlags are the command's own flags and those it inherits: what a config file may set.
+func serverFlags(cmd *cobra.Command) *pflag.FlagSet {
+	fs := pflag.NewFlagSet("server", pflag.ContinueOnError)
+	fs.AddFlagSet(cmd.LocalFlags())
+	fs.AddFlagSet(cmd.InheritedFlags())
+	return fs
+}
+
+// runServer checks everything that can be checked, takes what it needs of the machine, runs until ctx ends
+// and stops in the reverse order. Until the checks have passed nothing on the machine is changed.
+func runServer(ctx context.Context, opts *Options, out io.Writer) (err error) {
+	began := time.Now()
+	log := setUpLogging(opts.Verbosity)
+	boost()
+	if os.Geteuid() != 0 {
+		return errors.New("server must run as root: it makes network namespaces and links: use sudo")
+	}
+	host, err := readHost()
+	if err != nil {
+		return err
+	}
+	cfg, err := opts.check(host)
+	if err != nil {
+		return err
+	}
+	claims, err := claim(cfg)
+	if err != nil {
+		return err
+	}
+	defer claims.release()
+	h, err := build(ctx, cfg, claims)
+	if err != nil {
+		return err
+	}
+	defer h.stop()
+	if err := h.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop while starting
+		}
+		log.spill()
+		return err
+	}
+	log.open()
+	defer log.close()
+	boostEnded()
+	if _, err := fmt.Fprintf(out, "svcplane ready in %d ms (%s)\n", time.Since(began).Milliseconds(), h.summary()); err != nil {
+		return fmt.Errorf("printing the ready line: %w", err)
+	}
+	return h.parts.wait(ctx)
+}
