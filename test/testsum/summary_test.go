@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -17,14 +18,16 @@ func summarize(lines ...string) (*Summary, string) {
 	return s, out.String()
 }
 
-func TestSummaryCounts(t *testing.T) {
-	tests := []struct {
-		name   string
-		events []string
-		last   string   // the last line
-		want   []string // words that must be there
-		avoid  []string
-	}{{
+type summaryCase struct {
+	name   string
+	events []string
+	last   string   // the last line
+	want   []string // words that must be there
+	avoid  []string
+}
+
+func testCases() []summaryCase {
+	return []summaryCase{{
 		name: "subtests are counted, their parent is not",
 		events: []string{
 			`{"Action":"run","Package":"p","Test":"TestA"}`,
@@ -59,6 +62,29 @@ func TestSummaryCounts(t *testing.T) {
 		last: "1 passed, 1 failed",
 		want: []string{"after the subtests"},
 	}, {
+		name: "a test that never ended",
+		events: []string{
+			`{"Action":"run","Package":"p","Test":"TestHang"}`,
+			`{"Action":"output","Package":"p","Test":"TestHang","Output":"panic: test timed out\n"}`,
+			`{"Action":"fail","Package":"p"}`,
+		},
+		last: "0 passed, 1 failed",
+		want: []string{"FAIL  p.TestHang", "test timed out"},
+	}, {
+		name: "a skipped test gives its reason",
+		events: []string{
+			`{"Action":"output","Package":"p","Test":"TestA","Output":"=== RUN   TestA\n"}`,
+			`{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:9: needs root\n"}`,
+			`{"Action":"skip","Package":"p","Test":"TestA"}`,
+			`{"Action":"pass","Package":"p"}`,
+		},
+		last: "0 passed, 0 failed, 1 skipped",
+		want: []string{"skip  p.TestA: a_test.go:9: needs root"},
+	}}
+}
+
+func packageCases() []summaryCase {
+	return []summaryCase{{
 		name: "a package that does not build",
 		events: []string{
 			`{"ImportPath":"p [p.test]","Action":"build-output","Output":"p.go:3: undefined: x\n"}`,
@@ -105,7 +131,10 @@ func TestSummaryCounts(t *testing.T) {
 		last:   "0 passed, 0 failed",
 		want:   []string{"go: downloading something"},
 	}}
-	for _, tt := range tests {
+}
+
+func TestSummaryCounts(t *testing.T) {
+	for _, tt := range slices.Concat(testCases(), packageCases()) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, got := summarize(tt.events...)
 			lines := strings.Split(strings.TrimRight(got, "\n"), "\n")
