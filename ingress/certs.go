@@ -1,0 +1,127 @@
+package ingress
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// certTable chooses certificates by SNI. It is immutable.
+type certTable struct {
+	exact    map[string][]*tls.Certificate // by host
+	wildcard map[string][]*tls.Certificate // by what follows "*."
+	fallback *tls.Certificate
+}
+
+// newCertTable makes a table that answers fallback to every name.
+func newCertTable(fallback *tls.Certificate) *certTable {
+	return &certTable{
+		exact:    map[string][]*tls.Certificate{},
+		wildcard: map[string][]*tls.Certificate{},
+		fallback: fallback,
+	}
+}
+
+// add offers c for host, after what was added before; only for a table that nobody else sees yet.
+func (t *certTable) add(host string, c *tls.Certificate) {
+	if suffix, wild := strings.CutPrefix(host, "*."); wild {
+		t.wildcard[suffix] = append(t.wildcard[suffix], c)
+		return
+	}
+	t.exact[host] = append(t.exact[host], c)
+}
+
+// choose is the first certificate for the name that the client can verify: exact host before wildcard, then in the
+// order of add, so that an ECDSA and an RSA certificate may stand side by side.
+func (t *certTable) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	name := normalHost(hello.ServerName)
+	candidates := t.exact[name]
+	if len(candidates) == 0 {
+		if _, suffix, found := strings.Cut(name, "."); found {
+			candidates = t.wildcard[suffix]
+		}
+	}
+	for _, c := range candidates {
+		if len(candidates) == 1 || hello.SupportsCertificate(c) == nil {
+			return c, nil
+		}
+	}
+	if len(candidates) > 0 {
+		return candidates[0], nil
+	}
+	return t.fallback, nil
+}
+
+// parseCertificate reads a Secret of type kubernetes.io/tls.
+func parseCertificate(secret *corev1.Secret) (*tls.Certificate, error) {
+	for _, name := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+		if len(secret.Data[name]) == 0 {
+			return nil, fmt.Errorf("it has no %s", name)
+		}
+	}
+	c, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		return nil, errors.New(strings.TrimPrefix(err.Error(), "tls: "))
+	}
+	return &c, nil
+}
+
+// certNames are the hosts that a certificate is for: its DNS names, in lower case.
+func certNames(c *tls.Certificate) []string {
+	names := make([]string, 0, len(c.Leaf.DNSNames))
+	for _, n := range c.Leaf.DNSNames {
+		names = append(names, strings.ToLower(n))
+	}
+	return names
+}
+
+// selfSigned makes the certificate for names that nobody brought one for. It lives in memory only.
+func selfSigned(now time.Time) (*tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making the default certificate's key: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, fmt.Errorf("making the default certificate's serial number: %w", err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: "svcplane ingress default certificate"},
+		DNSNames:     []string{"ingress.svcplane.invalid"},
+		NotBefore:    now.AddDate(-1, 0, 0), // clocks differ, and nobody verifies it anyway
+		NotAfter:     now.AddDate(20, 0, 0),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return nil, fmt.Errorf("signing the default certificate: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("reading the default certificate back: %w", err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+// certCovers says whether host, which may be a wildcard itself, is one of a certificate's names (RFC 6125).
+func certCovers(names []string, host string) bool {
+	_, suffix, _ := strings.Cut(host, ".")
+	for _, n := range names {
+		if n == host || n == "*."+suffix {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,18 @@
+// Package ingress is the one door for HTTP: it turns Ingress objects into an immutable routing table, terminates
+// TLS with the certificates of the named Secrets, and sends every request straight to a ready endpoint of the
+// Service, never through its ClusterIP, so that balancing is per request. Routing, balancing and serving know
+// nothing of the Ingress resource: compile.go is the only place where its fields are read.
+//
+//	Ingress, IngressClass ─▶ compile ─▶ claim ─▶ routeSet ─▶ Table ──┐ swapped atomically
+//	Secret (kubernetes.io/tls) ─▶ certStore ─▶ certTable ────────────┤
+//	catalog.Service ─▶ Group (endpoints, replaced in place) ─────────┤
+//	                                                                 ▼
+//	client ─▶ conn ─▶ [TLS by SNI] ─▶ strictConn ─▶ net/http ─▶ Table.Match(host, path) ─▶ Group ─▶ endpoint
+//
+// Invariants:
+//   - A Table is never changed after it was published; a change of endpoints does not touch it.
+//   - The path that was matched is the path that the endpoint receives.
+//   - The cost of a match does not depend on the number of hosts or routes, only on the length of the path.
+//   - A Service is acknowledged to the catalog only when no request can start on an endpoint that left it.
+//   - What cannot be served is told by an Event on its Ingress; everything else is served.
+package ingress

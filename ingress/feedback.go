@@ -1,0 +1,183 @@
+package ingress
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// settle is how long a problem must last to be told: an Ingress is often applied just before its Service.
+	settle        = time.Second
+	statusWorkers = 4
+	minBackOff    = 20 * time.Millisecond
+	maxBackOff    = 30 * time.Second
+)
+
+// feedback writes what became of Ingresses back to the API: addresses into the status, problems as Events.
+type feedback struct {
+	client   kubernetes.Interface
+	recorder record.EventRecorder
+	wanted   []networkingv1.IngressLoadBalancerIngress
+	from     *controller
+
+	statuses workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	reports  workqueue.TypedRateLimitingInterface[types.NamespacedName]
+
+	mu      sync.Mutex
+	written names                                     // whose status has our addresses
+	said    map[types.NamespacedName]map[Problem]bool // Events that need no repeating
+}
+
+func newFeedback(cfg Config, from *controller) *feedback {
+	return &feedback{
+		client:   cfg.Client,
+		recorder: cfg.Recorder,
+		wanted:   loadBalancerStatus(cfg.Addresses),
+		from:     from,
+		written:  names{},
+		said:     map[types.NamespacedName]map[Problem]bool{},
+	}
+}
+
+// open makes the queues, which start goroutines of their own; run ends them.
+func (f *feedback) open() {
+	queue := func() workqueue.TypedRateLimitingInterface[types.NamespacedName] {
+		return workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](minBackOff, maxBackOff))
+	}
+	f.statuses, f.reports = queue(), queue()
+}
+
+func loadBalancerStatus(addresses []netip.Addr) []networkingv1.IngressLoadBalancerIngress {
+	var all []networkingv1.IngressLoadBalancerIngress
+	for _, a := range addresses {
+		all = append(all, networkingv1.IngressLoadBalancerIngress{IP: a.String()})
+	}
+	return all
+}
+
+// status has the status of an Ingress compared and, if need be, written.
+func (f *feedback) status(key types.NamespacedName) { f.statuses.Add(key) }
+
+// report has the problems of Ingresses told, those that last.
+func (f *feedback) report(keys ...types.NamespacedName) {
+	for _, key := range keys {
+		f.reports.AddAfter(key, settle)
+	}
+}
+
+// run works until ctx ends.
+func (f *feedback) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for range statusWorkers {
+		wg.Go(func() { work(f.statuses, func(k types.NamespacedName) error { return f.writeStatus(ctx, k) }) })
+	}
+	wg.Go(func() { work(f.reports, f.sendEvents) })
+	<-ctx.Done()
+	f.statuses.ShutDown()
+	f.reports.ShutDown()
+	wg.Wait()
+}
+
+// work handles the items of a queue until it is shut down, again with back-off those that failed.
+func work(queue workqueue.TypedRateLimitingInterface[types.NamespacedName], handle func(types.NamespacedName) error) {
+	for {
+		key, end := queue.Get()
+		if end {
+			return
+		}
+		if err := handle(key); err != nil {
+			klog.V(2).InfoS("will try again", "ingress", key, "err", err)
+			queue.AddRateLimited(key)
+		} else {
+			queue.Forget(key)
+		}
+		queue.Done(key)
+	}
+}
+
+func (f *feedback) writeStatus(ctx context.Context, key types.NamespacedName) error {
+	ing, err := f.from.ingresses.Ingresses(key.Namespace).Get(key.Name)
+	if err != nil {
+		f.setWritten(key, false)
+		return nil // a lister fails only when there is none
+	}
+	owned := f.from.owns(key)
+	want := f.wanted
+	switch {
+	case owned:
+	case f.leftOver(ing):
+		want = nil
+	default:
+		return nil
+	}
+	if !sameAddresses(ing.Status.LoadBalancer.Ingress, want) {
+		ing = ing.DeepCopy()
+		ing.Status.LoadBalancer.Ingress = want
+		_, err := f.client.NetworkingV1().Ingresses(key.Namespace).UpdateStatus(ctx, ing, metav1.UpdateOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return fmt.Errorf("writing the addresses of ingress %s: %w", key, err)
+		}
+	}
+	f.setWritten(key, owned)
+	return nil
+}
+
+// leftOver says whether the addresses in the status of an Ingress that is not ours are ours to remove: we wrote
+// them, or an earlier process did and no other controller has the Ingress.
+func (f *feedback) leftOver(ing *networkingv1.Ingress) bool {
+	f.mu.Lock()
+	wrote := f.written[nameOf(ing)]
+	f.mu.Unlock()
+	have := ing.Status.LoadBalancer.Ingress
+	return len(have) > 0 && sameAddresses(have, f.wanted) && (wrote || f.from.classes.ownerOf(ing) == unclaimed)
+}
+
+func (f *feedback) setWritten(key types.NamespacedName, written bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if written {
+		f.written[key] = true
+	} else {
+		delete(f.written, key)
+	}
+}
+
+// sendEvents tells the problems of an Ingress that were not told before.
+func (f *feedback) sendEvents(key types.NamespacedName) error {
+	ing, err := f.from.ingresses.Ingresses(key.Namespace).Get(key.Name)
+	if err != nil {
+		f.mu.Lock()
+		delete(f.said, key)
+		f.mu.Unlock()
+		return nil // a lister fails only when there is none
+	}
+	now := map[Problem]bool{}
+	var fresh []Problem
+	f.mu.Lock()
+	for _, p := range f.from.problems(key) {
+		if !now[p] && !f.said[key][p] {
+			fresh = append(fresh, p)
+		}
+		now[p] = true
+	}
+	f.said[key] = now
+	f.mu.Unlock()
+	for _, p := range fresh {
+		f.recorder.Event(ing, corev1.EventTypeWarning, p.Reason, p.Message)
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package ingress
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"svcplane/catalog"
+)
+
+// groupSet owns the groups that routes refer to. It is not safe for concurrent use; the groups are.
+type groupSet struct {
+	get       func(catalog.Key) (*catalog.Service, bool)
+	node      string
+	groups    map[GroupKey]*countedGroup
+	byService map[types.NamespacedName]map[GroupKey]*countedGroup
+}
+
+// countedGroup knows which objects' routes use it, and how often.
+type countedGroup struct {
+	*Group
+	users map[types.NamespacedName]int
+}
+
+func newGroupSet(get func(catalog.Key) (*catalog.Service, bool), node string) *groupSet {
+	return &groupSet{
+		get:       get,
+		node:      node,
+		groups:    map[GroupKey]*countedGroup{},
+		byService: map[types.NamespacedName]map[GroupKey]*countedGroup{},
+	}
+}
+
+// acquire returns the group of key with its present endpoints, for a route of user; each call wants one release.
+func (s *groupSet) acquire(key GroupKey, user types.NamespacedName) *Group {
+	g, ok := s.groups[key]
+	if !ok {
+		g = &countedGroup{Group: newGroup(key), users: map[types.NamespacedName]int{}}
+		svc, _ := s.get(key.Service)
+		g.set(s.resolve(svc, key))
+		s.groups[key] = g
+		if s.byService[key.Service] == nil {
+			s.byService[key.Service] = map[GroupKey]*countedGroup{}
+		}
+		s.byService[key.Service][key] = g
+	}
+	g.users[user]++
+	return g.Group
+}
+
+// release gives a group back. After the last one it takes no more requests and lets its endpoints go when those
+// under way, which came by an older table, have ended.
+func (s *groupSet) release(key GroupKey, user types.NamespacedName) {
+	g := s.groups[key]
+	if g.users[user]--; g.users[user] == 0 {
+		delete(g.users, user)
+	}
+	if len(g.users) > 0 {
+		return
+	}
+	delete(s.groups, key)
+	delete(s.byService[key.Service], key)
+	if len(s.byService[key.Service]) == 0 {
+		delete(s.byService, key.Service)
+	}
+	g.shut()
+}
+
+// refresh puts the present endpoints of a Service into its groups. It returns the endpoints that left, and the
+// users of the groups whose problem came, went or changed.
+func (s *groupSet) refresh(service types.NamespacedName) (gone []*endpoint, affected []types.NamespacedName) {
+	groups := s.byService[service]
+	if len(groups) == 0 {
+		return nil, nil
+	}
+	svc, _ := s.get(service)
+	for key, g := range groups {
+		before := g.problem()
+		gone = append(gone, g.set(s.resolve(svc, key))...)
+		if g.problem() != before {
+			affected = slices.AppendSeq(affected, maps.Keys(g.users))
+		}
+	}
+	return gone, affected
+}
+
+// close lets every group go.
+func (s *groupSet) close() {
+	for _, g := range s.groups {
+		g.shut()
+	}
+}
+
+// resolve finds the endpoints of one port; svc is nil when there is no such Service.
+func (s *groupSet) resolve(svc *catalog.Service, key GroupKey) ([]catalog.Endpoint, protocol, Problem) {
+	switch {
+	case svc == nil:
+		return nil, "", Problem{"ServiceNotFound", fmt.Sprintf(
+			"Service %s does not exist: requests are answered 503; create it or correct the service name", key.Service)}
+	case svc.ExternalName != "":
+		return nil, "", Problem{"ServiceRefused", fmt.Sprintf(
+			"Service %s is of type ExternalName, which an Ingress of this class does not send to: use a Service without selector and an EndpointSlice with the addresses", key.Service)}
+	}
+	for i := range svc.Ports {
+		p := &svc.Ports[i]
+		if p.Protocol == corev1.ProtocolTCP && key.Port.names(p) {
+			return usable(svc, p, s.node), protocolOf(p.AppProtocol), Problem{}
+		}
+	}
+	return nil, "", Problem{"PortNotFound", fmt.Sprintf(
+		"Service %s has no TCP port %s: requests are answered 503; it has %s", key.Service, key.Port, portList(svc))}
+}
+
+func (p PortRef) names(port *catalog.Port) bool {
+	if p.Name != "" {
+		return p.Name == port.Name
+	}
+	return p.Number == int32(port.Port)
+}
+
+// usable are the endpoints that requests may go to: the ready ones or, while there is none, those that still serve
+// during their termination (KEP-1669). A Service with internalTrafficPolicy Local keeps to this node (KEP-2086).
+func usable(svc *catalog.Service, port *catalog.Port, node string) []catalog.Endpoint {
+	var ready, leaving []catalog.Endpoint
+	for _, e := range port.Endpoints {
+		switch {
+		case svc.InternalLocal && node != "" && e.Node != node:
+		case e.Ready:
+			ready = append(ready, e)
+		case e.Serving && e.Terminating:
+			leaving = append(leaving, e)
+		}
+	}
+	if len(ready) == 0 {
+		return leaving
+	}
+	return ready
+}
+
+func portList(svc *catalog.Service) string {
+	var ports []string
+	for _, p := range svc.Ports {
+		text := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+		if p.Name != "" {
+			text = p.Name + " (" + text + ")"
+		}
+		ports = append(ports, text)
+	}
+	if len(ports) == 0 {
+		return "no ports"
+	}
+	return strings.Join(ports, ", ")
+}

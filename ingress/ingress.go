@@ -1,0 +1,150 @@
+package ingress
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/record"
+	"svcplane/catalog"
+)
+
+// Config is what an Ingress needs.
+type Config struct {
+	Client  kubernetes.Interface
+	Factory informers.SharedInformerFactory // New registers with it; the caller starts it
+	Catalog *catalog.Catalog
+	// HTTP and HTTPS are where to listen; a zero one is not served, port 0 takes any.
+	HTTP, HTTPS netip.AddrPort
+	ClassName   string // value of the legacy class annotation that means us; "svcplane" if empty
+	Controller  string // spec.controller of our IngressClasses; "svcplane.io/ingress" if empty
+	// NodeName restricts Services with internalTrafficPolicy Local to their endpoints here; empty: no restriction.
+	NodeName  string
+	Addresses []netip.Addr // written into status.loadBalancer of our Ingresses
+	Recorder  record.EventRecorder
+	// DrainTimeout is how long requests under way may last after Run was told to end; 10 s if zero.
+	DrainTimeout time.Duration
+}
+
+// Ingress serves HTTP as the API's Ingress objects say.
+type Ingress struct {
+	server     *server
+	controller *controller
+	ready      chan struct{}
+}
+
+// New registers with the informers of cfg.Factory. Then the caller calls Listen, starts the factory and the
+// catalog, and calls Run.
+func New(cfg Config) (*Ingress, error) {
+	if cfg.Client == nil || cfg.Factory == nil || cfg.Catalog == nil || cfg.Recorder == nil {
+		return nil, errors.New("making the ingress: Client, Factory, Catalog and Recorder must be set")
+	}
+	cfg.ClassName = cmp.Or(cfg.ClassName, "svcplane")
+	cfg.Controller = cmp.Or(cfg.Controller, "svcplane.io/ingress")
+	s, err := newServer(cfg.HTTP, cfg.HTTPS, cmp.Or(cfg.DrainTimeout, 10*time.Second))
+	if err != nil {
+		return nil, err
+	}
+	c, err := newController(cfg, s)
+	if err != nil {
+		return nil, err
+	}
+	return &Ingress{server: s, controller: c, ready: make(chan struct{})}, nil
+}
+
+// Listen takes the ports, so that a port that is taken is known before anything else starts. Connections wait
+// until Run serves them. The error is one line: what, where, how to mend. Close gives the ports back if Run is
+// never called.
+func (i *Ingress) Listen() error { return i.server.listen() }
+
+// Close gives back the ports that Listen took. It is for a start that failed elsewhere; Run closes by itself.
+func (i *Ingress) Close() error { return i.server.unlisten() }
+
+// Addrs are the addresses that Listen took; zero for one that is not served.
+func (i *Ingress) Addrs() (http, https netip.AddrPort) { return i.server.addrs() }
+
+// Run serves until ctx ends, drains, and returns nil once everything it started has ended. It calls Listen if
+// nobody did.
+func (i *Ingress) Run(ctx context.Context) error {
+	if err := i.Listen(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer i.controller.end()
+	if !i.controller.start(ctx) {
+		return i.server.unlisten()
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel() // before the wait: the rest ends when serving does
+	wg.Go(func() { i.controller.run(ctx) })
+	wg.Go(func() { i.controller.told.run(ctx) })
+	close(i.ready)
+	return i.server.run(ctx)
+}
+
+// Ready is closed once the routes that the API holds are served.
+func (i *Ingress) Ready() <-chan struct{} { return i.ready }
+
+// Figure is a short count for people: "3 routes, 2 certificates".
+func (i *Ingress) Figure() string {
+	c := i.controller
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return fmt.Sprintf("%d routes, %d certificates", c.routes.count(), c.certs.count())
+}
+
+// RouteInfo is a route as people read it.
+type RouteInfo struct {
+	Host      string // "*" for every host
+	Path      string
+	Kind      PathKind
+	Service   string // namespace/name:port
+	Endpoints []netip.AddrPort
+	Problem   string // why there are no endpoints; empty: none is ready, or all is well
+	Origin    Origin
+}
+
+// Routes is the live table, sorted by host, then in the order that paths are tried: Exact, the longest Prefix,
+// the default.
+func (i *Ingress) Routes() []RouteInfo {
+	var all []RouteInfo
+	for _, r := range i.server.table.Load().routes() {
+		info := RouteInfo{Host: cmp.Or(r.Host, "*"), Path: r.Path, Kind: r.Kind, Service: r.Group.Key.String(), Origin: r.Origin}
+		state := r.Group.state.Load()
+		info.Problem = state.problem.Message
+		for _, e := range state.endpoints {
+			info.Endpoints = append(info.Endpoints, e.addr)
+		}
+		all = append(all, info)
+	}
+	return all
+}
+
+// routes lists a table in the order of Ingress.Routes.
+func (t *Table) routes() []*Route {
+	var all []*Route
+	for _, hosts := range []map[string]*hostRules{t.exact, t.wildcard} {
+		for h := range maps.Values(hosts) {
+			all = append(all, h.routes...)
+		}
+	}
+	if t.any != nil {
+		all = append(all, t.any.routes...)
+	}
+	rank := map[PathKind]int{Exact: 0, Prefix: 1, Default: 2}
+	slices.SortFunc(all, func(a, b *Route) int {
+		return cmp.Or(strings.Compare(a.Host, b.Host), rank[a.Kind]-rank[b.Kind], len(b.Path)-len(a.Path), strings.Compare(a.Path, b.Path))
+	})
+	return all
+}

@@ -1,0 +1,18 @@
+package ingress
+
+import (
+	"log"
+	"strings"
+
+	"k8s.io/klog/v2"
+)
+
+// klogAt makes a standard logger that writes to klog at a level.
+func klogAt(level klog.Level) *log.Logger { return log.New(klogWriter(level), "", 0) }
+
+type klogWriter klog.Level
+
+func (l klogWriter) Write(p []byte) (int, error) {
+	klog.V(klog.Level(l)).InfoS(strings.TrimSpace(string(p)))
+	return len(p), nil
+}

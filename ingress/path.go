@@ -1,0 +1,209 @@
+package ingress
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+)
+
+// cleanPath is a request's path in the one form that is both matched and sent (RFC 3986 section 6.2.2): dot
+// segments removed, runs of slashes merged, unreserved characters unescaped, the other escapes in upper case.
+type cleanPath struct {
+	// sent is the escaped form. net/url never rewrites it: every byte of it is legal in a path.
+	sent string
+	// match is sent with the escapes of each segment undone, except those of "/" and "%", so that no choice
+	// of escapes slips past a rule.
+	match string
+}
+
+var (
+	errPathNotAbsolute = errors.New("the path does not begin with a slash")
+	errPathEscape      = errors.New("the path has a broken percent escape")
+	errPathNUL         = errors.New("the path contains a NUL byte")
+	errPathAboveRoot   = errors.New("the path climbs above the root")
+	errPathDisguised   = errors.New("the path hides a dot segment")
+)
+
+// escapedPath returns the path of u as it was on the wire, or its default escaping when that is the same.
+func escapedPath(u *url.URL) string {
+	if u.RawPath != "" {
+		return u.RawPath
+	}
+	return u.EscapedPath()
+}
+
+// cleanURLPath normalises an escaped path. It costs no allocation for a path that is clean already. An error
+// says why different servers could read the path differently; such a request must be refused.
+func cleanURLPath(escaped string) (cleanPath, error) {
+	if !strings.HasPrefix(escaped, "/") {
+		return cleanPath{}, errPathNotAbsolute
+	}
+	if isClean(escaped) {
+		return cleanPath{sent: escaped, match: escaped}, nil
+	}
+	var segments []cleanPath
+	trailing := false
+	for raw := range strings.SplitSeq(escaped[1:], "/") {
+		decoded, err := unescape(raw)
+		if err != nil {
+			return cleanPath{}, err
+		}
+		trailing = true
+		switch {
+		case decoded == "" || decoded == ".":
+		case decoded == "..":
+			if len(segments) == 0 {
+				return cleanPath{}, errPathAboveRoot
+			}
+			segments = segments[:len(segments)-1]
+		case hidesDots(decoded):
+			return cleanPath{}, errPathDisguised
+		default:
+			segments = append(segments, cleanPath{sent: escapeSegment(raw), match: matchSegment(decoded)})
+			trailing = false
+		}
+	}
+	return joinSegments(segments, trailing), nil
+}
+
+func joinSegments(segments []cleanPath, trailing bool) cleanPath {
+	var sent, match strings.Builder
+	for _, s := range segments {
+		sent.WriteByte('/')
+		sent.WriteString(s.sent)
+		match.WriteByte('/')
+		match.WriteString(s.match)
+	}
+	if trailing || len(segments) == 0 {
+		sent.WriteByte('/')
+		match.WriteByte('/')
+	}
+	return cleanPath{sent: sent.String(), match: match.String()}
+}
+
+// isClean says whether nothing in the path needs a second look.
+func isClean(path string) bool {
+	start := 1 // of the segment
+	for i := 1; i <= len(path); i++ {
+		if i < len(path) && path[i] != '/' {
+			if !legalInPath(path[i]) || path[i] == ';' {
+				return false
+			}
+			continue
+		}
+		segment := path[start:i]
+		if segment == "." || segment == ".." || segment == "" && i < len(path) {
+			return false
+		}
+		start = i + 1
+	}
+	return true
+}
+
+// hidesDots says whether a decoded segment holds a dot segment that some servers would act on: behind an
+// escaped slash, a backslash, or with a parameter ("..;x").
+func hidesDots(decoded string) bool {
+	if !strings.ContainsAny(decoded, `/\;`) {
+		return false
+	}
+	for part := range strings.FieldsFuncSeq(decoded, func(r rune) bool { return r == '/' || r == '\\' }) {
+		name, _, _ := strings.Cut(part, ";")
+		if name == "." || name == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+func unescape(segment string) (string, error) {
+	decoded, err := url.PathUnescape(segment)
+	switch {
+	case err != nil:
+		return "", errPathEscape
+	case strings.IndexByte(decoded, 0) >= 0:
+		return "", errPathNUL
+	}
+	return decoded, nil
+}
+
+// escapeSegment normalises the escapes of one segment whose escapes are known to be well formed.
+func escapeSegment(raw string) string {
+	var b strings.Builder
+	for i := 0; i < len(raw); i++ {
+		c := raw[i]
+		switch {
+		case c != '%' && legalInPath(c):
+			b.WriteByte(c)
+		case c != '%':
+			writeEscape(&b, c)
+		default:
+			c = unhex(raw[i+1])<<4 | unhex(raw[i+2])
+			i += 2
+			if unreserved(c) {
+				b.WriteByte(c)
+			} else {
+				writeEscape(&b, c)
+			}
+		}
+	}
+	return b.String()
+}
+
+// matchSegment keeps apart what is one segment and what is two: "a%2Fb" is not "a/b".
+func matchSegment(decoded string) string {
+	if !strings.ContainsAny(decoded, "%/") {
+		return decoded
+	}
+	return strings.NewReplacer("%", "%25", "/", "%2F").Replace(decoded)
+}
+
+// cleanQuery escapes the bytes that would end the request line, or that no URL may carry, in a query that came
+// in over HTTP/2, where nothing keeps them out. Anything else is passed on as it came.
+func cleanQuery(raw string) string {
+	legal := func(c byte) bool { return c > 0x20 && c < 0x7f }
+	i := 0
+	for i < len(raw) && legal(raw[i]) {
+		i++
+	}
+	if i == len(raw) {
+		return raw
+	}
+	var b strings.Builder
+	b.WriteString(raw[:i])
+	for ; i < len(raw); i++ {
+		if legal(raw[i]) {
+			b.WriteByte(raw[i])
+		} else {
+			writeEscape(&b, raw[i])
+		}
+	}
+	return b.String()
+}
+
+func writeEscape(b *strings.Builder, c byte) {
+	const digits = "0123456789ABCDEF"
+	b.WriteByte('%')
+	b.WriteByte(digits[c>>4])
+	b.WriteByte(digits[c&15])
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c >= 'a':
+		return c - 'a' + 10
+	case c >= 'A':
+		return c - 'A' + 10
+	}
+	return c - '0'
+}
+
+// unreserved: RFC 3986 section 2.3.
+func unreserved(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
+		c == '-' || c == '.' || c == '_' || c == '~'
+}
+
+// legalInPath: pchar without the escape (RFC 3986 section 3.3).
+func legalInPath(c byte) bool {
+	return unreserved(c) || strings.IndexByte("!$&'()*+,;=:@", c) >= 0
+}

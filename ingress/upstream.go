@@ -1,0 +1,225 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"svcplane/catalog"
+)
+
+// GroupKey names what a route sends to: one port of one Service.
+type GroupKey struct {
+	Service types.NamespacedName
+	Port    PortRef
+}
+
+// PortRef is a Service port by name or, when the name is empty, by number.
+type PortRef struct {
+	Name   string
+	Number int32
+}
+
+func (p PortRef) String() string {
+	if p.Name != "" {
+		return p.Name
+	}
+	return fmt.Sprint(p.Number)
+}
+
+func (k GroupKey) String() string { return k.Service.String() + ":" + k.Port.String() }
+
+// Group is the set of endpoints behind one GroupKey. Routes point to it; its endpoints are replaced in place, so
+// that a change of endpoints rebuilds no table. It is safe for concurrent use, except set.
+type Group struct {
+	Key   GroupKey
+	state atomic.Pointer[groupState]
+	next  atomic.Uint32 // round robin
+	proxy http.Handler
+
+	requests gate // those that matched a route to this group
+}
+
+// groupState is immutable.
+type groupState struct {
+	endpoints []*endpoint
+	problem   Problem // why there can be no endpoints at all; zero: the Service and the port exist
+}
+
+// maxDials bounds how many endpoints one request tries; maxResends how often a request that may have reached an
+// endpoint is sent again.
+const (
+	maxDials   = 5
+	maxResends = 1
+	// restAfterFailure is how long an endpoint that refused a connection is passed over while others are up.
+	restAfterFailure = 5 * time.Second
+)
+
+var errNoEndpoint = errors.New("no ready endpoint")
+
+func newGroup(key GroupKey) *Group {
+	g := &Group{Key: key}
+	g.state.Store(&groupState{})
+	g.proxy = newProxy(g)
+	g.requests.onEmpty = func() { g.set(nil, "", Problem{}) }
+	return g
+}
+
+// shut takes no more requests and lets the endpoints go after those under way.
+func (g *Group) shut() { g.requests.shut() }
+
+func (g *Group) problem() Problem { return g.state.Load().problem }
+
+// set replaces the endpoints, keeping those that stay with their connections, and returns the retired ones.
+func (g *Group) set(want []catalog.Endpoint, p protocol, problem Problem) []*endpoint {
+	old := g.state.Load()
+	next := &groupState{problem: problem, endpoints: make([]*endpoint, 0, len(want))}
+	for _, w := range want {
+		i := slices.IndexFunc(old.endpoints, func(e *endpoint) bool { return e.addr == w.AddrPort && e.protocol == p })
+		if i >= 0 {
+			next.endpoints = append(next.endpoints, old.endpoints[i])
+		} else {
+			next.endpoints = append(next.endpoints, newEndpoint(w.AddrPort, p))
+		}
+	}
+	g.state.Store(next)
+	var gone []*endpoint
+	for _, e := range old.endpoints {
+		if !slices.Contains(next.endpoints, e) {
+			e.retire()
+			gone = append(gone, e)
+		}
+	}
+	return gone
+}
+
+// pick enters the next endpoint in turn that was not tried. Endpoints that refused lately are used when there is
+// nothing else. nil: none is left.
+func (g *Group) pick(tried []*endpoint) *endpoint {
+	for {
+		endpoints := g.state.Load().endpoints
+		e := choose(endpoints, g.next.Add(1), tried)
+		if e == nil || e.requests.enter() {
+			return e
+		}
+		// e was retired between the two loads: the state that replaced it is there already
+	}
+}
+
+func choose(endpoints []*endpoint, turn uint32, tried []*endpoint) *endpoint {
+	var resting *endpoint
+	for i := range endpoints {
+		e := endpoints[(uint64(turn)+uint64(i))%uint64(len(endpoints))]
+		switch {
+		case slices.Contains(tried, e):
+		case !e.resting():
+			return e
+		case resting == nil:
+			resting = e
+		}
+	}
+	return resting
+}
+
+// RoundTrip sends req to an endpoint. It tries another one when the connection was refused, and once more when a
+// request that is safe to repeat (RFC 9110 section 9.2.1, no body) got no answer. It returns errNoEndpoint or a
+// *clientError where the endpoint is not to blame.
+func (g *Group) RoundTrip(req *http.Request) (*http.Response, error) {
+	body := trackBody(req)
+	var tried []*endpoint
+	var last error
+	for resends := 0; len(tried) < maxDials; {
+		e := g.pick(tried)
+		if e == nil {
+			break
+		}
+		tried = append(tried, e)
+		resp, err := e.roundTrip(req)
+		if err == nil {
+			return resp, nil
+		}
+		last = err
+		if cause := body.failure(); cause != nil {
+			return nil, &clientError{cause}
+		}
+		var unsent *dialError
+		switch {
+		case req.Context().Err() != nil:
+			return nil, &clientError{context.Cause(req.Context())}
+		case errors.As(err, &unsent) && !body.touched():
+			e.rest()
+		case repeatable(req) && resends < maxResends && !isTimeout(err):
+			resends++
+		default:
+			return nil, err
+		}
+	}
+	if last == nil {
+		return nil, errNoEndpoint
+	}
+	return nil, last
+}
+
+func repeatable(req *http.Request) bool {
+	if req.Body != nil && req.Body != http.NoBody {
+		return false
+	}
+	return req.Method == http.MethodGet || req.Method == http.MethodHead || req.Method == http.MethodOptions
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// clientError is a failure that the client caused: it went away, or its request body was broken.
+type clientError struct{ error }
+
+func (e *clientError) Unwrap() error { return e.error }
+
+// trackedBody knows whether a request body was touched, so that the request can be sent elsewhere when it was not.
+// Close does nothing: the http.Server closes the real body after the handler.
+type trackedBody struct {
+	io.Reader
+	read atomic.Bool
+	err  atomic.Pointer[error]
+}
+
+// trackBody puts a trackedBody in the place of req's body; nil when there is none.
+func trackBody(req *http.Request) *trackedBody {
+	if req.Body == nil || req.Body == http.NoBody {
+		return nil
+	}
+	b := &trackedBody{Reader: req.Body}
+	req.Body = b
+	return b
+}
+
+func (b *trackedBody) Read(p []byte) (int, error) {
+	b.read.Store(true)
+	n, err := b.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err.Store(&err)
+	}
+	return n, err
+}
+
+func (b *trackedBody) Close() error { return nil }
+
+func (b *trackedBody) touched() bool { return b != nil && b.read.Load() }
+
+func (b *trackedBody) failure() error {
+	if b == nil {
+		return nil
+	}
+	if err := b.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
