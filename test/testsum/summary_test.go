@@ -102,29 +102,10 @@ func packageCases() []summaryCase {
 		last: "0 passed, 1 failed",
 		want: []string{"panic: in TestMain"},
 	}, {
-		name: "a test that never ended",
-		events: []string{
-			`{"Action":"run","Package":"p","Test":"TestHang"}`,
-			`{"Action":"output","Package":"p","Test":"TestHang","Output":"panic: test timed out\n"}`,
-			`{"Action":"fail","Package":"p"}`,
-		},
-		last: "0 passed, 1 failed",
-		want: []string{"FAIL  p.TestHang", "test timed out"},
-	}, {
 		name:   "a package that never ended",
 		events: []string{`{"Action":"start","Package":"p"}`},
 		last:   "0 passed, 1 failed",
 		want:   []string{"p (did not end)"},
-	}, {
-		name: "a skipped test gives its reason",
-		events: []string{
-			`{"Action":"output","Package":"p","Test":"TestA","Output":"=== RUN   TestA\n"}`,
-			`{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:9: needs root\n"}`,
-			`{"Action":"skip","Package":"p","Test":"TestA"}`,
-			`{"Action":"pass","Package":"p"}`,
-		},
-		last: "0 passed, 0 failed, 1 skipped",
-		want: []string{"skip  p.TestA: a_test.go:9: needs root"},
 	}, {
 		name:   "a line that is no event passes through",
 		events: []string{"go: downloading something"},
