@@ -23,9 +23,13 @@ func disabledGroups() map[string]string {
 
 // disabledFeatures are upstream features that serve a control plane of several API servers only.
 //
-//	APIServerIdentity   a lease per API server, renewed every ten seconds
+//	APIServerIdentity                    a lease per API server, renewed every ten seconds
+//	UnknownVersionInteroperabilityProxy  routes requests between API servers of different versions
 func disabledFeatures() map[string]bool {
-	return map[string]bool{string(features.APIServerIdentity): false}
+	return map[string]bool{
+		string(features.APIServerIdentity):                   false,
+		string(features.UnknownVersionInteroperabilityProxy): false,
+	}
 }
 
 // restrict applies the choice of groups and of what else costs memory and serves nobody on one node.

@@ -164,31 +164,50 @@ func (s *Server) Run(ctx context.Context) error {
 // readyInterval is between two looks at /readyz, which answers from memory.
 const readyInterval = 5 * time.Millisecond
 
-// waitReady closes ready and bootstrapped as /readyz comes to say so.
+// The paths that answer 200 when the stages of readiness are reached. Upstream makes the default roles and
+// priority classes at the first tick of a one-second poll; rooms with the loopback client need not wait for
+// that, and after a restart they are there already: these are the last ones it makes.
+var (
+	pathsReady        = []string{"/readyz?exclude=poststarthook/rbac/bootstrap-roles&exclude=poststarthook/scheduling/bootstrap-system-priority-classes"}
+	pathsBootstrapped = []string{
+		"/apis/rbac.authorization.k8s.io/v1/namespaces/kube-public/rolebindings/system:controller:bootstrap-signer",
+		"/apis/scheduling.k8s.io/v1/priorityclasses/system-cluster-critical",
+		"/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical",
+	}
+)
+
+// waitReady closes ready and bootstrapped as the API comes to say so.
 func (s *Server) waitReady(ctx context.Context) error {
 	client, err := rest.HTTPClientFor(s.Loopback())
 	if err != nil {
 		return fmt.Errorf("making a client for the api server: %w", err)
 	}
-	tick := time.NewTicker(readyInterval)
-	defer tick.Stop()
 	for _, stage := range []struct {
-		path string
-		done chan struct{}
-	}{
-		{"/readyz?exclude=poststarthook/rbac/bootstrap-roles&exclude=poststarthook/scheduling/bootstrap-system-priority-classes", s.ready},
-		{"/readyz", s.bootstrapped},
-	} {
-		for !s.probe(ctx, client, stage.path) {
-			select {
-			case <-ctx.Done():
+		paths []string
+		done  chan struct{}
+	}{{pathsReady, s.ready}, {pathsBootstrapped, s.bootstrapped}} {
+		for _, path := range stage.paths {
+			if !s.await(ctx, client, path) {
 				return nil
-			case <-tick.C:
 			}
 		}
 		close(stage.done)
 	}
 	return nil
+}
+
+// await returns true when path answers 200, false when ctx ends first.
+func (s *Server) await(ctx context.Context, client *http.Client, path string) bool {
+	tick := time.NewTicker(readyInterval)
+	defer tick.Stop()
+	for !s.probe(ctx, client, path) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
 }
 
 func (s *Server) probe(ctx context.Context, client *http.Client, path string) bool {
@@ -207,8 +226,7 @@ func (s *Server) probe(ctx context.Context, client *http.Client, path string) bo
 // Ready is closed when the API serves privileged clients: caches are filled, allocators run.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Bootstrapped is closed when the default RBAC roles and priority classes are there too. Upstream makes them
-// at the first tick of a one-second poll; the rooms that use the loopback client need not wait for that.
+// Bootstrapped is closed when the default RBAC roles and priority classes are there too.
 func (s *Server) Bootstrapped() <-chan struct{} { return s.bootstrapped }
 
 // Figure is a short count for people.

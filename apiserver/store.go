@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"k8s.io/klog/v2"
 )
 
 // Store is the etcd that keeps every object: one that runs in this process, or an external cluster.
@@ -85,24 +86,23 @@ func storeConfig(dir string, level zap.AtomicLevel) (*embed.Config, error) {
 	// The write-ahead log is replayed on start, and its entries stay in memory: keep both short.
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = 2500, 250
 	cfg.QuotaBackendBytes = 4 << 30
-	logger, err := storeLogger(level)
-	if err != nil {
-		return nil, err
-	}
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(logger)
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(storeLogger(level))
 	return cfg, nil
 }
 
-func storeLogger(level zap.AtomicLevel) (*zap.Logger, error) {
-	c := zap.NewProductionConfig()
-	c.Level = level
-	c.DisableStacktrace = true
-	c.Encoding = "console"
-	logger, err := c.Build()
-	if err != nil {
-		return nil, fmt.Errorf("making the store's logger: %w", err)
-	}
-	return logger, nil
+// storeLogger hands etcd's log to the process's own.
+func storeLogger(level zap.AtomicLevel) *zap.Logger {
+	encoding := zap.NewProductionEncoderConfig()
+	encoding.TimeKey, encoding.LevelKey = zapcore.OmitKey, zapcore.OmitKey
+	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(encoding), zapcore.AddSync(klogWriter{}), level))
+}
+
+// klogWriter writes lines as errors into klog.
+type klogWriter struct{}
+
+func (klogWriter) Write(line []byte) (int, error) {
+	klog.ErrorS(nil, "Store: "+strings.TrimSpace(string(line)))
+	return len(line), nil
 }
 
 // Endpoints are the URLs for an etcd client.
