@@ -75,7 +75,7 @@ func cmdServer(ts *script, neg bool, args []string) {
 	if l.server != nil && l.server.running() {
 		ts.Fatalf("the server is running already")
 	}
-	p, err := l.start("server", slices.Concat([]string{"svcplane", "server", "--node-name", "node"}, args))
+	p, err := l.start("server", slices.Concat([]string{"svcplane", "server", "--node-name", "node"}, args), ts.MkAbs("."))
 	ts.Check(err)
 	if neg {
 		serverRefuses(ts, p)
@@ -127,7 +127,7 @@ func endServer(ts *script, neg bool, sig syscall.Signal) {
 func cmdLANServer(ts *script, neg bool, args []string) {
 	l := labOf(ts)
 	usage(ts, !neg && len(args) == 0, "lanserver")
-	p, err := l.start("lanserver", []string{"lan", l.bins.lanserver, "192.0.2.2:5432"})
+	p, err := l.start("lanserver", []string{"lan", l.bins.lanserver, "192.0.2.2:5432"}, l.dir)
 	ts.Check(err)
 	l.lan = p
 	repeat(ts, 10*time.Second, []string{"lan", "curl", "-sf", "http://192.0.2.2:5432/"}, succeeded)
@@ -241,7 +241,7 @@ func cmdWatch(ts *script, neg bool, args []string) {
 	usage(ts, !neg && len(args) == 1 && l.watch == nil, "watch URL, once at a time")
 	base := filepath.Join(l.dir, "watch")
 	os.Remove(base + ".stop")
-	p, err := l.start("watch", []string{"node", "bash", "-c", watchLoop, "watch", base, args[0]})
+	p, err := l.start("watch", []string{"node", "bash", "-c", watchLoop, "watch", base, args[0]}, l.dir)
 	ts.Check(err)
 	l.watch = p
 	// before anything is done to the server, the loop is known to get answers

@@ -218,13 +218,13 @@ func (l *lab) run(args []string, dir string) (stdout, stderr string, err error) 
 }
 
 // start runs words in the background with its output in files of the lab's directory: NAME.out and NAME.err.
-func (l *lab) start(name string, args []string) (*process, error) {
+func (l *lab) start(name string, args []string, dir string) (*process, error) {
 	words, err := l.words(args)
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Env = l.environ()
+	cmd.Env, cmd.Dir = l.environ(), dir
 	out, err := os.OpenFile(filepath.Join(l.dir, name+".out"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
