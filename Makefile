@@ -11,6 +11,11 @@ export GOFLAGS := -trimpath -buildvcs=false
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# What `kubectl version` says of both sides: the release that the libraries are of.
+K8S     := $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2; exit}' go.mod)
+KVER    := k8s.io/component-base/version
+LDFLAGS := -s -w -X main.version=$(VERSION) -X $(KVER).gitVersion=$(K8S) -X $(KVER).gitTreeState=clean \
+	-X $(KVER).gitMajor=$(word 1,$(subst ., ,$(K8S:v%=%))) -X $(KVER).gitMinor=$(word 2,$(subst ., ,$(K8S:v%=%)))
 PREFIX  ?= /usr/local
 BIN     := bin/svcplane
 SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
@@ -26,7 +31,7 @@ deps:
 	@scripts/deps.sh
 
 build:
-	go build -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/svcplane
+	go build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/svcplane
 
 install: build
 	$(SUDO) install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/svcplane
@@ -37,6 +42,8 @@ bin/lanserver: $(wildcard test/lanserver/*.go)
 demo: deps build bin/lanserver
 	@ONCE='$(ONCE)' $(SUDO) scripts/demo.sh
 
+test: export SVCPLANE_BIN := $(CURDIR)/$(BIN)
+test: export LANSERVER := $(CURDIR)/bin/lanserver
 test: deps build bin/lanserver
 	@go run ./test/testsum -- go test -json -vet=off $(if $(SUDO),-exec 'sudo -E') $(TESTFLAGS) ./...
 
