@@ -52,18 +52,25 @@ type Config struct {
 
 // Controllers runs the controllers.
 type Controllers struct {
-	cfg     Config
-	binder  *binder.Binder
-	balance *loadbalancer.Controller
-	ready   chan struct{}
+	cfg      Config
+	parts    *parts
+	upstream map[string]runner
+	binder   *binder.Binder
+	balance  *loadbalancer.Controller
+	ready    chan struct{}
 	// defaults is closed once the default objects exist.
 	defaults chan struct{}
 }
 
-// New registers with the informers of cfg.Factory; the caller starts the factory, then calls Run.
-func New(cfg Config) (*Controllers, error) {
+// New registers with the informers of cfg.Factory; the caller starts the factory, then calls Run. It must not be started
+// before: upstream's constructors register handlers that cannot be called until they are through. ctx, under which Run
+// is to be called, ends the event pipelines that they open. The API need not serve yet.
+func New(ctx context.Context, cfg Config) (*Controllers, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
+	}
+	if len(startedTypes(cfg.Factory)) > 0 {
+		return nil, errors.New("controllers: the informer factory is started already, make them before that")
 	}
 	c := &Controllers{cfg: cfg, ready: make(chan struct{}), defaults: make(chan struct{})}
 	recorder := func(component string) record.EventRecorder {
@@ -82,6 +89,12 @@ func New(cfg Config) (*Controllers, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("setting up load-balancer addresses: %w", err)
+	}
+	if c.parts, err = newParts(cfg); err != nil {
+		return nil, err
+	}
+	if c.upstream, err = c.parts.build(quiet(ctx), cfg.early()); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
@@ -109,7 +122,7 @@ func (c *Controllers) Ready() <-chan struct{} { return c.ready }
 
 // Figure is a short count for people: "24 controllers, 40 pods bound, 0 pending, 2 load balancers".
 func (c *Controllers) Figure() string {
-	return fmt.Sprintf("%d controllers, %s, %s", len(c.cfg.upstreams()), c.binder.Figure(), c.balance.Figure())
+	return fmt.Sprintf("%d controllers, %s, %s", len(c.upstream)+len(late()), c.binder.Figure(), c.balance.Figure())
 }
 
 // Run starts the controllers and waits for all of them. It returns nil when ctx ends, and the error of the first that
@@ -117,16 +130,10 @@ func (c *Controllers) Figure() string {
 func (c *Controllers) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	// what upstream controllers say about their starting and stopping is not worth a line each
-	logging := klog.NewContext(ctx, klog.FromContext(ctx).V(2))
-	p, err := newParts(c.cfg)
-	if err != nil {
-		return err
-	}
 	var wg sync.WaitGroup
 	start := func(name string, run func(context.Context) error) {
 		wg.Go(func() {
-			if err := contained(logging, name, run); err != nil {
+			if err := contained(quiet(ctx), name, run); err != nil {
 				stop(err)
 			}
 		})
@@ -135,20 +142,29 @@ func (c *Controllers) Run(ctx context.Context) error {
 	start("binder", c.binder.Run)
 	start("load-balancer addresses", c.balance.Run)
 	start("default objects", c.ensureDefaults)
-	built, err := p.build(logging)
-	if err != nil {
-		stop(err)
-	}
-	close(p.started)
+	c.cfg.Factory.StartWithContext(ctx) // what was asked for after the caller started it
 	if c.waitForCaches(ctx) {
-		for name, run := range built {
-			start(name, func(ctx context.Context) error { run(ctx); return nil })
+		late, err := c.parts.build(quiet(ctx), late())
+		if err != nil {
+			stop(err)
+		}
+		c.cfg.Factory.StartWithContext(ctx)
+		close(c.parts.started)
+		for _, group := range []map[string]runner{c.upstream, late} {
+			for name, run := range group {
+				start(name, func(ctx context.Context) error { run(ctx); return nil })
+			}
 		}
 		wg.Go(func() { c.announce(ctx) })
 	}
 	wg.Wait()
-	p.resources.metadata.Shutdown() // waits for its informers, which ended with ctx
+	c.parts.resources.metadata.Shutdown() // waits for its informers, which ended with ctx
 	return cause(ctx)
+}
+
+// quiet leaves out what upstream controllers say of their starting and stopping: it is not worth a line each.
+func quiet(ctx context.Context) context.Context {
+	return klog.NewContext(ctx, klog.FromContext(ctx).V(2))
 }
 
 // announce closes ready when everything that has to be waited for is there.

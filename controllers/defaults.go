@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -95,8 +96,12 @@ func (c *Controllers) ensureDNSService(ctx context.Context) error {
 
 // ensureDNSEndpoints says where the name server really is: on the node. The mirroring controller makes the slice of it.
 func (c *Controllers) ensureDNSEndpoints(ctx context.Context) error {
+	addr := c.dnsNodeAddr()
+	if addr.IsLoopback() || addr.IsLinkLocalUnicast() {
+		return nil // the API allows no such endpoints, and nothing depends on these
+	}
 	endpoints := c.cfg.Client.CoreV1().Endpoints(metav1.NamespaceSystem)
-	wanted := c.dnsEndpoints()
+	wanted := c.dnsEndpoints(addr)
 	_, err := endpoints.Create(ctx, wanted, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		_, err = endpoints.Update(ctx, wanted, metav1.UpdateOptions{})
@@ -148,14 +153,17 @@ func (c *Controllers) dnsService() *corev1.Service {
 	}
 }
 
-func (c *Controllers) dnsEndpoints() *corev1.Endpoints {
-	addr := c.cfg.NodeAddrs[0].Unmap()
+// dnsNodeAddr is the node's address of the family that the cluster DNS has, or else its first.
+func (c *Controllers) dnsNodeAddr() netip.Addr {
 	for _, a := range c.cfg.NodeAddrs {
 		if a.Unmap().Is4() == c.cfg.DNSAddr.Unmap().Is4() {
-			addr = a.Unmap()
-			break
+			return a.Unmap()
 		}
 	}
+	return c.cfg.NodeAddrs[0].Unmap()
+}
+
+func (c *Controllers) dnsEndpoints(addr netip.Addr) *corev1.Endpoints {
 	return &corev1.Endpoints{
 		ObjectMeta: dnsMeta(),
 		Subsets: []corev1.EndpointSubset{{

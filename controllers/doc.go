@@ -9,7 +9,8 @@
 //	defaults ──once──▶ IngressClass svcplane, Service kube-system/kube-dns
 //
 // Invariants:
-//   - New registers, Run builds, starts and waits: no goroutine exists before Run or after it.
+//   - New registers, Run starts and waits. All that runs before Run are upstream's event pipelines, which end with the
+//     context that New was given.
 //   - One watch per resource for the whole process. What nobody else follows, the garbage collector follows as metadata.
 //   - No client here has a rate limit: the API server is in the same process, and nothing may wait for a token.
 //   - A controller that returns or panics before the end is an error of Run, which stops the others.

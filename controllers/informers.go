@@ -35,9 +35,13 @@ func (r *resourceInformers) Start(stop <-chan struct{}) { r.metadata.Start(stop)
 
 // running says whether the factory has an informer of that type at work.
 func (r *resourceInformers) running(t reflect.Type) bool {
-	// asking with a context that is over does not wait, and lists those that were started
+	_, ok := startedTypes(r.typed)[t]
+	return ok
+}
+
+// startedTypes lists what factory has informers at work for. Asked with a context that is over, it does not wait.
+func startedTypes(factory informers.SharedInformerFactory) map[reflect.Type]bool {
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, ok := r.typed.WaitForCacheSyncWithContext(over).Synced[t]
-	return ok
+	return factory.WaitForCacheSyncWithContext(over).Synced
 }

@@ -19,6 +19,7 @@ import (
 	"k8s.io/kubernetes/pkg/controller/endpointslice"
 	"k8s.io/kubernetes/pkg/controller/endpointslicemirroring"
 	"k8s.io/kubernetes/pkg/controller/job"
+	"k8s.io/kubernetes/pkg/controller/nodelifecycle"
 	"k8s.io/kubernetes/pkg/controller/podgc"
 	"k8s.io/kubernetes/pkg/controller/replicaset"
 	"k8s.io/kubernetes/pkg/controller/replication"
@@ -28,6 +29,8 @@ import (
 	"k8s.io/kubernetes/pkg/controller/tainteviction"
 	"k8s.io/kubernetes/pkg/controller/ttl"
 	"k8s.io/kubernetes/pkg/controller/ttlafterfinished"
+	"k8s.io/kubernetes/pkg/controller/volume/pvcprotection"
+	"k8s.io/kubernetes/pkg/controller/volume/pvprotection"
 	tokens "k8s.io/kubernetes/pkg/serviceaccount"
 )
 
@@ -53,8 +56,9 @@ const (
 	finishedPods = 1000
 )
 
-// upstreams is the list of upstream controllers, in the names kube-controller-manager has for them.
-func (cfg *Config) upstreams() []upstream {
+// early lists the upstream controllers that register with informers when they are made, in the names that
+// kube-controller-manager has for them.
+func (cfg *Config) early() []upstream {
 	all := []upstream{
 		{"endpoints-controller", buildEndpoints},
 		{"endpointslice-controller", buildEndpointSlice},
@@ -68,16 +72,16 @@ func (cfg *Config) upstreams() []upstream {
 		{"cronjob-controller", buildCronJob},
 		{"ttl-after-finished-controller", buildTTLAfterFinished},
 		{"pod-garbage-collector-controller", buildPodGC},
+		{"node-lifecycle-controller", buildNodeLifecycle},
 		{"taint-eviction-controller", buildTaintEviction},
 		{"ttl-controller", buildTTL},
 		{"disruption-controller", buildDisruption},
+		{"persistentvolumeclaim-protection-controller", buildClaimProtection},
+		{"persistentvolume-protection-controller", buildVolumeProtection},
 		{"service-cidr-controller", buildServiceCIDRs},
 		{"serviceaccount-controller", buildServiceAccount},
 		{"root-ca-certificate-publisher-controller", buildRootCA},
 		{"clusterrole-aggregation-controller", buildClusterRoles},
-		{"namespace-controller", buildNamespace},
-		{"garbage-collector-controller", buildGarbageCollector},
-		{"resourcequota-controller", buildQuota},
 	}
 	if cfg.ServiceAccountKey != nil {
 		all = append([]upstream{{"serviceaccount-token-controller", buildTokens}}, all...)
@@ -85,17 +89,25 @@ func (cfg *Config) upstreams() []upstream {
 	return all
 }
 
-// build makes the controllers and starts the informers they asked for, those of one before the next is made: the last
-// ones, which follow every resource, share the informers that the others have at work.
-func (p *parts) build(ctx context.Context) (map[string]runner, error) {
+// late lists those that are about every resource there is: they ask the API what there is when they are made, and share
+// the informers that the others have at work by then.
+func late() []upstream {
+	return []upstream{
+		{"namespace-controller", buildNamespace},
+		{"garbage-collector-controller", buildGarbageCollector},
+		{"resourcequota-controller", buildQuota},
+	}
+}
+
+// build makes controllers, by name.
+func (p *parts) build(ctx context.Context, list []upstream) (map[string]runner, error) {
 	built := map[string]runner{}
-	for _, u := range p.upstreams() {
+	for _, u := range list {
 		run, err := u.build(ctx, p)
 		if err != nil {
 			return nil, fmt.Errorf("making %s: %w", u.name, err)
 		}
 		built[u.name] = run
-		p.Factory.StartWithContext(ctx)
 	}
 	return built, nil
 }
@@ -190,6 +202,29 @@ func buildPodGC(ctx context.Context, p *parts) (runner, error) {
 	return podgc.NewPodGC(ctx, p.Client, core.Pods(), core.Nodes(), finishedPods).Run, nil
 }
 
+// buildNodeLifecycle makes what takes the taint off a node that became ready (admission puts it on a new one), and puts
+// taints on one that stopped renewing its lease. The numbers are upstream's but the first: how soon a node that was
+// declared not ready takes pods again.
+func buildNodeLifecycle(ctx context.Context, p *parts) (runner, error) {
+	const (
+		lookEvery       = time.Second
+		startupGrace    = 60 * time.Second
+		leaseGrace      = 50 * time.Second
+		evictionsPerSec = 0.1
+		evictionsInBad  = 0.01 // when more than unhealthyZone of the nodes are gone
+		largeCluster    = 50
+		unhealthyZone   = 0.55
+	)
+	core := p.Factory.Core().V1()
+	c, err := nodelifecycle.NewNodeLifecycleController(ctx, p.Factory.Coordination().V1().Leases(), core.Pods(), core.Nodes(),
+		p.Factory.Apps().V1().DaemonSets(), p.Client, lookEvery, startupGrace, leaseGrace,
+		evictionsPerSec, evictionsInBad, largeCluster, unhealthyZone)
+	if err != nil {
+		return nil, err
+	}
+	return c.Run, nil
+}
+
 func buildTaintEviction(ctx context.Context, p *parts) (runner, error) {
 	core := p.Factory.Core().V1()
 	c, err := tainteviction.New(ctx, p.Client, core.Pods(), core.Nodes(), "taint-eviction-controller")
@@ -213,6 +248,22 @@ func buildDisruption(ctx context.Context, p *parts) (runner, error) {
 		core.ReplicationControllers(), apps.ReplicaSets(), apps.Deployments(), apps.StatefulSets(),
 		p.Client, p.mapper, scales, p.discovery)
 	return c.Run, nil
+}
+
+// buildClaimProtection makes what takes the finalizer off claims, which admission puts on them: without it no claim, and
+// no namespace with one, could ever be deleted.
+func buildClaimProtection(ctx context.Context, p *parts) (runner, error) {
+	core := p.Factory.Core().V1()
+	c, err := pvcprotection.NewPVCProtectionController(klog.FromContext(ctx), core.PersistentVolumeClaims(), core.Pods(), p.Client)
+	if err != nil {
+		return nil, err
+	}
+	return withWorkers(c.Run), nil
+}
+
+func buildVolumeProtection(ctx context.Context, p *parts) (runner, error) {
+	c := pvprotection.NewPVProtectionController(klog.FromContext(ctx), p.Factory.Core().V1().PersistentVolumes(), p.Client)
+	return withWorkers(c.Run), nil
 }
 
 func buildServiceCIDRs(ctx context.Context, p *parts) (runner, error) {
