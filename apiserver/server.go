@@ -170,6 +170,8 @@ const readyInterval = 5 * time.Millisecond
 var (
 	pathsReady        = []string{"/readyz?exclude=poststarthook/rbac/bootstrap-roles&exclude=poststarthook/scheduling/bootstrap-system-priority-classes"}
 	pathsBootstrapped = []string{
+		"/api/v1/namespaces/default/services/kubernetes",
+		"/api/v1/namespaces/default/endpoints/kubernetes",
 		"/apis/rbac.authorization.k8s.io/v1/namespaces/kube-public/rolebindings/system:controller:bootstrap-signer",
 		"/apis/scheduling.k8s.io/v1/priorityclasses/system-cluster-critical",
 		"/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical",
@@ -226,7 +228,7 @@ func (s *Server) probe(ctx context.Context, client *http.Client, path string) bo
 // Ready is closed when the API serves privileged clients: caches are filled, allocators run.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Bootstrapped is closed when the default RBAC roles and priority classes are there too.
+// Bootstrapped is closed when default/kubernetes, the default RBAC roles and priority classes are there too.
 func (s *Server) Bootstrapped() <-chan struct{} { return s.bootstrapped }
 
 // Figure is a short count for people.

@@ -6,26 +6,31 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"svcplane/controllers/loadbalancer"
+	"svcplane/proxy"
+	"svcplane/proxy/iptables"
 )
 
-// claims are what this process takes of the machine before it changes anything: the data directory and the
-// API's port. The ports of other rooms are tried, so that a taken one stops the start and not a half of it.
+// claims are what this process takes of the machine before it changes anything: the data directory, the API's
+// port, the tools of the data plane. The ports of other rooms are tried, so that a taken one stops the start
+// and not a half of it.
 type claims struct {
-	api    net.Listener
-	unlock func()
+	data  *dataLock
+	api   net.Listener
+	plane proxy.Dataplane // nil without the proxy
 }
 
 func (c *claims) release() {
 	if c.api != nil {
 		c.api.Close()
 	}
-	c.unlock()
+	c.data.release()
 }
 
 // kubeletPort is where the node serves logs and exec to the API server (Kubernetes: "Ports and Protocols").
@@ -35,20 +40,39 @@ const kubeletPort = 10250
 const dnsPort = 53
 
 func claim(cfg *Config) (*claims, error) {
-	unlock, err := lockDataDir(cfg.DataDir)
+	lock, err := lockDataDir(cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	c := &claims{unlock: unlock}
-	if c.api, err = listen("api-address", cfg.API); err != nil {
+	c := &claims{data: lock}
+	if err := c.take(cfg); err != nil {
 		c.release()
-		return nil, err
-	}
-	if err := tryPorts(cfg); err != nil {
-		c.release()
+		lock.abandon()
 		return nil, err
 	}
 	return c, nil
+}
+
+func (c *claims) take(cfg *Config) error {
+	var err error
+	if c.api, err = listen("api-address", cfg.API); err != nil {
+		return err
+	}
+	if err := tryPorts(cfg); err != nil {
+		return err
+	}
+	if cfg.Enabled(partProxy) {
+		c.plane, err = iptables.New(iptables.Config{
+			PodCIDRs: []netip.Prefix{cfg.PodCIDR}, ServiceCIDRs: []netip.Prefix{cfg.ServiceCIDR}, IPv6: hasIPv6(),
+		})
+	}
+	return err
+}
+
+// hasIPv6 says whether the kernel has IPv6 at all (it may be off by ipv6.disable=1).
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/net/if_inet6")
+	return err == nil
 }
 
 func tryPorts(cfg *Config) error {

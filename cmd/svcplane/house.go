@@ -80,48 +80,13 @@ func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) erro
 		return err
 	}
 	h.add("catalog", services)
-	return h.addRooms(pki, services)
-}
-
-// addRooms builds what leans on the API, in the order of the start.
-func (h *house) addRooms(pki *apiserver.PKI, services *catalog.Catalog) error {
-	if err := h.addControllers(pki); err != nil {
-		return err
-	}
-	return nil
+	return h.addRooms(pki, services, c.plane)
 }
 
 func (h *house) add(name string, p part) { h.order = append(h.order, room{name, p}) }
 
 func (h *house) recorder(component string) record.EventRecorder {
 	return h.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component, Host: h.cfg.NodeName})
-}
-
-func (h *house) addControllers(pki *apiserver.PKI) error {
-	ca, err := pki.CA()
-	if err != nil {
-		return err
-	}
-	key, err := pki.ServiceAccountKey()
-	if err != nil {
-		return err
-	}
-	cfg := controllers.Config{
-		RestConfig: h.api.Loopback(), Client: h.client, Factory: h.api.Informers(), Broadcaster: h.events,
-		NodeName: h.cfg.NodeName, NodeAddrs: []netip.Addr{h.cfg.NodeIP},
-		RootCA: ca, ServiceAccountKey: key,
-		Reserved:     h.reservedPorts(),
-		IngressClass: h.cfg.Enabled(partIngress),
-	}
-	if h.cfg.Enabled(partDNS) {
-		cfg.DNSAddr = h.cfg.DNSIP
-	}
-	c, err := controllers.New(cfg)
-	if err != nil {
-		return err
-	}
-	h.add("controllers", c)
-	return nil
 }
 
 // start brings the rooms up one after the other.

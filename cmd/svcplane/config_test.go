@@ -1,0 +1,128 @@
+package main
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+func lab() Host {
+	lan := netip.MustParsePrefix("192.0.2.1/24")
+	pod := netip.MustParsePrefix("10.96.0.10/32")
+	return Host{
+		Name: "Edge", Default: lan.Addr(), Addrs: []netip.Prefix{lan, pod},
+		links: map[netip.Prefix]string{lan: "eth0", pod: "sp-dns"},
+	}
+}
+
+func flags(t *testing.T, args ...string) (*Options, *pflag.FlagSet) {
+	t.Helper()
+	var o Options
+	fs := pflag.NewFlagSet("server", pflag.ContinueOnError)
+	o.register(fs)
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return &o, fs
+}
+
+func TestDefaultsAreComplete(t *testing.T) {
+	o, _ := flags(t)
+	c, err := o.check(lab())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.NodeName != "edge" || c.NodeIP != netip.MustParseAddr("192.0.2.1") || c.KubernetesIP != netip.MustParseAddr("10.96.0.1") {
+		t.Errorf("got %+v", c)
+	}
+	for _, part := range []string{partDNS, partIngress, partNode, partProxy} {
+		if !c.Enabled(part) {
+			t.Errorf("%s is disabled by default", part)
+		}
+	}
+}
+
+func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args []string
+		host func(*Host)
+		want []string // all of these in the message
+	}{
+		"overlap":              {args: []string{"--pod-cidr=10.96.8.0/24"}, want: []string{"--service-cidr 10.96.0.0/16", "--pod-cidr 10.96.8.0/24", "overlap"}},
+		"overlap with machine": {args: []string{"--pod-cidr=192.0.0.0/16"}, want: []string{"--pod-cidr", "192.0.2.0/24", "another range"}},
+		"host bits":            {args: []string{"--pod-cidr=10.1.1.1/16"}, want: []string{"--pod-cidr", "10.1.1.1/16"}},
+		"range too small":      {args: []string{"--service-cidr=10.1.0.0/28", "--dns-ip=10.1.0.2"}, want: []string{"/24"}},
+		"dns outside":          {args: []string{"--dns-ip=10.97.0.1"}, want: []string{"--dns-ip 10.97.0.1", "10.96.0.0/16"}},
+		"dns is the api":       {args: []string{"--dns-ip=10.96.0.1"}, want: []string{"--dns-ip 10.96.0.1"}},
+		"no address":           {host: func(h *Host) { *h = Host{Name: "x"} }, want: []string{"--node-ip"}},
+		"foreign address":      {args: []string{"--node-ip=192.0.2.9"}, want: []string{"192.0.2.9", "192.0.2.1"}},
+		"bad host name":        {host: func(h *Host) { h.Name = "my_host" }, want: []string{"my_host", "--node-name"}},
+		"unknown part":         {args: []string{"--disable=kitchen"}, want: []string{"kitchen", "dns, ingress, node, proxy"}},
+		"unknown mode":         {args: []string{"--proxy-mode=ipvs"}, want: []string{"ipvs", "iptables"}},
+		"port 0":               {args: []string{"--api-address=0.0.0.0:0"}, want: []string{"--api-address"}},
+		"port range":           {args: []string{"--node-port-range=9-1"}, want: []string{"--node-port-range"}},
+		"domain":               {args: []string{"--cluster-domain=a b"}, want: []string{"--cluster-domain"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, _ := flags(t, tc.args...)
+			host := lab()
+			if tc.host != nil {
+				tc.host(&host)
+			}
+			_, err := o.check(host)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, want := range tc.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not say %q", err, want)
+				}
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q is more than one line", err)
+			}
+		})
+	}
+}
+
+func TestAddressesOfOurOwnLinksAreNoConflict(t *testing.T) {
+	host := lab() // has 10.96.0.10 on sp-dns from an earlier run
+	o, _ := flags(t)
+	if _, err := o.check(host); err != nil {
+		t.Errorf("a restart is refused: %v", err)
+	}
+}
+
+func TestConfigFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("node-name: fromfile\npod-cidr: 10.50.0.0/16\ndisable: [dns, ingress]\nverbosity: 3\n")
+	o, fs := flags(t, "--node-name=fromflag")
+	if err := loadFile(path, fs); err != nil {
+		t.Fatal(err)
+	}
+	if o.NodeName != "fromflag" || o.PodCIDR != "10.50.0.0/16" || strings.Join(o.Disable, " ") != "dns ingress" || o.Verbosity != 3 {
+		t.Errorf("got %+v", o)
+	}
+	for text, want := range map[string]string{
+		"nodename: x\n":                `unknown key "nodename"`,
+		"config: other.yaml\n":         `unknown key "config"`,
+		"verbosity: many\n":            `key "verbosity"`,
+		"- a list\n":                   "must be YAML",
+		"node-name: a\nnode-name: b\n": "node-name",
+	} {
+		write(text)
+		_, fs := flags(t)
+		if err := loadFile(path, fs); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%q: got %v, want it to name %s and say %s", text, err, path, want)
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"svcplane/apiserver"
+	"svcplane/catalog"
+	"svcplane/controllers"
+	"svcplane/dns"
+	"svcplane/ingress"
+	"svcplane/node"
+	"svcplane/node/runtime"
+	"svcplane/proxy"
+	"svcplane/proxy/iptables"
+)
+
+// addRooms builds what leans on the API, in the order of the start.
+func (h *house) addRooms(pki *apiserver.PKI, services *catalog.Catalog, plane proxy.Dataplane) error {
+	if err := h.addControllers(pki); err != nil {
+		return err
+	}
+	for _, room := range []struct {
+		name string
+		add  func() error
+	}{
+		{partNode, func() error { return h.addNode(pki, services) }},
+		{partProxy, func() error { return h.addProxy(services, plane) }},
+		{partDNS, func() error { return h.addDNS(services) }},
+		{partIngress, func() error { return h.addIngress(services) }},
+	} {
+		if !h.cfg.Enabled(room.name) {
+			continue
+		}
+		if err := room.add(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *house) addControllers(pki *apiserver.PKI) error {
+	ca, err := pki.CA()
+	if err != nil {
+		return err
+	}
+	key, err := pki.ServiceAccountKey()
+	if err != nil {
+		return err
+	}
+	cfg := controllers.Config{
+		RestConfig: h.api.Loopback(), Client: h.client, Factory: h.api.Informers(), Broadcaster: h.events,
+		NodeName: h.cfg.NodeName, NodeAddrs: []netip.Addr{h.cfg.NodeIP},
+		RootCA: ca, ServiceAccountKey: key,
+		Reserved:     h.reservedPorts(),
+		IngressClass: h.cfg.Enabled(partIngress),
+	}
+	if h.cfg.Enabled(partDNS) {
+		cfg.DNSAddr = h.cfg.DNSIP
+	}
+	c, err := controllers.New(cfg)
+	if err != nil {
+		return err
+	}
+	h.add("controllers", c)
+	return nil
+}
+
+func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
+	rt, err := runtime.New(runtime.Config{
+		DataDir:      runtimeDir(h.cfg.DataDir),
+		NodeName:     h.cfg.NodeName,
+		NodeIP:       h.cfg.NodeIP,
+		PodCIDR:      h.cfg.PodCIDR,
+		NoMasquerade: []netip.Prefix{h.cfg.ServiceCIDR},
+	})
+	if err != nil {
+		return err
+	}
+	serving, clientCAs, err := kubeletTLS(pki)
+	if err != nil {
+		return err
+	}
+	cfg := node.Config{
+		Client: h.client, Factory: h.api.Informers(), Catalog: services, Runtime: rt, Images: rt,
+		Recorder: h.recorder("kubelet"),
+		Name:     h.cfg.NodeName, Addrs: []netip.Addr{h.cfg.NodeIP}, PodCIDR: h.cfg.PodCIDR, Domain: h.cfg.Domain,
+		Dir:        filepath.Join(h.cfg.DataDir, "node"),
+		Version:    kubernetesVersion(),
+		ServerAddr: netip.AddrPortFrom(h.cfg.NodeIP, kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
+	}
+	if h.cfg.Enabled(partDNS) {
+		cfg.DNSAddrs = []netip.Addr{h.cfg.DNSIP}
+	}
+	n, err := node.New(cfg)
+	if err != nil {
+		return err
+	}
+	h.add("runtime", rt)
+	h.add("node", n)
+	adminImages(h.admin, rt)
+	return nil
+}
+
+// runtimeDir is where the pods' sandboxes, containers and images lie in a data directory.
+func runtimeDir(dataDir string) string { return filepath.Join(dataDir, "runtime") }
+
+func kubeletTLS(pki *apiserver.PKI) (tls.Certificate, *x509.CertPool, error) {
+	certFile, keyFile := pki.KubeletServing()
+	serving, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		return tls.Certificate{}, nil, fmt.Errorf("loading the node's serving certificate: %w", err)
+	}
+	ca, err := pki.CA()
+	if err != nil {
+		return tls.Certificate{}, nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(ca) {
+		return tls.Certificate{}, nil, fmt.Errorf("the certificate authority holds no certificate")
+	}
+	return serving, pool, nil
+}
+
+func (h *house) addProxy(services *catalog.Catalog, plane proxy.Dataplane) error {
+	ranges := []netip.Prefix{h.cfg.ServiceCIDR}
+	pods := []netip.Prefix{h.cfg.PodCIDR}
+	p, err := proxy.New(proxy.Config{
+		Catalog: services, Dataplane: plane, Recorder: h.recorder("svcplane-proxy"),
+		Node: proxy.Node{Name: h.cfg.NodeName, Addrs: []netip.Addr{h.cfg.NodeIP}, PodCIDRs: pods, ServiceCIDRs: ranges},
+	})
+	if err != nil {
+		return err
+	}
+	adminProxy(h.admin, p)
+	h.add("proxy", p)
+	return nil
+}
+
+func (h *house) addDNS(services *catalog.Catalog) error {
+	pods, err := newPodIndex(h.api.Informers().Core().V1().Pods().Informer())
+	if err != nil {
+		return err
+	}
+	d, err := dns.New(dns.Config{
+		Catalog: services, Domain: h.cfg.Domain, Addrs: []netip.Addr{h.cfg.DNSIP}, Port: dnsPort,
+		Networks: []netip.Prefix{h.cfg.ServiceCIDR, h.cfg.PodCIDR}, Pods: pods,
+	})
+	if err != nil {
+		return err
+	}
+	h.add("dns", d)
+	return nil
+}
+
+func (h *house) addIngress(services *catalog.Catalog) error {
+	i, err := ingress.New(ingress.Config{
+		Client: h.client, Factory: h.api.Informers(), Catalog: services,
+		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: []netip.Addr{h.cfg.NodeIP},
+		NodeName: h.cfg.NodeName, Recorder: h.recorder("svcplane-ingress"),
+	})
+	if err != nil {
+		return err
+	}
+	h.add("ingress", i)
+	return nil
+}
+
+// podIndex answers dns.Pods from the informer that the process has anyway.
+type podIndex struct{ informer cache.SharedIndexInformer }
+
+const byPodIP = "svcplane.podip"
+
+func newPodIndex(informer cache.SharedIndexInformer) (podIndex, error) {
+	err := informer.AddIndexers(cache.Indexers{byPodIP: func(o any) ([]string, error) {
+		pod, ok := o.(*corev1.Pod)
+		if !ok {
+			return nil, nil
+		}
+		var keys []string
+		for _, ip := range pod.Status.PodIPs {
+			keys = append(keys, pod.Namespace+"/"+ip.IP)
+		}
+		return keys, nil
+	}})
+	if err != nil {
+		return podIndex{}, fmt.Errorf("indexing pods by address: %w", err)
+	}
+	return podIndex{informer}, nil
+}
+
+// HasPod implements dns.Pods.
+func (p podIndex) HasPod(namespace string, addr netip.Addr) bool {
+	keys, err := p.informer.GetIndexer().IndexKeys(byPodIP, namespace+"/"+addr.String())
+	return err == nil && len(keys) > 0
+}
+
+// HasNamespace implements dns.Pods.
+func (p podIndex) HasNamespace(namespace string) bool {
+	keys, err := p.informer.GetIndexer().IndexKeys(cache.NamespaceIndex, namespace)
+	return err == nil && len(keys) > 0
+}
+
+// cleanupKernel removes every trace of this data directory's server from the kernel.
+func cleanupKernel(ctx context.Context, dataDir string) error {
+	return runCleanups(
+		cleanupStep{"pods, their links and namespaces", func() error { return runtime.Cleanup(runtimeDir(dataDir)) }},
+		cleanupStep{"the cluster DNS address", dns.Cleanup},
+		cleanupStep{"iptables chains", func() error { return iptables.Cleanup(ctx) }},
+	)
+}
