@@ -136,6 +136,8 @@ func (s *server) httpServer() *http.Server {
 		Protocols:         new(http.Protocols),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout},
 		ErrorLog:          quietLog,
+		// "OPTIONS *" is answered by nobody here: it names no path that could be routed
+		DisableGeneralOptionsHandler: true,
 	}
 	hs.Protocols.SetHTTP1(true)
 	hs.Protocols.SetHTTP2(true)
