@@ -1,0 +1,87 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// flow is a tracked connection as far as it matters here.
+type flow struct {
+	dialled   Address        // destination of the first packet
+	answering netip.AddrPort // source of the replies; another than dialled when it was translated
+	syn       bool           // TCP that nobody has answered yet
+}
+
+// staleFlows decides which flows hold on to a state of the past. UDP has no end that the kernel could see:
+// as long as the client sends, its packets go where the first one went. A TCP flow is left to its peers
+// once it was answered.
+type staleFlows struct {
+	ledger *ledger
+	gone   map[Address]bool // were Frontends, and are no more
+	node   Node
+}
+
+func (s staleFlows) match(f flow) bool {
+	if f.dialled.Protocol == corev1.ProtocolTCP && !f.syn {
+		return false
+	}
+	translated := f.answering != f.dialled.AddrPort
+	if c, ok := s.ledger.owner(f.dialled); ok {
+		return !slices.Contains(c.serving, f.answering) && (translated || f.dialled.Protocol == corev1.ProtocolUDP)
+	}
+	return translated && (s.gone[f.dialled] || containsAddr(s.node.ServiceCIDRs, f.dialled.Addr()))
+}
+
+func containsAddr(prefixes []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// MatchConntrackFlow makes staleFlows a filter of the netlink library.
+func (s staleFlows) MatchConntrackFlow(raw *netlink.ConntrackFlow) bool {
+	protocol, ok := map[uint8]corev1.Protocol{unix.IPPROTO_TCP: corev1.ProtocolTCP, unix.IPPROTO_UDP: corev1.ProtocolUDP}[raw.Forward.Protocol]
+	if !ok {
+		return false
+	}
+	const synSent = 1 // TCP_CONNTRACK_SYN_SENT of linux/netfilter/nf_conntrack_tcp.h
+	tcp, _ := raw.ProtoInfo.(*netlink.ProtoInfoTCP)
+	return s.match(flow{
+		dialled:   Address{AddrPort: addrPort(raw.Forward.DstIP, raw.Forward.DstPort), Protocol: protocol},
+		answering: addrPort(raw.Reverse.SrcIP, raw.Reverse.SrcPort),
+		syn:       tcp != nil && tcp.State == synSent,
+	})
+}
+
+func addrPort(ip net.IP, port uint16) netip.AddrPort {
+	addr, _ := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(addr.Unmap(), port)
+}
+
+// removeStaleFlows deletes the matching entries of the kernel's connection table, each by its whole tuple,
+// and returns how many there were.
+func removeStaleFlows(ctx context.Context, filter staleFlows) (uint, error) {
+	var removed uint
+	var problems []error
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		if ctx.Err() != nil {
+			break
+		}
+		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter)
+		removed += n
+		// a flow may end by itself between listing and deleting
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			problems = append(problems, err)
+		}
+	}
+	if err := errors.Join(problems...); err != nil {
+		return removed, fmt.Errorf("removing stale flows from the kernel's connection table (needs nf_conntrack_netlink and CAP_NET_ADMIN): %w", err)
+	}
+	return removed, nil
+}

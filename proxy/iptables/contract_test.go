@@ -1,0 +1,53 @@
+package iptables
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"svcplane/proxy/proxytest"
+)
+
+func TestMain(m *testing.M) { proxytest.Main(m) }
+
+var variants = []Variant{NFT, Legacy}
+
+// open makes a data plane for the lab, which may be taken down at the end whatever happened.
+func open(t *testing.T, lab *proxytest.Lab, variant Variant) *Dataplane {
+	t.Helper()
+	d, err := New(Config{PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, IPv6: true, Variant: variant})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := Cleanup(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// run runs a program and returns what it prints.
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// TestContract runs with a FORWARD policy of DROP, as Docker and careful people set it.
+func TestContract(t *testing.T) {
+	for _, variant := range variants {
+		t.Run(string(variant), func(t *testing.T) {
+			lab := proxytest.NewLab(t)
+			for _, program := range []string{"iptables-", "ip6tables-"} {
+				run(t, program+string(variant), "-P", "FORWARD", "DROP")
+				defer run(t, program+string(variant), "-P", "FORWARD", "ACCEPT")
+			}
+			proxytest.Run(t, lab, open(t, lab, variant))
+		})
+	}
+}

@@ -1,0 +1,244 @@
+package iptables
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"time"
+
+	"svcplane/proxy"
+)
+
+const (
+	nat    = "nat"
+	filter = "filter"
+
+	prefix           = "SVCPLANE-"
+	chainServices    = prefix + "SERVICES"
+	chainMark        = prefix + "MARK"
+	chainOutsiders   = prefix + "OUTSIDERS"
+	chainPostrouting = prefix + "POSTROUTING"
+	chainRefuse      = prefix + "REFUSE"
+	chainReject      = prefix + "REJECT"
+	chainForward     = prefix + "FORWARD"
+)
+
+// The kinds of chains that are named by their contents.
+const (
+	kindEndpoint = prefix + "E-"
+	kindFrontend = prefix + "F-"
+	kindInternal = prefix + "I-"
+	kindExternal = prefix + "O-"
+	kindRanges   = prefix + "R-"
+)
+
+// chainID names a chain in a table.
+type chainID struct{ table, name string }
+
+// ruleset is chains with their rules, each rule as iptables-save prints it after "-A CHAIN ".
+type ruleset map[chainID][]string
+
+// renderer turns Frontends of one address family into rules.
+type renderer struct {
+	ipv6        bool
+	mark        uint32
+	podCIDRs    []netip.Prefix // of this family, as are serviceCIDRs
+	serviceCIDR []netip.Prefix
+	randomFully bool
+}
+
+// hashed is 16 characters that stand for text.
+func hashed(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return base32.StdEncoding.EncodeToString(sum[:10])
+}
+
+// entry is what one Address needs: rules in a leaf of either tree, and chains that they lead to.
+type entry struct {
+	nat, filter []string
+	chains      ruleset
+}
+
+// add makes the chain that has these rules and returns its name.
+func (e *entry) add(table, kind string, rules []string) string {
+	name := kind + hashed(strings.Join(rules, "\n"))
+	e.chains[chainID{table, name}] = rules
+	return name
+}
+
+// entry renders the Frontends of one Address.
+func (r renderer) entry(frontends []proxy.Frontend) entry {
+	e := entry{chains: ruleset{}}
+	for _, f := range frontends {
+		match := fmt.Sprintf("-d %s %s --dport %d -m comment --comment \"%s\" -j ", r.host(f.Addr()), protocol(f.Address), f.Port(), f.Origin())
+		switch f.Verdict {
+		case proxy.Balance:
+			target := r.ranges(&e, nat, r.balance(&e, f), f, "")
+			e.nat = append(e.nat, match+r.scope(&e, nat, target, f.Scope))
+			if len(f.SourceRanges) > 0 {
+				// who is in range was translated and does not come here under this address
+				e.filter = append(e.filter, match+r.scope(&e, filter, "DROP", f.Scope))
+			}
+		case proxy.Reject:
+			target := r.ranges(&e, filter, chainReject, f, "DROP")
+			e.filter = append(e.filter, match+r.scope(&e, filter, target, f.Scope))
+		case proxy.Drop:
+			e.filter = append(e.filter, match+r.scope(&e, filter, "DROP", f.Scope))
+		}
+	}
+	return e
+}
+
+func protocol(a proxy.Address) string {
+	p := strings.ToLower(string(a.Protocol))
+	return "-p " + p + " -m " + p
+}
+
+func (r renderer) host(a netip.Addr) string { return netip.PrefixFrom(a, a.BitLen()).String() }
+
+// scope lets only the clients that a Frontend is for pass to target.
+func (r renderer) scope(e *entry, table, target string, scope proxy.Scope) string {
+	const local = "-m addrtype --src-type LOCAL -j "
+	var rules []string
+	switch scope {
+	case proxy.Internal:
+		for _, c := range r.podCIDRs {
+			rules = append(rules, fmt.Sprintf("-s %s -j %s", c, target))
+		}
+		return e.add(table, kindInternal, append(rules, local+target))
+	case proxy.External:
+		for _, c := range r.podCIDRs {
+			rules = append(rules, fmt.Sprintf("-s %s -j RETURN", c))
+		}
+		return e.add(table, kindExternal, append(rules, local+"RETURN", "-j "+target))
+	}
+	return target
+}
+
+// ranges lets only clients in the source ranges pass to target, and the others to otherwise, or back.
+func (r renderer) ranges(e *entry, table, target string, f proxy.Frontend, otherwise string) string {
+	if len(f.SourceRanges) == 0 {
+		return target
+	}
+	var rules []string
+	for _, c := range f.SourceRanges {
+		rules = append(rules, fmt.Sprintf("-s %s -j %s", c, target))
+	}
+	if otherwise != "" {
+		rules = append(rules, "-j "+otherwise)
+	}
+	return e.add(table, kindRanges, rules)
+}
+
+// balance chooses an endpoint: the one that the client had last when it is sticky, else at random.
+func (r renderer) balance(e *entry, f proxy.Frontend) string {
+	var rules []string
+	switch f.Masquerade {
+	case proxy.MasqueradeEverybody:
+		rules = append(rules, "-j "+chainMark)
+	case proxy.MasqueradeOutsiders:
+		rules = append(rules, "-j "+chainOutsiders)
+	}
+	targets := make([]string, len(f.Endpoints))
+	for i, endpoint := range f.Endpoints {
+		targets[i] = r.endpoint(e, f, endpoint)
+	}
+	if f.Affinity > 0 {
+		for i, endpoint := range f.Endpoints {
+			rules = append(rules, fmt.Sprintf("-m recent --rcheck --seconds %d --reap %s -j %s",
+				f.Affinity/time.Second, r.recent(f, endpoint), targets[i]))
+		}
+	}
+	for i, target := range targets {
+		choose := ""
+		if left := len(targets) - i; left > 1 {
+			choose = fmt.Sprintf("-m statistic --mode random --probability %s ", probability(left))
+		}
+		rules = append(rules, choose+"-j "+target)
+	}
+	return e.add(nat, kindFrontend, rules)
+}
+
+// probability is one in n in the form that iptables-save prints: the kernel counts in parts of 2^31.
+func probability(n int) string {
+	return fmt.Sprintf("%.11f", math.Round(float64(1<<31)/float64(n))/(1<<31))
+}
+
+func (r renderer) endpoint(e *entry, f proxy.Frontend, endpoint proxy.Endpoint) string {
+	// a client that is the endpoint itself would get the reply from itself and not know it
+	rules := []string{fmt.Sprintf("-s %s -j %s", r.host(endpoint.Addr()), chainMark)}
+	if f.Affinity > 0 {
+		rules = append(rules, "-m recent --set "+r.recent(f, endpoint))
+	}
+	rules = append(rules, fmt.Sprintf("%s -j DNAT --to-destination %s", protocol(f.Address), endpoint))
+	return e.add(nat, kindEndpoint, rules)
+}
+
+// recent is the kernel's list of clients that an endpoint had. It is one for all addresses of the port of a
+// Service, and stays when other endpoints come and go.
+func (r renderer) recent(f proxy.Frontend, endpoint proxy.Endpoint) string {
+	mask := "255.255.255.255"
+	if r.ipv6 {
+		mask = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+	}
+	list := prefix + hashed(f.Origin()+" "+string(f.Protocol)+" "+endpoint.String())
+	return fmt.Sprintf("--name %s --mask %s --rsource", list, mask)
+}
+
+// static are the chains that do not depend on the Services, and what stands at the end of the trees' roots.
+func (r renderer) static() (chains ruleset, refuseTail []string) {
+	mark := fmt.Sprintf("0x%x/0x%x", r.mark, r.mark)
+	unreachable, random := "icmp-port-unreachable", ""
+	if r.ipv6 {
+		unreachable = "icmp6-port-unreachable"
+	}
+	if r.randomFully {
+		random = " --random-fully"
+	}
+	var outsiders, forward []string
+	for _, c := range r.podCIDRs {
+		outsiders = append(outsiders, fmt.Sprintf("-s %s -j RETURN", c))
+		// conntrack has given such a packet up; with the endpoint's address on it, it would make the client reset
+		forward = append(forward, fmt.Sprintf("-s %s -p tcp -m conntrack --ctstate INVALID -j DROP", c))
+	}
+	forward = append(forward, "-m mark --mark "+mark+" -j ACCEPT",
+		"-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT")
+	for _, c := range r.podCIDRs {
+		forward = append(forward, fmt.Sprintf("-s %s -j ACCEPT", c), fmt.Sprintf("-d %s -j ACCEPT", c))
+	}
+	for _, c := range r.serviceCIDR {
+		// no Service has this address and port; those that the node itself has are not ours to refuse
+		refuseTail = append(refuseTail, fmt.Sprintf("-d %s -m addrtype ! --dst-type LOCAL -j %s", c, chainReject))
+	}
+	return ruleset{
+		{nat, chainMark}:      {"-j MARK --set-xmark " + mark},
+		{nat, chainOutsiders}: append(outsiders, "-j "+chainMark),
+		{nat, chainPostrouting}: {
+			"-m mark ! --mark " + mark + " -j RETURN",
+			fmt.Sprintf("-j MARK --set-xmark 0x0/0x%x", r.mark),
+			"-j MASQUERADE" + random,
+		},
+		{filter, chainForward}: forward,
+		{filter, chainReject}:  {"-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT --reject-with " + unreachable},
+	}, refuseTail
+}
+
+// jumps are the rules that the kernel's own chains need, in order.
+func jumps() map[chainID][]string {
+	to := func(why, match, chain string) string {
+		return match + "-m comment --comment \"svcplane " + why + "\" -j " + chain
+	}
+	const fresh = "-m conntrack --ctstate NEW "
+	refuse := to("refuses new connections", fresh, chainRefuse)
+	return map[chainID][]string{
+		{nat, "PREROUTING"}:  {to("finds the service", "", chainServices)},
+		{nat, "OUTPUT"}:      {to("finds the service", "", chainServices)},
+		{nat, "POSTROUTING"}: {to("masquerades what it marked", "", chainPostrouting)},
+		{filter, "INPUT"}:    {refuse},
+		{filter, "OUTPUT"}:   {refuse},
+		{filter, "FORWARD"}:  {refuse, to("lets its own traffic pass", "", chainForward)},
+	}
+}

@@ -1,0 +1,197 @@
+package proxy
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"svcplane/catalog"
+)
+
+// claim is what one Service asks for.
+type claim struct {
+	frontends []Frontend
+	serving   []netip.AddrPort // endpoints that established flows may go on using, terminating ones too
+}
+
+// ledger holds what every Service asks for and who gets an Address that several ask for: the first by
+// namespace and name, so that the result does not depend on the order of changes.
+type ledger struct {
+	claims map[catalog.Key]claim
+	owners map[Address][]catalog.Key // sorted; the first one has it
+	// endpoints is the sum over the claims
+	endpoints int
+}
+
+func newLedger() *ledger {
+	return &ledger{claims: map[catalog.Key]claim{}, owners: map[Address][]catalog.Key{}}
+}
+
+// plan is a step from one state of the ledger to the next.
+type plan struct {
+	Change
+	undo func() // for when the kernel refused
+	// strands says that flows may hold on to what was before; strandsUDP, that some of them are UDP.
+	strands, strandsUDP bool
+}
+
+// plan puts new claims in place of those of the same keys; an empty claim removes its Service.
+func (l *ledger) plan(batch map[catalog.Key]claim) plan {
+	before := make(map[catalog.Key]claim, len(batch))
+	touched := map[Address]bool{}
+	for key, c := range batch {
+		before[key] = l.claims[key]
+		for _, f := range slices.Concat(before[key].frontends, c.frontends) {
+			touched[f.Address] = true
+		}
+	}
+	old := l.winning(touched)
+	l.replace(batch)
+	next := difference(old, l.winning(touched))
+	next.undo = func() { l.replace(before) }
+	return next
+}
+
+func difference(old, wanted map[ID]Frontend) plan {
+	var next plan
+	for id := range old {
+		if _, stays := wanted[id]; !stays {
+			next.Remove = append(next.Remove, id)
+			next.strand(id)
+		}
+	}
+	for id, f := range wanted {
+		was, ok := old[id]
+		if ok && was.Equal(f) {
+			continue
+		}
+		next.Set = append(next.Set, f)
+		gone := func(e Endpoint) bool { return !slices.Contains(f.Endpoints, e) }
+		// without an entry before, a UDP client may have been talking to a closed port all the time
+		if !ok || was.Verdict != f.Verdict || slices.ContainsFunc(was.Endpoints, gone) {
+			next.strand(id)
+		}
+	}
+	slices.SortFunc(next.Remove, ID.Compare)
+	slices.SortFunc(next.Set, func(a, b Frontend) int { return a.ID.Compare(b.ID) })
+	return next
+}
+
+func (n *plan) strand(id ID) {
+	n.strands = true
+	n.strandsUDP = n.strandsUDP || id.Protocol == corev1.ProtocolUDP
+}
+
+func (l *ledger) replace(batch map[catalog.Key]claim) {
+	for key, c := range batch {
+		for _, addr := range l.claims[key].addresses() {
+			l.disown(addr, key)
+		}
+		l.endpoints -= len(l.claims[key].serving)
+		delete(l.claims, key)
+		if len(c.frontends) == 0 {
+			continue
+		}
+		l.claims[key] = c
+		l.endpoints += len(c.serving)
+		for _, addr := range c.addresses() {
+			keys := l.owners[addr]
+			at, _ := slices.BinarySearchFunc(keys, key, compareKeys)
+			l.owners[addr] = slices.Insert(keys, at, key)
+		}
+	}
+}
+
+func (l *ledger) disown(addr Address, key catalog.Key) {
+	keys := slices.DeleteFunc(slices.Clone(l.owners[addr]), func(k catalog.Key) bool { return k == key })
+	if len(keys) == 0 {
+		delete(l.owners, addr)
+		return
+	}
+	l.owners[addr] = keys
+}
+
+// addresses lists each once: of a sorted claim, two Frontends of one Address are neighbours.
+func (c claim) addresses() []Address {
+	var all []Address
+	for _, f := range c.frontends {
+		if len(all) == 0 || all[len(all)-1] != f.Address {
+			all = append(all, f.Address)
+		}
+	}
+	return all
+}
+
+func (l *ledger) winning(touched map[Address]bool) map[ID]Frontend {
+	won := map[ID]Frontend{}
+	for addr := range touched {
+		if keys := l.owners[addr]; len(keys) > 0 {
+			for _, f := range l.claims[keys[0]].frontends {
+				if f.Address == addr {
+					won[f.ID] = f
+				}
+			}
+		}
+	}
+	return won
+}
+
+// lost lists the addresses that key asks for and another Service has.
+func (l *ledger) lost(key catalog.Key) map[Address]catalog.Key {
+	others := map[Address]catalog.Key{}
+	for _, addr := range l.claims[key].addresses() {
+		if winner := l.owners[addr][0]; winner != key {
+			others[addr] = winner
+		}
+	}
+	return others
+}
+
+// owner is the claim that has an Address.
+func (l *ledger) owner(addr Address) (claim, bool) {
+	keys := l.owners[addr]
+	if len(keys) == 0 {
+		return claim{}, false
+	}
+	return l.claims[keys[0]], true
+}
+
+// table is what all of it amounts to.
+func (l *ledger) table() Table {
+	var all []Frontend
+	for key, c := range l.claims {
+		for _, f := range c.frontends {
+			if l.owners[f.Address][0] == key {
+				all = append(all, f)
+			}
+		}
+	}
+	return NewTable(all...)
+}
+
+// adopt takes over a Table that a kernel was found to hold.
+func (l *ledger) adopt(found Table) {
+	batch := map[catalog.Key]claim{}
+	for _, f := range found.Frontends {
+		c := batch[f.Service]
+		c.frontends = append(c.frontends, f)
+		for _, e := range f.Endpoints {
+			c.serving = append(c.serving, e.AddrPort)
+		}
+		batch[f.Service] = c
+	}
+	l.replace(batch)
+}
+
+// keys lists the Services that have a claim.
+func (l *ledger) keys() []catalog.Key { return slices.Collect(maps.Keys(l.claims)) }
+
+func compareKeys(a, b catalog.Key) int {
+	if c := strings.Compare(a.Namespace, b.Namespace); c != 0 {
+		return c
+	}
+	return strings.Compare(a.Name, b.Name)
+}

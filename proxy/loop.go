@@ -1,0 +1,240 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"svcplane/catalog"
+)
+
+// Run programs the kernel until ctx ends, and leaves in it what is there.
+func (p *Proxy) Run(ctx context.Context) error {
+	// first of all: from now on nobody is told that an endpoint is out of use before the kernel knows it
+	sub := p.cfg.Catalog.Subscribe()
+	defer sub.Close()
+	select {
+	case <-p.cfg.Catalog.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	for wait := firstBackOff; ; wait = min(2*wait, lastBackOff) {
+		err := p.start(ctx, sub)
+		if err == nil {
+			break
+		}
+		if ctx.Err() == nil {
+			klog.ErrorS(err, "the kernel does not take the rules; it keeps what it has", "retryIn", wait)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	close(p.ready)
+	p.loop(ctx, sub)
+	return nil
+}
+
+// start brings the kernel from whatever an earlier process left to what is wanted now, in one step. When the
+// kernel refuses that, it keeps what it held and the Services are tried as a change, which finds the culprit.
+func (p *Proxy) start(ctx context.Context, sub *catalog.Subscription) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found, err := p.cfg.Dataplane.Dump(ctx)
+	if err != nil {
+		return fmt.Errorf("reading what the kernel holds: %w", err)
+	}
+	p.ledger = newLedger()
+	p.ledger.adopt(found)
+	keys := union(sub.Take(), p.ledger.keys())
+	batch := p.build(keys)
+	began := time.Now()
+	next := p.ledger.plan(batch)
+	err = p.cfg.Dataplane.Resync(ctx, p.ledger.table())
+	p.cfg.Metrics.synced(began, err)
+	if err == nil {
+		p.applied(ctx, next)
+		p.settle(ctx, sub, batch, nil)
+		return nil
+	}
+	next.undo()
+	if again := p.cfg.Dataplane.Resync(ctx, p.ledger.table()); again != nil {
+		sub.Retry(keys...)
+		return fmt.Errorf("programming all services: %w", err)
+	}
+	p.settle(ctx, sub, batch, p.apply(ctx, batch))
+	return nil
+}
+
+func union(a, b []catalog.Key) []catalog.Key {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, compareKeys)
+	return slices.Compact(all)
+}
+
+// loop applies changes as they come: the first at once, the others together as soon as it is done.
+func (p *Proxy) loop(ctx context.Context, sub *catalog.Subscription) {
+	compare := time.NewTicker(p.cfg.ComparePeriod)
+	defer compare.Stop()
+	tick := time.NewTicker(tickPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-sub.Dirty():
+			p.reconcile(ctx, sub, sub.Take())
+		case now := <-tick.C:
+			p.tick(ctx, sub, now)
+		case <-compare.C:
+			p.compare(ctx)
+		}
+	}
+}
+
+func (p *Proxy) reconcile(ctx context.Context, sub *catalog.Subscription, keys []catalog.Key) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	batch := p.build(keys)
+	p.settle(ctx, sub, batch, p.apply(ctx, batch))
+}
+
+// build reads the Services anew; one that is gone claims nothing.
+func (p *Proxy) build(keys []catalog.Key) map[catalog.Key]claim {
+	batch := make(map[catalog.Key]claim, len(keys))
+	for _, key := range keys {
+		svc, ok := p.cfg.Catalog.Get(key)
+		if !ok {
+			batch[key] = claim{}
+			p.notices.forget(key)
+			continue
+		}
+		batch[key] = claim{frontends: Build(svc, p.node), serving: servingOf(svc)}
+		p.notices.observe(svc)
+	}
+	return batch
+}
+
+func servingOf(svc *catalog.Service) []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, port := range svc.Ports {
+		for _, e := range port.Endpoints {
+			if e.Ready || e.Serving {
+				all = append(all, e.AddrPort)
+			}
+		}
+	}
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return slices.Compact(all)
+}
+
+// apply tells the kernel, and returns what it refused. A batch that is refused is halved until the culprit
+// stands alone, within maxSyncs attempts.
+func (p *Proxy) apply(ctx context.Context, batch map[catalog.Key]claim) map[catalog.Key]error {
+	failed := map[catalog.Key]error{}
+	keys := slices.SortedFunc(maps.Keys(batch), compareKeys)
+	budget := maxSyncs
+	var try func(keys []catalog.Key)
+	try = func(keys []catalog.Key) {
+		part := make(map[catalog.Key]claim, len(keys))
+		for _, key := range keys {
+			part[key] = batch[key]
+		}
+		budget--
+		err := p.sync(ctx, part)
+		switch {
+		case err == nil:
+		case len(keys) > 1 && budget > 0 && ctx.Err() == nil:
+			try(keys[:len(keys)/2])
+			try(keys[len(keys)/2:])
+		default:
+			for _, key := range keys {
+				failed[key] = err
+			}
+		}
+	}
+	if len(keys) > 0 {
+		try(keys)
+	}
+	return failed
+}
+
+func (p *Proxy) sync(ctx context.Context, batch map[catalog.Key]claim) error {
+	next := p.ledger.plan(batch)
+	if !next.Empty() {
+		began := time.Now()
+		err := p.cfg.Dataplane.Sync(ctx, next.Change)
+		p.cfg.Metrics.synced(began, err)
+		if err != nil {
+			next.undo()
+			return err
+		}
+	}
+	p.applied(ctx, next)
+	return nil
+}
+
+// applied notes what the kernel has taken, and ends flows that it leaves behind: those of UDP now, the
+// others with the next tick.
+func (p *Proxy) applied(ctx context.Context, done plan) {
+	for _, id := range done.Remove {
+		p.gone[id.Address] = sweepsOfGone
+	}
+	for _, f := range done.Set {
+		delete(p.gone, f.Address)
+	}
+	p.sweep = p.sweep || done.strands
+	if done.strandsUDP {
+		p.sweepFlows(ctx)
+	}
+	p.services.Store(int64(len(p.ledger.claims)))
+	p.endpoints.Store(int64(p.ledger.endpoints))
+}
+
+// settle reports to the catalog what is in force, and plans what is tried again.
+func (p *Proxy) settle(ctx context.Context, sub *catalog.Subscription, batch map[catalog.Key]claim, failed map[catalog.Key]error) {
+	for key := range batch {
+		err, bad := failed[key]
+		if !bad {
+			delete(p.failing, key)
+			sub.Done(key)
+			p.notices.accepted(key, p.ledger.lost(key))
+			continue
+		}
+		if ctx.Err() != nil {
+			continue
+		}
+		attempts := p.failing[key].attempts
+		wait := min(firstBackOff<<min(attempts, 10), lastBackOff)
+		p.failing[key] = failure{attempts: attempts + 1, due: time.Now().Add(wait)}
+		p.cfg.Metrics.failures.Inc()
+		if attempts == 0 {
+			p.notices.refused(key, err)
+		}
+	}
+	p.notices.report(p.cfg.Recorder, time.Now())
+}
+
+// tick does what is due: failed Services again, Events that waited, a comparison of flows.
+func (p *Proxy) tick(ctx context.Context, sub *catalog.Subscription, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, f := range p.failing {
+		if !now.Before(f.due) {
+			f.due = now.Add(lastBackOff) // until the attempt sets its own
+			p.failing[key] = f
+			sub.Retry(key)
+		}
+	}
+	p.notices.report(p.cfg.Recorder, now)
+	if p.sweep {
+		p.sweepFlows(ctx)
+	}
+}

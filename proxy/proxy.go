@@ -1,0 +1,171 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/client-go/tools/record"
+	"k8s.io/klog/v2"
+
+	"svcplane/catalog"
+)
+
+// Config is what a Proxy needs. Catalog, Dataplane and Recorder are required.
+type Config struct {
+	Catalog   *catalog.Catalog
+	Dataplane Dataplane
+	Node      Node
+	// Recorder writes Events on Services that cannot be served as asked.
+	Recorder record.EventRecorder
+	// ComparePeriod is the time between two comparisons of the kernel with what is wanted; 30 s when zero.
+	ComparePeriod time.Duration
+	// Metrics may be shared with a registry; a Proxy makes its own when nil.
+	Metrics *Metrics
+}
+
+// Proxy keeps a kernel in step with the Services of a catalog.
+type Proxy struct {
+	cfg   Config
+	ready chan struct{}
+
+	services, endpoints atomic.Int64 // for Figure, which does not wait for the kernel
+
+	mu      sync.Mutex // held while the kernel is read or written, and for all below
+	node    Node
+	ledger  *ledger
+	gone    map[Address]int // Addresses removed of late, with the sweeps left until they are forgotten
+	sweep   bool            // flows have to be compared before long
+	failing map[catalog.Key]failure
+	notices notices
+}
+
+// failure is a Service that could not be programmed.
+type failure struct {
+	attempts int
+	due      time.Time // when it is tried again
+}
+
+const (
+	defaultComparePeriod = 30 * time.Second
+	firstBackOff         = time.Second
+	lastBackOff          = time.Minute
+	tickPeriod           = time.Second
+	// sweepsOfGone: a packet that was under way while its Frontend went can make a flow after the first sweep.
+	sweepsOfGone = 2
+	// maxSyncs bounds the search for the Service that a kernel refuses.
+	maxSyncs = 64
+)
+
+// New checks cfg; it starts nothing and touches no kernel.
+func New(cfg Config) (*Proxy, error) {
+	if cfg.Catalog == nil || cfg.Dataplane == nil || cfg.Recorder == nil {
+		return nil, errors.New("making the proxy: it needs a catalog, a data plane and an event recorder")
+	}
+	if cfg.ComparePeriod == 0 {
+		cfg.ComparePeriod = defaultComparePeriod
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics()
+	}
+	return &Proxy{
+		cfg: cfg, ready: make(chan struct{}), node: cfg.Node, ledger: newLedger(),
+		gone: map[Address]int{}, failing: map[catalog.Key]failure{}, notices: notices{},
+	}, nil
+}
+
+// Ready is closed once the kernel holds every Service that the API held at the start.
+func (p *Proxy) Ready() <-chan struct{} { return p.ready }
+
+// Figure is a short count for people: "12 services, 48 endpoints".
+func (p *Proxy) Figure() string {
+	return fmt.Sprintf("%d services, %d endpoints", p.services.Load(), p.endpoints.Load())
+}
+
+// Table is what the kernel was last told, without reading it.
+func (p *Proxy) Table() Table {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ledger.table()
+}
+
+// Diff compares the kernel with what it was told: a line for each difference, none when it is the same.
+func (p *Proxy) Diff(ctx context.Context) ([]string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	have, err := p.cfg.Dataplane.Dump(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the kernel's rules: %w", err)
+	}
+	return p.ledger.table().Diff(have), nil
+}
+
+// Repair puts right what Diff finds, and returns it.
+func (p *Proxy) Repair(ctx context.Context) ([]string, error) {
+	lines, err := p.Diff(ctx)
+	if err != nil || len(lines) == 0 {
+		return lines, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.cfg.Dataplane.Resync(ctx, p.ledger.table()); err != nil {
+		return lines, fmt.Errorf("repairing the kernel's rules: %w", err)
+	}
+	p.cfg.Metrics.repairs.Inc()
+	return lines, nil
+}
+
+// SetNode rebuilds everything for a node whose addresses or zone changed. The CIDRs must stay.
+func (p *Proxy) SetNode(ctx context.Context, node Node) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.node = node
+	keys := append(p.cfg.Catalog.Keys(), p.ledger.keys()...)
+	if failed := p.apply(ctx, p.build(keys)); len(failed) > 0 {
+		for key, err := range failed {
+			return fmt.Errorf("moving %d services to the node's new addresses, first %s: %w", len(failed), key, err)
+		}
+	}
+	return nil
+}
+
+// compare repairs drift and logs what it was.
+func (p *Proxy) compare(ctx context.Context) {
+	lines, err := p.Repair(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		p.cfg.Metrics.failures.Inc()
+		klog.ErrorS(err, "comparing the kernel with what is wanted; it is tried again", "period", p.cfg.ComparePeriod)
+	case len(lines) > 0:
+		klog.InfoS("repaired rules that somebody changed", "differences", len(lines), "first", lines[0])
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sweepFlows(ctx)
+}
+
+// sweepFlows removes flows of the past; p.mu is held.
+func (p *Proxy) sweepFlows(ctx context.Context) {
+	gone := make(map[Address]bool, len(p.gone))
+	for addr := range p.gone {
+		gone[addr] = true
+	}
+	removed, err := removeStaleFlows(ctx, staleFlows{ledger: p.ledger, gone: gone, node: p.node})
+	p.cfg.Metrics.staleFlows.Add(float64(removed))
+	if err != nil {
+		if ctx.Err() == nil {
+			klog.ErrorS(err, "connections to endpoints of the past may stay; it is tried again")
+		}
+		return
+	}
+	p.sweep = false
+	for addr, left := range p.gone {
+		if p.gone[addr]--; left <= 1 {
+			delete(p.gone, addr)
+		}
+	}
+}

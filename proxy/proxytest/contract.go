@@ -1,0 +1,157 @@
+package proxytest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"svcplane/catalog"
+	"svcplane/proxy"
+)
+
+// Probe is one expectation.
+type Probe struct {
+	From string
+	To   proxy.Address
+	// Want is who may answer, all of whom must be met; Refused or Dropped that nobody does.
+	Want    []string
+	Refused bool
+	Dropped bool
+	// As is whose address the endpoint sees: "self", "node", or "" for either.
+	As string
+	// Sticky is that one client always meets the same one of Want.
+	Sticky bool
+}
+
+// Scenario is Services and what must be seen of them.
+type Scenario struct {
+	Name     string
+	Services []*catalog.Service
+	Probes   []Probe
+}
+
+// Run puts every scenario into the data plane that open returns and looks at it from all sides. Between
+// scenarios it changes the kernel by turns with Sync and Resync, so every one is also a transition.
+func Run(t *testing.T, lab *Lab, plane proxy.Dataplane) {
+	ctx := t.Context()
+	must(t, plane.Resync(ctx, proxy.Table{}))
+	var last proxy.Table
+	for i, s := range Scenarios(lab) {
+		t.Run(s.Name, func(t *testing.T) {
+			wanted := lab.Table(s.Services...)
+			if i%2 == 0 {
+				must(t, plane.Sync(ctx, Step(last, wanted)))
+			} else {
+				must(t, plane.Resync(ctx, wanted))
+			}
+			last = wanted
+			CheckDump(t, plane, wanted)
+			for _, p := range s.Probes {
+				lab.Check(t, p)
+			}
+		})
+	}
+	must(t, plane.Close(ctx))
+	CheckDump(t, plane, proxy.Table{})
+}
+
+// Table is what the Services amount to on the lab's node.
+func (l *Lab) Table(services ...*catalog.Service) proxy.Table {
+	var all []proxy.Frontend
+	for _, svc := range services {
+		all = append(all, proxy.Build(svc, l.Node)...)
+	}
+	return proxy.NewTable(all...)
+}
+
+// Step is the change that turns one Table into another.
+func Step(from, to proxy.Table) proxy.Change {
+	old := map[proxy.ID]proxy.Frontend{}
+	for _, f := range from.Frontends {
+		old[f.ID] = f
+	}
+	var change proxy.Change
+	for _, f := range to.Frontends {
+		if was, ok := old[f.ID]; !ok || !was.Equal(f) {
+			change.Set = append(change.Set, f)
+		}
+		delete(old, f.ID)
+	}
+	change.Remove = slices.Collect(maps.Keys(old))
+	return change
+}
+
+// CheckDump fails the test unless the kernel holds exactly wanted.
+func CheckDump(t testing.TB, plane proxy.Dataplane, wanted proxy.Table) {
+	t.Helper()
+	have, err := plane.Dump(context.Background())
+	must(t, err)
+	for _, line := range wanted.Diff(have) {
+		t.Errorf("the kernel does not hold what was wanted: %s", line)
+	}
+}
+
+// Check makes connections until everything expected was seen, and fails at the first that is not expected.
+func (l *Lab) Check(t *testing.T, p Probe) {
+	t.Helper()
+	from := l.Hosts[p.From]
+	left := map[string]bool{}
+	for _, name := range p.Want {
+		left[name] = true
+	}
+	first := ""
+	for try := 0; try < 200 && (try == 0 || len(left) > 0 || p.Sticky && try < 12); try++ {
+		began := time.Now()
+		got, err := from.Dial(p.To)
+		if err != nil {
+			t.Fatalf("%s -> %s: %v", p.From, p.To, err)
+		}
+		if problem := l.judge(p, from, got, time.Since(began)); problem != "" {
+			t.Errorf("%s -> %s: %s", p.From, p.To, problem)
+			return
+		}
+		if first == "" {
+			first = got.Name
+		}
+		if p.Sticky {
+			clear(left)
+			if got.Name != first {
+				t.Errorf("%s -> %s: met %s and then %s, and should have stayed", p.From, p.To, first, got.Name)
+				return
+			}
+		}
+		delete(left, got.Name)
+	}
+	for name := range left {
+		t.Errorf("%s -> %s: never met %s", p.From, p.To, name)
+	}
+}
+
+func (l *Lab) judge(p Probe, from *Host, got Outcome, took time.Duration) string {
+	switch {
+	case p.Refused != got.Refused || p.Dropped != got.Dropped || !p.Refused && !p.Dropped && !slices.Contains(p.Want, got.Name):
+		return fmt.Sprintf("got: %s; wanted: %s", got, p.wanted())
+	case got.Refused && took > dropTimeout/2:
+		return fmt.Sprintf("refused after %s, and should have been at once", took)
+	case got.Name == "" || p.As == "":
+		return ""
+	}
+	whose := map[string]*Host{"self": from, "node": l.Hosts["node"]}[p.As]
+	if got.Seen != whose.IPv4 && got.Seen != whose.IPv6 {
+		return fmt.Sprintf("%s saw %s, and should have seen the address of %s", got.Name, got.Seen, whose.Name)
+	}
+	return ""
+}
+
+func (p Probe) wanted() string {
+	switch {
+	case p.Refused:
+		return "refused"
+	case p.Dropped:
+		return "dropped"
+	}
+	return fmt.Sprint(p.Want)
+}
