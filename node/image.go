@@ -1,0 +1,146 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/flowcontrol"
+	internalapi "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Limits of every back-off of a node (Kubernetes: "Container restart policy").
+const (
+	backOffInitial = 10 * time.Second
+	backOffMax     = 5 * time.Minute
+)
+
+// images makes sure that images are there.
+type images struct {
+	service  internalapi.ImageManagerService
+	recorder record.EventRecorder
+	backOff  *flowcontrol.Backoff
+
+	mu   sync.Mutex
+	last map[string]string // by back-off key: what the last pull said
+}
+
+func newImages(service internalapi.ImageManagerService, recorder record.EventRecorder) *images {
+	return &images{
+		service:  service,
+		recorder: recorder,
+		backOff:  flowcontrol.NewBackOff(backOffInitial, backOffMax),
+		last:     map[string]string{},
+	}
+}
+
+// ensure gives the reference by which the runtime knows the image of c. On failure it gives the waiting
+// reason: InvalidImageName, ImageInspectError, ErrImageNeverPull, ErrImagePull or ImagePullBackOff.
+func (im *images) ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Container, sandbox *runtimeapi.PodSandboxConfig) (string, *why) {
+	ref := objectRef(pod, c)
+	image, err := withTag(c.Image)
+	if err != nil {
+		message := fmt.Sprintf("Failed to apply default image tag %q: %v", c.Image, err)
+		im.recorder.Event(ref, corev1.EventTypeWarning, "InspectFailed", message)
+		return "", &why{"InvalidImageName", message}
+	}
+	spec := &runtimeapi.ImageSpec{Image: image, UserSpecifiedImage: c.Image, Annotations: pod.Annotations}
+	if c.ImagePullPolicy != corev1.PullAlways {
+		resp, err := im.service.ImageStatus(ctx, spec, false)
+		if err != nil {
+			message := fmt.Sprintf("Failed to inspect image %q: %v", c.Image, err)
+			im.recorder.Event(ref, corev1.EventTypeWarning, "InspectFailed", message)
+			return "", &why{"ImageInspectError", message}
+		}
+		if resp.GetImage() != nil {
+			im.recorder.Eventf(ref, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
+			return resp.Image.Id, nil
+		}
+		if c.ImagePullPolicy == corev1.PullNever {
+			message := fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image)
+			im.recorder.Event(ref, corev1.EventTypeWarning, "ErrImageNeverPull", message)
+			return "", &why{"ErrImageNeverPull", message}
+		}
+	}
+	return im.pull(ctx, pod, ref, spec, sandbox)
+}
+
+func backOffKey(pod *corev1.Pod, image string) string { return string(pod.UID) + "_" + image }
+
+func (im *images) pull(ctx context.Context, pod *corev1.Pod, ref *corev1.ObjectReference, spec *runtimeapi.ImageSpec, sandbox *runtimeapi.PodSandboxConfig) (string, *why) {
+	key := backOffKey(pod, spec.Image)
+	if im.backOff.IsInBackOffSinceUpdate(key, im.backOff.Clock.Now()) {
+		message := fmt.Sprintf("Back-off pulling image %q", spec.Image)
+		im.recorder.Event(ref, corev1.EventTypeNormal, "BackOff", message)
+		im.mu.Lock()
+		defer im.mu.Unlock()
+		if before := im.last[key]; before != "" {
+			message += ": " + before
+		}
+		return "", &why{"ImagePullBackOff", message}
+	}
+	im.recorder.Eventf(ref, corev1.EventTypeNormal, "Pulling", "Pulling image %q", spec.Image)
+	start := time.Now()
+	id, err := im.service.PullImage(ctx, spec, nil, sandbox)
+	if err != nil {
+		message := statusText(err)
+		im.recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", spec.Image, message)
+		im.backOff.Next(key, im.backOff.Clock.Now())
+		im.remember(key, "ErrImagePull: "+message)
+		return "", &why{"ErrImagePull", message}
+	}
+	im.remember(key, "")
+	im.recorder.Eventf(ref, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v", spec.Image, time.Since(start).Truncate(time.Millisecond))
+	return id, nil
+}
+
+func (im *images) remember(key, text string) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if text == "" {
+		delete(im.last, key)
+	} else {
+		im.last[key] = text
+	}
+}
+
+// retryIn gives the time until image may be pulled again for pod.
+func (im *images) retryIn(pod *corev1.Pod, image string) time.Duration {
+	tagged, err := withTag(image)
+	if err != nil {
+		return backOffMax
+	}
+	return im.backOff.Get(backOffKey(pod, tagged))
+}
+
+// forget drops what was remembered for a pod.
+func (im *images) forget(pod *corev1.Pod) {
+	prefix := backOffKey(pod, "")
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	for key := range im.last {
+		if strings.HasPrefix(key, prefix) {
+			delete(im.last, key)
+			im.backOff.DeleteEntry(key)
+		}
+	}
+}
+
+// withTag adds :latest to a reference that has neither tag nor digest and keeps it short otherwise: it is
+// for the runtime to say which registry a short name means.
+func withTag(image string) (string, error) {
+	ref, err := name.ParseReference(image, name.WeakValidation)
+	if err != nil {
+		return "", err
+	}
+	if tag, ok := ref.(name.Tag); ok && !strings.HasSuffix(image, ":"+tag.TagStr()) {
+		return image + ":" + tag.TagStr(), nil
+	}
+	return image, nil
+}

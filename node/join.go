@@ -1,0 +1,277 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"runtime"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+)
+
+// Heartbeats as the kubelet sends them (Kubernetes: "Nodes", heartbeats).
+const (
+	leaseSeconds    = 40
+	leaseRenewEvery = 10 * time.Second
+	statusEvery     = 5 * time.Minute
+)
+
+// join registers the node, or brings the object that is there up to date, and writes its status.
+func (n *Node) join(ctx context.Context) error {
+	if err := os.MkdirAll(n.podsDir(), 0o755); err != nil {
+		return fmt.Errorf("making the directory of pods: %w", err)
+	}
+	var err error
+	if n.allocatable, err = n.capacity(); err != nil {
+		return err
+	}
+	nodes := n.cfg.Client.CoreV1().Nodes()
+	have, err := nodes.Get(ctx, n.cfg.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		have, err = nodes.Create(ctx, n.identity(), metav1.CreateOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("registering node %s: %w", n.cfg.Name, err)
+	}
+	if have, err = n.adoptNode(ctx, have); err != nil {
+		return err
+	}
+	if err := n.writeStatus(ctx, have); err != nil {
+		return err
+	}
+	return n.renewLease(ctx)
+}
+
+// identity is what makes the Node object ours, whatever the addresses of the machine.
+func (n *Node) identity() *corev1.Node {
+	node := &corev1.Node{}
+	node.Name = n.cfg.Name
+	node.Labels = map[string]string{
+		corev1.LabelHostname:      n.cfg.Name,
+		corev1.LabelOSStable:      runtime.GOOS,
+		corev1.LabelArchStable:    runtime.GOARCH,
+		"beta.kubernetes.io/os":   runtime.GOOS,
+		"beta.kubernetes.io/arch": runtime.GOARCH,
+	}
+	if n.cfg.PodCIDR.IsValid() {
+		node.Spec.PodCIDR = n.cfg.PodCIDR.String()
+		node.Spec.PodCIDRs = []string{node.Spec.PodCIDR}
+	}
+	return node
+}
+
+// adoptNode adds our labels to a node that was registered before. Labels and taints of others stay.
+func (n *Node) adoptNode(ctx context.Context, have *corev1.Node) (*corev1.Node, error) {
+	want := n.identity()
+	if have.Spec.PodCIDR != "" && want.Spec.PodCIDR != "" && have.Spec.PodCIDR != want.Spec.PodCIDR {
+		return nil, fmt.Errorf("node %s is registered with the pod network %s and cannot change to %s: start with --pod-cidr %s, or delete the node object first",
+			n.cfg.Name, have.Spec.PodCIDR, want.Spec.PodCIDR, have.Spec.PodCIDR)
+	}
+	next := have.DeepCopy()
+	if next.Labels == nil {
+		next.Labels = map[string]string{}
+	}
+	for k, v := range want.Labels {
+		next.Labels[k] = v
+	}
+	if next.Spec.PodCIDR == "" {
+		next.Spec.PodCIDR, next.Spec.PodCIDRs = want.Spec.PodCIDR, want.Spec.PodCIDRs
+	}
+	if equality.Semantic.DeepEqual(have, next) {
+		return have, nil
+	}
+	updated, err := n.patchNode(ctx, have, next, "")
+	if err != nil {
+		return nil, fmt.Errorf("bringing node %s up to date: %w", n.cfg.Name, err)
+	}
+	return updated, nil
+}
+
+func (n *Node) patchNode(ctx context.Context, from, to *corev1.Node, sub string) (*corev1.Node, error) {
+	before, err := json.Marshal(from)
+	if err != nil {
+		return nil, err
+	}
+	after, err := json.Marshal(to)
+	if err != nil {
+		return nil, err
+	}
+	patch, err := strategicpatch.CreateTwoWayMergePatch(before, after, corev1.Node{})
+	if err != nil {
+		return nil, err
+	}
+	var subs []string
+	if sub != "" {
+		subs = append(subs, sub)
+	}
+	return n.cfg.Client.CoreV1().Nodes().Patch(ctx, n.cfg.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, subs...)
+}
+
+// writeStatus writes capacity, addresses, conditions and description.
+func (n *Node) writeStatus(ctx context.Context, have *corev1.Node) error {
+	next := have.DeepCopy()
+	info, err := n.nodeInfo()
+	if err != nil {
+		return err
+	}
+	capacity, err := n.capacity()
+	if err != nil {
+		return err
+	}
+	short, err := n.pressures()
+	if err != nil {
+		return err
+	}
+	s := &next.Status
+	s.NodeInfo, s.Capacity, s.Allocatable = info, capacity, capacity.DeepCopy()
+	s.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.ServerAddr.Port())
+	s.Addresses = addresses(n.cfg.Name, n.cfg.Addrs)
+	now := metav1.NewTime(time.Now().Truncate(time.Second))
+	setNodeCondition(s, now, corev1.NodeMemoryPressure, short.memory, why{"KubeletHasInsufficientMemory", "kubelet has insufficient memory available"}, why{"KubeletHasSufficientMemory", "kubelet has sufficient memory available"})
+	setNodeCondition(s, now, corev1.NodeDiskPressure, short.disk, why{"KubeletHasDiskPressure", "kubelet has disk pressure"}, why{"KubeletHasNoDiskPressure", "kubelet has no disk pressure"})
+	setNodeCondition(s, now, corev1.NodePIDPressure, short.pids, why{"KubeletHasInsufficientPID", "kubelet has insufficient PID available"}, why{"KubeletHasSufficientPID", "kubelet has sufficient PID available"})
+	ready, because := n.runtimeReady(ctx)
+	setNodeCondition(s, now, corev1.NodeReady, ready, why{"KubeletReady", "kubelet is posting ready status"}, why{"KubeletNotReady", because})
+	if _, err := n.patchNode(ctx, have, next, "status"); err != nil {
+		return fmt.Errorf("writing the status of node %s: %w", n.cfg.Name, err)
+	}
+	return nil
+}
+
+// runtimeReady says whether the runtime and its network can start pods, and if not, why.
+func (n *Node) runtimeReady(ctx context.Context) (bool, string) {
+	ctx, cancel := context.WithTimeout(ctx, leaseRenewEvery)
+	defer cancel()
+	resp, err := n.cfg.Runtime.Status(ctx, false)
+	if err != nil {
+		return false, "container runtime status check failed: " + statusText(err)
+	}
+	for _, c := range resp.GetStatus().GetConditions() {
+		if !c.Status && (c.Type == "RuntimeReady" || c.Type == "NetworkReady") {
+			return false, fmt.Sprintf("container runtime is not ready: %s=false reason:%s message:%s", c.Type, c.Reason, c.Message)
+		}
+	}
+	return true, ""
+}
+
+func addresses(name string, addrs []netip.Addr) []corev1.NodeAddress {
+	var list []corev1.NodeAddress
+	for _, a := range addrs {
+		list = append(list, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.String()})
+	}
+	return append(list, corev1.NodeAddress{Type: corev1.NodeHostName, Address: name})
+}
+
+func setNodeCondition(s *corev1.NodeStatus, now metav1.Time, kind corev1.NodeConditionType, is bool, yes, no why) {
+	c := corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: no.reason, Message: no.message, LastHeartbeatTime: now, LastTransitionTime: now}
+	if is {
+		c.Status, c.Reason, c.Message = corev1.ConditionTrue, yes.reason, yes.message
+	}
+	for i := range s.Conditions {
+		if old := &s.Conditions[i]; old.Type == kind {
+			if old.Status == c.Status {
+				c.LastTransitionTime = old.LastTransitionTime
+			}
+			*old = c
+			return
+		}
+	}
+	s.Conditions = append(s.Conditions, c)
+}
+
+// heartbeat renews the lease, and writes the status when it is old or when readiness or pressure changed.
+func (n *Node) heartbeat(ctx context.Context) {
+	ticker := time.NewTicker(leaseRenewEvery)
+	defer ticker.Stop()
+	written := time.Now()
+	last := n.signs(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := n.renewLease(ctx); err != nil && ctx.Err() == nil {
+			klog.ErrorS(err, "Renewing the node's lease")
+		}
+		now := n.signs(ctx)
+		if now == last && time.Since(written) < statusEvery {
+			continue
+		}
+		have, err := n.cfg.Client.CoreV1().Nodes().Get(ctx, n.cfg.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			err = n.join(ctx) // somebody deleted it: a node that runs is a node that is registered
+		} else if err == nil {
+			err = n.writeStatus(ctx, have)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				klog.ErrorS(err, "Writing the node's status")
+			}
+			continue
+		}
+		written, last = time.Now(), now
+	}
+}
+
+// signs are what makes a new status urgent.
+type signs struct {
+	pressures
+	ready bool
+	found bool
+}
+
+func (n *Node) signs(ctx context.Context) signs {
+	p, err := n.pressures()
+	if err != nil {
+		return signs{}
+	}
+	ready, _ := n.runtimeReady(ctx)
+	_, err = n.cfg.Client.CoreV1().Nodes().Get(ctx, n.cfg.Name, metav1.GetOptions{})
+	return signs{p, ready, !apierrors.IsNotFound(err)}
+}
+
+// renewLease tells the cluster that the node lives.
+func (n *Node) renewLease(ctx context.Context) error {
+	leases := n.cfg.Client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+	now := metav1.NewMicroTime(time.Now())
+	have, err := leases.Get(ctx, n.cfg.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return n.createLease(ctx, now)
+	}
+	if err == nil {
+		have.Spec.RenewTime, have.Spec.HolderIdentity, have.Spec.LeaseDurationSeconds = &now, &n.cfg.Name, ptr.To[int32](leaseSeconds)
+		_, err = leases.Update(ctx, have, metav1.UpdateOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("renewing the lease of node %s: %w", n.cfg.Name, err)
+	}
+	return nil
+}
+
+// createLease waits for the namespace of leases, which the API server makes in its first seconds.
+func (n *Node) createLease(ctx context.Context, now metav1.MicroTime) error {
+	lease := &coordinationv1.Lease{}
+	lease.Name = n.cfg.Name
+	lease.Spec.HolderIdentity, lease.Spec.RenewTime, lease.Spec.LeaseDurationSeconds = &n.cfg.Name, &now, ptr.To[int32](leaseSeconds)
+	_, err := n.cfg.Client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Create(ctx, lease, metav1.CreateOptions{})
+	if apierrors.IsNotFound(err) {
+		klog.InfoS("The namespace of node leases does not exist yet; the lease is written with the next heartbeat", "namespace", corev1.NamespaceNodeLease)
+		return nil
+	}
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("creating the lease of node %s: %w", n.cfg.Name, err)
+	}
+	return nil
+}

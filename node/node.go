@@ -1,0 +1,216 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/flowcontrol"
+	internalapi "k8s.io/cri-api/pkg/apis"
+
+	"svcplane/node/probe"
+	"svcplane/node/volume"
+)
+
+// Drainer waits until nobody sends new connections to an address (catalog.Catalog).
+type Drainer interface {
+	Drained(ctx context.Context, addr netip.Addr) error
+}
+
+// Config is what a Node needs. Every field is required unless its comment says otherwise.
+type Config struct {
+	Client  kubernetes.Interface
+	Factory informers.SharedInformerFactory // New registers informers: start it after New
+	Catalog Drainer                         // nil: pods are not drained before they are killed
+	Runtime internalapi.RuntimeService
+	Images  internalapi.ImageManagerService
+	// Recorder writes the Events of pods and of the node.
+	Recorder record.EventRecorder
+
+	Name     string       // of the Node object; it is the identity, addresses may change
+	Addrs    []netip.Addr // of the machine, the preferred one first
+	PodCIDR  netip.Prefix
+	DNSAddrs []netip.Addr // of the cluster's DNS; none: pods get the host's resolver
+	Domain   string       // of the cluster, "cluster.local"
+	Dir      string       // volumes, logs and files of pods are kept below it
+	Version  string       // shown as the kubelet's, "v1.36.3"
+	MaxPods  int          // 0: 500
+
+	// MasterService is the API's own Service; no container starts before it is known, and its variables
+	// are in every container's environment. The zero value means default/kubernetes.
+	MasterService types.NamespacedName
+
+	// ServerAddr is where logs and exec are served to the API server. Callers show a client certificate
+	// of ClientCAs for ServerClients, or for a member of system:masters.
+	ServerAddr    netip.AddrPort
+	ServingCert   tls.Certificate
+	ClientCAs     *x509.CertPool
+	ServerClients []string // common names; none: kube-apiserver-kubelet-client
+}
+
+// Node runs the pods that are bound to one machine.
+type Node struct {
+	cfg         Config
+	runtimeName string // for container ids, known after Run asked the runtime
+	runtimeVer  string
+	allocatable corev1.ResourceList
+
+	pods     cache.SharedIndexInformer
+	services corelisters.ServiceLister
+	synced   []cache.InformerSynced
+
+	objects *objects
+	images  *images
+	probes  *probe.Manager
+	volumes *volume.Manager
+	crash   *flowcontrol.Backoff
+	starts  chan struct{} // bounds how many sandboxes are made at once
+
+	ready chan struct{}
+
+	// What the last relist saw, by id of container or sandbox; only relist touches it.
+	seen   map[string]int32
+	owners map[string]types.UID
+
+	mu      sync.Mutex
+	workers map[types.UID]*worker
+	run     func(*worker)  // nil until the whole state is known
+	wg      sync.WaitGroup // workers
+	adopt   sync.WaitGroup // workers that have not looked at their pod yet, at start
+	closed  bool           // no more workers
+}
+
+// everything selects all objects of a lister.
+var everything = labels.Everything()
+
+const (
+	defaultMaxPods = 500
+	parallelStarts = 8
+)
+
+// New makes a Node and registers its informers; it starts nothing.
+func New(cfg Config) (*Node, error) {
+	if cfg.MasterService == (types.NamespacedName{}) {
+		cfg.MasterService = types.NamespacedName{Namespace: "default", Name: "kubernetes"}
+	}
+	if cfg.MaxPods == 0 {
+		cfg.MaxPods = defaultMaxPods
+	}
+	switch {
+	case cfg.Name == "":
+		return nil, errors.New("node: no name is configured")
+	case len(cfg.Addrs) == 0:
+		return nil, fmt.Errorf("node %s: no address is configured; set --node-ip", cfg.Name)
+	case cfg.Dir == "":
+		return nil, fmt.Errorf("node %s: no directory is configured", cfg.Name)
+	}
+	core := cfg.Factory.Core().V1()
+	n := &Node{
+		cfg:      cfg,
+		pods:     core.Pods().Informer(),
+		services: core.Services().Lister(),
+		crash:    flowcontrol.NewBackOff(backOffInitial, backOffMax),
+		images:   newImages(cfg.Images, cfg.Recorder),
+		starts:   make(chan struct{}, parallelStarts),
+		ready:    make(chan struct{}),
+		workers:  map[types.UID]*worker{},
+	}
+	n.objects = &objects{client: cfg.Client, configMaps: core.ConfigMaps().Lister(), secrets: core.Secrets().Lister()}
+	n.volumes = volume.New(volume.Config{Dir: n.podsDir(), Objects: n.objects, Tokens: n.requestToken})
+	n.probes = probe.New(probe.Config{Exec: n.execSync, Recorder: cfg.Recorder, Ref: objectRef, Changed: n.wake})
+	return n, n.register(core.Services().Informer(), core.ConfigMaps().Informer(), core.Secrets().Informer())
+}
+
+// Run registers the node and runs pods until ctx ends; then it leaves every container running and returns
+// nil. It fails when the runtime does not answer or the kubelet port is taken.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if err := n.askRuntime(ctx); err != nil {
+		return err
+	}
+	server, err := n.listen()
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if err := server.serve(ctx); err != nil {
+			cancel(err)
+		}
+	})
+	if !cache.WaitForCacheSync(ctx.Done(), n.synced...) {
+		return failure(ctx)
+	}
+	if err := n.join(ctx); err != nil {
+		cancel(err)
+		return failure(ctx)
+	}
+	n.cfg.Recorder.Eventf(n.ref(), corev1.EventTypeNormal, "Starting", "Starting the node's pods.")
+	wg.Go(func() { n.heartbeat(ctx) })
+	wg.Go(func() { n.rotateLogs(ctx) })
+	n.adoptAll(ctx)
+	wg.Go(func() { n.watchRuntime(ctx) })
+	wg.Go(func() {
+		n.adopt.Wait()
+		close(n.ready)
+	})
+	<-ctx.Done()
+	n.stopWorkers()
+	n.probes.Wait()
+	return failure(ctx)
+}
+
+// failure is nil when ctx ended from outside.
+func failure(ctx context.Context) error {
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
+// Ready is closed when the node is registered and has looked at every pod it had at start.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Figure is a short count for people: "8 pods running".
+func (n *Node) Figure() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	running := 0
+	for _, w := range n.workers {
+		if w.phase() == corev1.PodRunning {
+			running++
+		}
+	}
+	return fmt.Sprintf("%d pods running", running)
+}
+
+func (n *Node) askRuntime(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	v, err := n.cfg.Runtime.Version(ctx, "v1")
+	if err != nil {
+		return fmt.Errorf("asking the container runtime for its version: %w", err)
+	}
+	n.runtimeName, n.runtimeVer = v.RuntimeName, v.RuntimeVersion
+	return nil
+}
+
+// ref names the node in Events; a node's Events go by its name, as the kubelet's do.
+func (n *Node) ref() *corev1.ObjectReference {
+	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: n.cfg.Name, UID: types.UID(n.cfg.Name)}
+}

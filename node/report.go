@@ -1,0 +1,157 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+)
+
+// report derives the status of the pod and writes it to the API if it says something new.
+func (w *worker) report(ctx context.Context, st *podState, terminal bool) error {
+	status := makeStatus(statusInput{
+		pod:      w.pod,
+		old:      w.merged(),
+		state:    st,
+		probes:   w.n.probes.Verdict,
+		waiting:  w.waiting,
+		runtime:  w.n.runtimeName,
+		hostIPs:  w.n.cfg.Addrs,
+		terminal: terminal,
+		failed:   w.failed,
+		messages: w.n.message,
+		now:      time.Now(),
+	})
+	if w.failed != nil && status.Phase == corev1.PodFailed {
+		status.Reason, status.Message = w.failed.reason, w.failed.message
+	}
+	w.status = status
+	w.mu.Lock()
+	w.current = status.Phase
+	w.mu.Unlock()
+	if _, exists := w.n.lookup(w.first); !exists {
+		return nil
+	}
+	return w.write(ctx)
+}
+
+// merged is the last report with the conditions that others have written in the meantime.
+func (w *worker) merged() corev1.PodStatus {
+	s := *w.status.DeepCopy()
+	now := w.newest()
+	for _, c := range now.Status.Conditions {
+		if !nodeOwns(c.Type) {
+			setCondition(&s, c)
+		}
+	}
+	s.QOSClass, s.NominatedNodeName = now.Status.QOSClass, now.Status.NominatedNodeName
+	return s
+}
+
+func nodeOwns(t corev1.PodConditionType) bool {
+	switch t {
+	case corev1.PodReady, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReadyToStartContainers:
+		return true
+	}
+	return false
+}
+
+func setCondition(s *corev1.PodStatus, c corev1.PodCondition) {
+	for i := range s.Conditions {
+		if s.Conditions[i].Type == c.Type {
+			s.Conditions[i] = c
+			return
+		}
+	}
+	s.Conditions = append(s.Conditions, c)
+}
+
+// newest is the later of what the informer has and what the last patch returned.
+func (w *worker) newest() *corev1.Pod {
+	if w.base == nil || w.base.UID != w.pod.UID {
+		return w.pod
+	}
+	order, err := resourceversion.CompareResourceVersion(w.base.ResourceVersion, w.pod.ResourceVersion)
+	if err != nil || order < 0 {
+		return w.pod
+	}
+	return w.base
+}
+
+// write patches the status subresource with what differs. The UID in the patch makes the API refuse it when
+// the name belongs to another pod by now.
+func (w *worker) write(ctx context.Context) error {
+	now := w.newest()
+	if equality.Semantic.DeepEqual(now.Status, w.status) {
+		return nil
+	}
+	before, err := json.Marshal(corev1.Pod{Status: now.Status})
+	if err != nil {
+		return fmt.Errorf("encoding the status of pod %s: %w", podText(now), err)
+	}
+	after, err := json.Marshal(corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: now.UID}, Status: w.status})
+	if err != nil {
+		return fmt.Errorf("encoding the status of pod %s: %w", podText(now), err)
+	}
+	patch, err := strategicpatch.CreateTwoWayMergePatch(before, after, corev1.Pod{})
+	if err != nil {
+		return fmt.Errorf("comparing the statuses of pod %s: %w", podText(now), err)
+	}
+	updated, err := w.n.cfg.Client.CoreV1().Pods(now.Namespace).Patch(ctx, now.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // the pod is gone, or another one has its name: the informer tells
+	}
+	if err != nil {
+		return fmt.Errorf("writing the status of pod %s: %w", podText(now), err)
+	}
+	w.base = updated
+	return nil
+}
+
+// maxMessage bounds a termination message (Kubernetes: "Customizing the termination message").
+const (
+	maxMessage      = 4096
+	maxMessageLines = 80
+)
+
+// message reads what a container left in its termination message file, or the end of its log if it failed
+// without one and terminationMessagePolicy asks for that.
+func (n *Node) message(ref *containerRef) string {
+	text := tail(n.messageFile(ref.pod, ref.container.Name, ref.status.GetMetadata().GetAttempt()), maxMessage)
+	if text != "" || ref.status.ExitCode == 0 || ref.container.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError {
+		return text
+	}
+	return lastLogLines(ref.status.GetLogPath(), maxMessage/2, maxMessageLines)
+}
+
+// tail reads at most limit bytes from the end of a file; what cannot be read is empty.
+func tail(path string, limit int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() > limit && !seekEnd(f, limit) {
+		return ""
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit))
+	if err != nil {
+		return ""
+	}
+	return string(data)
+}
+
+func seekEnd(f *os.File, limit int64) bool {
+	_, err := f.Seek(-limit, io.SeekEnd)
+	return err == nil
+}

@@ -1,0 +1,127 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Parameters of cgroups as Kubernetes sets them.
+const (
+	cpuPeriod = 100_000 // microseconds
+	minQuota  = 1_000
+	minShares = 2
+)
+
+// containerLinux gives resources and security context of a container.
+func (n *Node) containerLinux(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (*runtimeapi.LinuxContainerConfig, error) {
+	security := securityContext(pod, c)
+	if err := n.checkNonRoot(ctx, pod, c, security); err != nil {
+		return nil, err
+	}
+	return &runtimeapi.LinuxContainerConfig{Resources: resources(c), SecurityContext: security}, nil
+}
+
+func resources(c *corev1.Container) *runtimeapi.LinuxContainerResources {
+	r := &runtimeapi.LinuxContainerResources{CpuPeriod: cpuPeriod}
+	request := c.Resources.Requests.Cpu()
+	limit := c.Resources.Limits.Cpu()
+	if request.IsZero() {
+		request = limit
+	}
+	r.CpuShares = max(minShares, request.MilliValue()*1024/1000)
+	if !limit.IsZero() {
+		r.CpuQuota = max(minQuota, limit.MilliValue()*cpuPeriod/1000)
+	}
+	r.MemoryLimitInBytes = c.Resources.Limits.Memory().Value()
+	return r
+}
+
+// securityContext merges the container's over the pod's, as the API documents for every field.
+func securityContext(pod *corev1.Pod, c *corev1.Container) *runtimeapi.LinuxContainerSecurityContext {
+	out := &runtimeapi.LinuxContainerSecurityContext{NamespaceOptions: namespaceOptions(pod)}
+	var user, group *int64
+	if p := pod.Spec.SecurityContext; p != nil {
+		user, group = p.RunAsUser, p.RunAsGroup
+		out.SupplementalGroups = groups(p)
+		out.Seccomp = seccomp(p.SeccompProfile)
+	}
+	if s := c.SecurityContext; s != nil {
+		if s.RunAsUser != nil {
+			user = s.RunAsUser
+		}
+		if s.RunAsGroup != nil {
+			group = s.RunAsGroup
+		}
+		out.Privileged = s.Privileged != nil && *s.Privileged
+		out.ReadonlyRootfs = s.ReadOnlyRootFilesystem != nil && *s.ReadOnlyRootFilesystem
+		out.NoNewPrivs = s.AllowPrivilegeEscalation != nil && !*s.AllowPrivilegeEscalation
+		if s.SeccompProfile != nil {
+			out.Seccomp = seccomp(s.SeccompProfile)
+		}
+		if caps := s.Capabilities; caps != nil {
+			out.Capabilities = &runtimeapi.Capability{AddCapabilities: capabilities(caps.Add), DropCapabilities: capabilities(caps.Drop)}
+		}
+	}
+	if user != nil {
+		out.RunAsUser = &runtimeapi.Int64Value{Value: *user}
+	}
+	if group != nil {
+		out.RunAsGroup = &runtimeapi.Int64Value{Value: *group}
+	}
+	return out
+}
+
+func capabilities(list []corev1.Capability) []string {
+	var out []string
+	for _, c := range list {
+		out = append(out, string(c))
+	}
+	return out
+}
+
+func seccomp(p *corev1.SeccompProfile) *runtimeapi.SecurityProfile {
+	if p == nil {
+		return nil
+	}
+	switch p.Type {
+	case corev1.SeccompProfileTypeRuntimeDefault:
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}
+	case corev1.SeccompProfileTypeLocalhost:
+		if p.LocalhostProfile != nil {
+			return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: *p.LocalhostProfile}
+		}
+	}
+	return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}
+}
+
+// checkNonRoot holds runAsNonRoot: it looks at the user that the spec sets, else at the image's.
+func (n *Node) checkNonRoot(ctx context.Context, pod *corev1.Pod, c *corev1.Container, sc *runtimeapi.LinuxContainerSecurityContext) error {
+	wanted := pod.Spec.SecurityContext != nil && pod.Spec.SecurityContext.RunAsNonRoot != nil && *pod.Spec.SecurityContext.RunAsNonRoot
+	if s := c.SecurityContext; s != nil && s.RunAsNonRoot != nil {
+		wanted = *s.RunAsNonRoot
+	}
+	if !wanted {
+		return nil
+	}
+	where := fmt.Sprintf("(pod: %q, container: %s)", podText(pod), c.Name)
+	if sc.RunAsUser != nil {
+		if sc.RunAsUser.Value == 0 {
+			return fmt.Errorf("container's runAsUser breaks non-root policy %s", where)
+		}
+		return nil
+	}
+	resp, err := n.cfg.Images.ImageStatus(ctx, &runtimeapi.ImageSpec{Image: c.Image}, false)
+	if err != nil {
+		return fmt.Errorf("asking which user image %q runs as: %w", c.Image, err)
+	}
+	switch image := resp.GetImage(); {
+	case image.GetUid() != nil && image.Uid.Value != 0:
+		return nil
+	case image.GetUsername() != "":
+		return fmt.Errorf("container has runAsNonRoot and image has non-numeric user (%s), cannot verify user is non-root %s", image.Username, where)
+	}
+	return fmt.Errorf("container has runAsNonRoot and image will run as root %s", where)
+}

@@ -1,0 +1,175 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"svcplane/node/downward"
+	"svcplane/node/env"
+)
+
+// Tokens requests a service-account token (TokenRequest API) for a pod.
+type Tokens func(ctx context.Context, pod *corev1.Pod, audience string, seconds int64) (token string, expires time.Time, err error)
+
+// Config is what a Manager needs.
+type Config struct {
+	Dir     string // one directory per pod below it, named by uid
+	Objects env.Objects
+	Tokens  Tokens
+}
+
+// Manager provides volumes.
+type Manager struct {
+	cfg Config
+
+	mu      sync.Mutex
+	tokens  map[tokenKey]token
+	written map[string]uint64 // by directory: hash of the payload that is there
+}
+
+// New makes a Manager; it touches nothing.
+func New(cfg Config) *Manager {
+	return &Manager{cfg: cfg, tokens: map[tokenKey]token{}, written: map[string]uint64{}}
+}
+
+// Error is why a volume could not be provided. Its text is the one of the FailedMount Event.
+type Error struct {
+	Volume string
+	Err    error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", e.Volume, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Mounted are the volumes of a pod, ready to be mounted into containers.
+type Mounted struct {
+	paths    map[string]string
+	readOnly map[string]bool
+	// Refresh is when Setup has to be called again for the sake of a token; zero: never.
+	Refresh time.Time
+}
+
+// Setup provides every volume of the pod, or refreshes it.
+func (m *Manager) Setup(ctx context.Context, facts downward.Facts) (Mounted, error) {
+	pod := facts.Pod
+	out := Mounted{paths: map[string]string{}, readOnly: map[string]bool{}}
+	var errs []error
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		path, err := m.setupOne(ctx, facts, v, &out)
+		if err != nil {
+			errs = append(errs, &Error{v.Name, err})
+			continue
+		}
+		out.paths[v.Name] = path
+	}
+	return out, errors.Join(errs...)
+}
+
+func (m *Manager) setupOne(ctx context.Context, facts downward.Facts, v *corev1.Volume, out *Mounted) (string, error) {
+	dir := filepath.Join(m.podDir(facts.Pod.UID), v.Name)
+	switch {
+	case v.EmptyDir != nil:
+		return dir, setupEmptyDir(dir, v.EmptyDir, fsGroup(facts.Pod))
+	case v.HostPath != nil:
+		return v.HostPath.Path, checkHostPath(v.HostPath)
+	case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil:
+		out.readOnly[v.Name] = true
+		files, err := m.payload(ctx, facts, v, out)
+		if err != nil {
+			return "", err
+		}
+		return dir, m.write(dir, files, fsGroup(facts.Pod))
+	}
+	return "", fmt.Errorf("this node cannot mount a volume of type %s; use emptyDir, hostPath, configMap, secret, downwardAPI or projected", kindOf(v))
+}
+
+// kindOf names the source of a volume as it is spelt in a manifest.
+func kindOf(v *corev1.Volume) string {
+	src := reflect.ValueOf(v.VolumeSource)
+	for i := range src.NumField() {
+		if !src.Field(i).IsNil() {
+			name, _, _ := strings.Cut(src.Type().Field(i).Tag.Get("json"), ",")
+			return name
+		}
+	}
+	return "unknown"
+}
+
+func (m *Manager) podDir(uid types.UID) string {
+	return filepath.Join(m.cfg.Dir, string(uid), "volumes")
+}
+
+func fsGroup(pod *corev1.Pod) *int64 {
+	if pod.Spec.SecurityContext == nil {
+		return nil
+	}
+	return pod.Spec.SecurityContext.FSGroup
+}
+
+// Teardown removes the volumes of a pod from the host; what a hostPath points at stays.
+func (m *Manager) Teardown(uid types.UID) error {
+	m.mu.Lock()
+	for k := range m.tokens {
+		if k.pod == uid {
+			delete(m.tokens, k)
+		}
+	}
+	dir := m.podDir(uid)
+	for path := range m.written {
+		if strings.HasPrefix(path, dir+string(filepath.Separator)) {
+			delete(m.written, path)
+		}
+	}
+	m.mu.Unlock()
+	return Remove(dir)
+}
+
+// Path gives the host's path of a volume, or of a part of it. A subpath that does not exist is made, as a
+// directory; one that leads out of the volume is an error.
+func (m Mounted) Path(volume, sub string) (string, error) {
+	root, ok := m.paths[volume]
+	if !ok {
+		return "", fmt.Errorf("no volume %q is ready", volume)
+	}
+	if sub == "" {
+		return root, nil
+	}
+	if !filepath.IsLocal(sub) {
+		return "", fmt.Errorf("subPath %q of volume %q must be a relative path below it", sub, volume)
+	}
+	dir, err := os.OpenRoot(root)
+	if err != nil {
+		return "", fmt.Errorf("opening volume %q: %w", volume, err)
+	}
+	defer dir.Close()
+	if _, err := dir.Stat(sub); errors.Is(err, os.ErrNotExist) {
+		if err := dir.MkdirAll(sub, 0o750); err != nil {
+			return "", fmt.Errorf("making subPath %q of volume %q: %w", sub, volume, err)
+		}
+	} else if err != nil {
+		return "", fmt.Errorf("resolving subPath %q of volume %q: %w", sub, volume, err)
+	}
+	// The link-free path: what is mounted stays what it was when the container started.
+	path, err := filepath.EvalSymlinks(filepath.Join(root, sub))
+	if err != nil {
+		return "", fmt.Errorf("resolving subPath %q of volume %q: %w", sub, volume, err)
+	}
+	return path, nil
+}
+
+// ReadOnly says that a volume is never written by containers, whatever its mount says.
+func (m Mounted) ReadOnly(volume string) bool { return m.readOnly[volume] }
