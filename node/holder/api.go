@@ -1,0 +1,98 @@
+package holder
+
+import (
+	"net/netip"
+	"time"
+
+	"svcplane/node/echo"
+	"svcplane/node/process"
+	"svcplane/node/rootfs"
+)
+
+// Arg is the hidden first argument that makes the binary a holder; the second is the directory.
+const Arg = "__svcplane-holder"
+
+// SandboxSpec asks for a pod's namespaces to be kept.
+type SandboxSpec struct {
+	ID         string             `json:"id"`
+	Namespaces process.Namespaces `json:"namespaces"` // net, uts and ipc; opened at once
+	SharedPID  bool               `json:"sharedPID"`  // all containers in one PID namespace
+}
+
+// Sandbox is a kept pod.
+type Sandbox struct {
+	ID         string             `json:"id"`
+	Namespaces process.Namespaces `json:"namespaces"` // valid while the holder lives
+}
+
+// ContainerSpec is all that is needed to run a container. Echo or Process is set.
+type ContainerSpec struct {
+	ID        string   `json:"id"`
+	SandboxID string   `json:"sandboxID"`
+	LogPath   string   `json:"logPath,omitempty"`
+	Root      RootSpec `json:"root"`
+	Echo      *Echo    `json:"echo,omitempty"`
+	Process   *Process `json:"process,omitempty"`
+}
+
+// RootSpec says what file system and processes the container, or an exec into it, sees.
+type RootSpec struct {
+	rootfs.Spec
+	MountNS string `json:"mountNS"` // the server's mount namespace, from which the container's is made
+	HostPID bool   `json:"hostPID,omitempty"`
+}
+
+// Echo is a container of the builtin image.
+type Echo struct {
+	Pod       string      `json:"pod"`
+	Namespace string      `json:"namespace"`
+	Node      string      `json:"node"`
+	IP        netip.Addr  `json:"ip"`
+	Ports     []echo.Port `json:"ports"`
+}
+
+// Process is a container that runs a command.
+type Process struct {
+	Command process.Command `json:"command"`
+	TTY     bool            `json:"tty,omitempty"`
+}
+
+// States of a container.
+const (
+	Running = "running"
+	Exited  = "exited"
+)
+
+// ContainerStatus is what the holder knows of a container.
+type ContainerStatus struct {
+	ID         string     `json:"id"`
+	SandboxID  string     `json:"sandboxID"`
+	State      string     `json:"state"`
+	Process    process.ID `json:"process"` // zero for echo
+	Init       process.ID `json:"init"`    // keeps mount and PID namespace; zero for echo without exec
+	StartedAt  time.Time  `json:"startedAt"`
+	FinishedAt time.Time  `json:"finishedAt"`
+	ExitCode   int        `json:"exitCode"` // 128 + signal where one ended it
+	Reason     string     `json:"reason"`   // Completed, Error
+	Message    string     `json:"message"`
+}
+
+// State is all a holder has. Seq grows with every change of a container.
+type State struct {
+	Holder     process.ID        `json:"holder"`
+	Seq        uint64            `json:"seq"`
+	Sandboxes  []Sandbox         `json:"sandboxes"`
+	Containers []ContainerStatus `json:"containers"`
+}
+
+type stopRequest struct {
+	GraceMillis int64 `json:"graceMillis"`
+}
+
+type envReply struct {
+	Init process.ID `json:"init"`
+}
+
+type failure struct {
+	Error string `json:"error"`
+}

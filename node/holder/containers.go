@@ -1,0 +1,182 @@
+package holder
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"svcplane/node/process"
+	"svcplane/node/sandbox"
+)
+
+// startContainer runs a container and returns when it does, or can't.
+func (h *Holder) startContainer(ctx context.Context, spec ContainerSpec) (ContainerStatus, error) {
+	c := &container{spec: spec, done: make(chan struct{})}
+	c.status = ContainerStatus{ID: spec.ID, SandboxID: spec.SandboxID}
+	if err := h.reserve(c); err != nil {
+		return ContainerStatus{}, err
+	}
+	status, err := h.launch(ctx, c)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil {
+		delete(h.containers, spec.ID)
+		close(c.done)
+		return ContainerStatus{}, err
+	}
+	c.status = status
+	h.touch()
+	go h.watch(c)
+	return status, nil
+}
+
+// reserve enters the container, so that nobody starts it twice.
+func (h *Holder) reserve(c *container) error {
+	namespaces, err := h.namespaces(c.spec.SandboxID)
+	if err != nil {
+		return fmt.Errorf("start container %s: %w", sandbox.Short(c.spec.ID), err)
+	}
+	switch {
+	case c.spec.Echo != nil:
+		c.runner = newEchoRunner(c, namespaces)
+	case c.spec.Process != nil:
+		c.runner = &processRunner{container: c, namespaces: namespaces}
+	default:
+		return fmt.Errorf("start container %s: nothing to run", sandbox.Short(c.spec.ID))
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.containers[c.spec.ID] != nil {
+		return fmt.Errorf("start container %s: it was started before", sandbox.Short(c.spec.ID))
+	}
+	h.containers[c.spec.ID] = c
+	return nil
+}
+
+func (h *Holder) launch(ctx context.Context, c *container) (ContainerStatus, error) {
+	log, err := openLog(c.spec.LogPath)
+	if err != nil {
+		return ContainerStatus{}, err
+	}
+	c.log = log
+	status := c.status
+	status.State, status.StartedAt = Running, time.Now()
+	if err := c.runner.start(ctx, &status); err != nil {
+		c.runner.release(status)
+		log.close()
+		return ContainerStatus{}, err
+	}
+	return status, nil
+}
+
+// watch waits for the container's end and records it.
+func (h *Holder) watch(c *container) {
+	code, message := c.runner.wait()
+	c.env.Lock()
+	defer c.env.Unlock()
+	h.mu.Lock()
+	status := c.status
+	h.mu.Unlock()
+	c.runner.release(status)
+	c.log.close()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.status.State, c.status.FinishedAt, c.status.ExitCode, c.status.Message = Exited, time.Now(), code, message
+	c.status.Reason = "Completed"
+	if code != 0 {
+		c.status.Reason = "Error"
+	}
+	close(c.done)
+	h.touch()
+}
+
+func (h *Holder) find(id string) *container {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.containers[id]
+}
+
+// stopContainer returns when the container has ended.
+func (h *Holder) stopContainer(ctx context.Context, id string, grace time.Duration) error {
+	c := h.find(id)
+	if c == nil {
+		return nil
+	}
+	if grace > 0 {
+		c.runner.stop(grace)
+		select {
+		case <-c.done:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("stop container %s: %w", sandbox.Short(id), ctx.Err())
+		case <-time.After(grace):
+		}
+	}
+	c.runner.kill()
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("kill container %s: %w", sandbox.Short(id), ctx.Err())
+	}
+}
+
+func (h *Holder) removeContainer(id string) {
+	c := h.find(id)
+	if c == nil {
+		return
+	}
+	c.runner.kill()
+	<-c.done
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.containers, id)
+	h.touch()
+}
+
+func (h *Holder) reopenLog(id string) error {
+	c := h.find(id)
+	if c == nil {
+		return fmt.Errorf("reopen the log of container %s: it is not held", sandbox.Short(id))
+	}
+	return c.log.reopen()
+}
+
+// env gives the process whose namespaces an exec enters. An echo container has none until the first exec.
+func (h *Holder) env(id string) (process.ID, error) {
+	c := h.find(id)
+	if c == nil {
+		return process.ID{}, fmt.Errorf("exec in container %s: it is not held", sandbox.Short(id))
+	}
+	c.env.Lock()
+	defer c.env.Unlock()
+	h.mu.Lock()
+	status := c.status
+	h.mu.Unlock()
+	if status.State != Running {
+		return process.ID{}, fmt.Errorf("exec in container %s: it does not run", sandbox.Short(id))
+	}
+	if status.Init.PID != 0 {
+		return status.Init, nil
+	}
+	namespaces, err := h.namespaces(c.spec.SandboxID)
+	if err != nil {
+		return process.ID{}, err
+	}
+	init, err := makeInit(c.spec, namespaces)
+	if err != nil {
+		return process.ID{}, fmt.Errorf("exec in container %s: %w", sandbox.Short(id), err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.status.Init = init
+	h.touch()
+	return init, nil
+}
+
+// makeInit makes the container's file system and the process that keeps it.
+func makeInit(spec ContainerSpec, in process.Namespaces) (process.ID, error) {
+	in.Mnt = spec.Root.MountNS
+	o := process.InitOptions{NewPID: in.PID == "" && !spec.Root.HostPID, MountProc: !spec.Root.HostPID}
+	return forkInit(in, o, spec.Root.Build)
+}

@@ -1,0 +1,214 @@
+package holder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"svcplane/node/echo"
+	"svcplane/node/process"
+)
+
+// echoRunner is a container of the builtin image: a server in this process, its sockets in the pod.
+type echoRunner struct {
+	container  *container
+	namespaces process.Namespaces
+	server     *echo.Server
+	ctx        context.Context
+	cancel     context.CancelFunc
+	grace      atomic.Int64 // nanoseconds
+}
+
+func newEchoRunner(c *container, in process.Namespaces) *echoRunner {
+	r := &echoRunner{container: c, namespaces: in}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r
+}
+
+func (r *echoRunner) start(ctx context.Context, _ *ContainerStatus) error {
+	e := r.container.spec.Echo
+	r.server = echo.New(echo.Config{Pod: e.Pod, Namespace: e.Namespace, Node: e.Node, IP: e.IP, Ports: e.Ports, Log: r.container.log})
+	return process.InNet(r.namespaces.Net, func() error { return r.server.Listen(ctx) })
+}
+
+func (r *echoRunner) wait() (int, string) {
+	return r.server.Run(r.ctx, func() time.Duration { return time.Duration(r.grace.Load()) }), ""
+}
+
+func (r *echoRunner) stop(grace time.Duration) {
+	r.grace.Store(int64(grace))
+	r.cancel()
+}
+
+func (r *echoRunner) kill() {
+	r.cancel()
+	if r.server != nil {
+		r.server.Kill()
+	}
+}
+
+func (r *echoRunner) release(status ContainerStatus) {
+	r.cancel()
+	killInit(status.Init)
+}
+
+// processRunner is a container that runs a command, beside an init that keeps its namespaces.
+type processRunner struct {
+	container  *container
+	namespaces process.Namespaces
+	pid        int
+	outputs    sync.WaitGroup
+	readers    []*os.File
+
+	mu    sync.Mutex
+	ended bool // the pid is reaped and may be another process's
+}
+
+func (r *processRunner) start(_ context.Context, status *ContainerStatus) error {
+	init, err := makeInit(r.container.spec, r.namespaces)
+	if err != nil {
+		return err
+	}
+	status.Init = init
+	spec := r.container.spec.Process
+	var streams *streams
+	err = process.OnThread(func() error {
+		if err := process.NamespacesOf(init.PID).Enter(); err != nil {
+			return err
+		}
+		if streams, err = openStreams(spec.TTY); err != nil {
+			return err
+		}
+		defer streams.closeTheirs()
+		r.pid, err = spec.Command.Start(streams.descriptors(), spec.TTY)
+		return err
+	})
+	if err != nil {
+		if streams != nil {
+			streams.closeOurs()
+		}
+		return err
+	}
+	for name, from := range streams.ours {
+		r.readers = append(r.readers, from)
+		r.outputs.Go(func() { r.container.log.copy(name, from) })
+	}
+	status.Process, err = process.Identify(r.pid)
+	if errors.Is(err, process.ErrGone) {
+		return fmt.Errorf("start process %d: it is gone before it was waited for", r.pid)
+	}
+	return err
+}
+
+func (r *processRunner) wait() (int, string) {
+	var end unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(r.pid, &end, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	r.mu.Lock()
+	r.ended = true
+	r.mu.Unlock()
+	if end.Signaled() {
+		return 128 + int(end.Signal()), "ended by signal: " + end.Signal().String()
+	}
+	return end.ExitStatus(), ""
+}
+
+func (r *processRunner) stop(time.Duration) { r.signal(unix.SIGTERM) }
+
+func (r *processRunner) kill() { r.signal(unix.SIGKILL) }
+
+// signal goes to the process, SIGKILL also to its process group: what it left in its PID namespace ends
+// with the init.
+func (r *processRunner) signal(sig syscall.Signal) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended || r.pid == 0 {
+		return
+	}
+	// An error means that it is ending; wait sees it.
+	_ = unix.Kill(r.pid, sig)
+	if sig == unix.SIGKILL {
+		_ = unix.Kill(-r.pid, sig)
+	}
+}
+
+func (r *processRunner) release(status ContainerStatus) {
+	killInit(status.Init)
+	if r.container.spec.Root.HostPID && r.pid != 0 {
+		_ = unix.Kill(-r.pid, unix.SIGKILL)
+	}
+	// With the namespace dead nobody can hold the other ends; a process that left a host PID container's
+	// group could, so reading ends after a while.
+	limit := time.AfterFunc(time.Second, func() {
+		for _, f := range r.readers {
+			f.Close()
+		}
+	})
+	r.outputs.Wait()
+	limit.Stop()
+	for _, f := range r.readers {
+		f.Close()
+	}
+}
+
+// streams connect a process: theirs become its 0, 1, 2; ours are read into the log.
+type streams struct {
+	theirs [3]*os.File
+	ours   map[string]*os.File
+}
+
+func openStreams(tty bool) (*streams, error) {
+	s := &streams{ours: map[string]*os.File{}}
+	if tty {
+		master, slave, err := process.OpenTTY()
+		if err != nil {
+			return nil, err
+		}
+		s.theirs = [3]*os.File{slave, slave, slave}
+		s.ours["stdout"] = master
+		return s, nil
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, fmt.Errorf("open the container's standard input: %w", err)
+	}
+	s.theirs[0] = null
+	for i, name := range []string{"stdout", "stderr"} {
+		ours, theirs, err := os.Pipe()
+		if err != nil {
+			s.closeTheirs()
+			s.closeOurs()
+			return nil, fmt.Errorf("make a pipe for the container's %s: %w", name, err)
+		}
+		s.ours[name], s.theirs[i+1] = ours, theirs
+	}
+	return s, nil
+}
+
+func (s *streams) descriptors() [3]uintptr {
+	return [3]uintptr{s.theirs[0].Fd(), s.theirs[1].Fd(), s.theirs[2].Fd()}
+}
+
+func (s *streams) closeTheirs() {
+	for _, f := range s.theirs {
+		if f != nil {
+			f.Close() // a terminal is there three times; closing again is refused and harmless
+		}
+	}
+}
+
+func (s *streams) closeOurs() {
+	for _, f := range s.ours {
+		f.Close()
+	}
+}

@@ -1,0 +1,273 @@
+package image
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"golang.org/x/sys/unix"
+)
+
+// Names of the images that are part of this program.
+const (
+	Echo = "svcplane/echo"
+	Host = "svcplane/host"
+)
+
+// Config is what of an image's config matters to run it.
+type Config struct {
+	Env        []string `json:"env,omitempty"`
+	Entrypoint []string `json:"entrypoint,omitempty"`
+	Cmd        []string `json:"cmd,omitempty"`
+	WorkingDir string   `json:"workingDir,omitempty"`
+	User       string   `json:"user,omitempty"` // user[:group], names or numbers
+}
+
+// Image is one image of the store.
+type Image struct {
+	ID       string    `json:"id"`                // sha256:… of its config
+	Tags     []string  `json:"tags"`              // full references, such as index.docker.io/library/x:1
+	Digests  []string  `json:"digests,omitempty"` // repository@sha256:… of its manifest
+	Layers   []string  `json:"layers"`            // directories, lowest first
+	Size     int64     `json:"size"`              // bytes of the layers, compressed as they came
+	Imported time.Time `json:"imported"`
+	Config   Config    `json:"config"`
+}
+
+// UID is the number of the user the image asks for, if it is one.
+func (i Image) UID() (int64, bool) {
+	uid, err := strconv.ParseInt(i.UserName(), 10, 64)
+	return uid, err == nil
+}
+
+// UserName is the user the image asks for, without its group.
+func (i Image) UserName() string {
+	user, _, _ := strings.Cut(i.Config.User, ":")
+	return user
+}
+
+// Builtin gives Echo or Host if ref names that image (any tag), else "".
+func Builtin(ref string) string {
+	parsed, err := name.ParseReference(ref)
+	if err != nil {
+		return ""
+	}
+	switch parsed.Context().Name() {
+	case name.DefaultRegistry + "/" + Echo:
+		return Echo
+	case name.DefaultRegistry + "/" + Host:
+		return Host
+	}
+	return ""
+}
+
+// Store is a directory of images. Several processes may use one: imports exclude each other.
+type Store struct {
+	dir string
+
+	mu     sync.Mutex
+	images []Image
+	read   time.Time // modification time of the index that was read
+}
+
+// NewStore gives the store in dir; Load or Import make and read it.
+func NewStore(dir string) *Store { return &Store{dir: dir} }
+
+func (s *Store) indexPath() string { return filepath.Join(s.dir, "index.json") }
+
+// Load reads the index if it changed.
+func (s *Store) Load() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.load()
+}
+
+func (s *Store) load() error {
+	info, err := os.Stat(s.indexPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		s.images, s.read = nil, time.Time{}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the image index: %w", err)
+	}
+	if info.ModTime().Equal(s.read) {
+		return nil
+	}
+	raw, err := os.ReadFile(s.indexPath())
+	if err != nil {
+		return fmt.Errorf("read the image index: %w", err)
+	}
+	var images []Image
+	if err := json.Unmarshal(raw, &images); err != nil {
+		return fmt.Errorf("read the image index %s: %w; move it away and import the images again", s.indexPath(), err)
+	}
+	s.images, s.read = images, info.ModTime()
+	return nil
+}
+
+// Get finds an image by reference, ID or the beginning of its ID; fs.ErrNotExist if there is none.
+func (s *Store) Get(ref string) (Image, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, img := range s.images {
+		if img.ID == ref || strings.TrimPrefix(img.ID, "sha256:") == ref {
+			return img, nil
+		}
+	}
+	parsed, err := name.ParseReference(ref)
+	if err != nil {
+		return Image{}, fmt.Errorf("image reference %q: %w", ref, err)
+	}
+	for _, img := range s.images {
+		if slices.Contains(img.Tags, parsed.Name()) || slices.Contains(img.Digests, parsed.Name()) {
+			return img, nil
+		}
+	}
+	return Image{}, fmt.Errorf("image %q: %w", ref, fs.ErrNotExist)
+}
+
+// List gives all images, by their first tag.
+func (s *Store) List() []Image {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := slices.Clone(s.images)
+	slices.SortFunc(list, func(a, b Image) int { return strings.Compare(a.label(), b.label()) })
+	return list
+}
+
+func (i Image) label() string {
+	if len(i.Tags) > 0 {
+		return i.Tags[0]
+	}
+	return i.ID
+}
+
+// Remove removes an image and the layers that no other uses.
+func (s *Store) Remove(id string) error {
+	return s.locked(func() error {
+		kept := slices.DeleteFunc(slices.Clone(s.images), func(i Image) bool { return i.ID == id })
+		if err := s.save(kept); err != nil {
+			return err
+		}
+		return s.sweep()
+	})
+}
+
+// add enters an image, taking its references from those that had them.
+func (s *Store) add(img Image) error {
+	var kept []Image
+	for _, old := range s.images {
+		if old.ID == img.ID {
+			img.Tags = union(old.Tags, img.Tags)
+			img.Digests = union(old.Digests, img.Digests)
+			continue
+		}
+		old.Tags = slices.DeleteFunc(slices.Clone(old.Tags), func(t string) bool { return slices.Contains(img.Tags, t) })
+		// Without a name it can still be in use by its ID: containers that run keep it.
+		kept = append(kept, old)
+	}
+	return s.save(append(kept, img))
+}
+
+func union(a, b []string) []string {
+	out := slices.Clone(a)
+	for _, x := range b {
+		if !slices.Contains(out, x) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// locked runs fn while no other process changes the store, on the newest index.
+func (s *Store) locked(fn func() error) error {
+	if err := os.MkdirAll(filepath.Join(s.dir, "layers"), 0o700); err != nil {
+		return fmt.Errorf("make the image store: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(s.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock the image store: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock the image store: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.load(); err != nil {
+		return err
+	}
+	return fn()
+}
+
+// save replaces the index, durably: images outlive the machine's restart.
+func (s *Store) save(images []Image) error {
+	raw, err := json.MarshalIndent(images, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the image index: %w", err)
+	}
+	f, err := os.CreateTemp(s.dir, ".index-*")
+	if err != nil {
+		return fmt.Errorf("write the image index: %w", err)
+	}
+	_, err = f.Write(raw)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), s.indexPath())
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("write the image index: %w", err)
+	}
+	if err := syncDir(s.dir); err != nil {
+		return err
+	}
+	s.images, s.read = images, time.Time{}
+	return nil
+}
+
+// sweep removes layers that no image uses and what interrupted imports left.
+func (s *Store) sweep() error {
+	used := map[string]bool{}
+	for _, img := range s.images {
+		for _, layer := range img.Layers {
+			used[layer] = true
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(s.dir, "layers"))
+	if err != nil {
+		return fmt.Errorf("look for unused layers: %w", err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(s.dir, "layers", e.Name())
+		if used[path] {
+			continue
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove an unused layer: %w", err)
+		}
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("write the image index: %w", err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("write the image index: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Command is a process to be: what to run, as whom, connected to what.
+type Command struct {
+	Args       []string `json:"args"`
+	Env        []string `json:"env,omitempty"` // NAME=value; PATH in it is where Args[0] is looked for
+	Dir        string   `json:"dir,omitempty"` // "/" if empty
+	User       User     `json:"user"`
+	NoNewPrivs bool     `json:"noNewPrivs,omitempty"`
+	DropCaps   []int    `json:"dropCaps,omitempty"` // numbers of capabilities(7) to take from the bounding set
+}
+
+// Start forks and executes the command from the calling thread (within OnThread): in its namespaces and
+// root. stdio are the descriptors for 0, 1 and 2; with tty, 0 becomes the controlling terminal. The process
+// leads a session of its own. The error names the file that was looked for.
+func (c Command) Start(stdio [3]uintptr, tty bool) (int, error) {
+	if len(c.Args) == 0 || c.Args[0] == "" {
+		return 0, errors.New("start process: the command is empty; give the container a command")
+	}
+	credential, home, err := c.User.resolve()
+	if err != nil {
+		return 0, err
+	}
+	env := withHome(c.Env, home)
+	dir := c.Dir
+	if dir == "" {
+		dir = "/"
+	}
+	path, err := lookPath(c.Args[0], dir, env)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.restrict(); err != nil {
+		return 0, err
+	}
+	pid, err := syscall.ForkExec(path, c.Args, &syscall.ProcAttr{
+		Dir: dir, Env: env, Files: stdio[:],
+		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: tty, Credential: credential},
+	})
+	if err != nil {
+		return 0, fmt.Errorf("start %q in directory %q: %w", path, dir, err)
+	}
+	return pid, nil
+}
+
+// restrict lowers what the calling thread, and so its child, may do.
+func (c Command) restrict() error {
+	for _, capability := range c.DropCaps {
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("drop capability %d: %w", capability, err)
+		}
+	}
+	if c.NoNewPrivs {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return fmt.Errorf("set no_new_privs: %w", err)
+		}
+	}
+	return nil
+}
+
+func getenv(env []string, name string) (string, bool) {
+	for i := len(env) - 1; i >= 0; i-- {
+		if value, ok := strings.CutPrefix(env[i], name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// withHome adds HOME and PATH where the container sets none, as other runtimes do.
+func withHome(env []string, home string) []string {
+	out := append([]string(nil), env...)
+	if _, ok := getenv(out, "PATH"); !ok {
+		out = append(out, "PATH="+defaultPath)
+	}
+	if _, ok := getenv(out, "HOME"); !ok {
+		out = append(out, "HOME="+home)
+	}
+	return out
+}
+
+// lookPath finds an executable as execvp(3) would, in the calling thread's root.
+func lookPath(name, dir string, env []string) (string, error) {
+	if strings.Contains(name, "/") {
+		path := name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(dir, path)
+		}
+		if err := executable(path); err != nil {
+			return "", fmt.Errorf("start %q: %w", name, err)
+		}
+		return path, nil
+	}
+	search, _ := getenv(env, "PATH")
+	for _, folder := range filepath.SplitList(search) {
+		if folder == "" {
+			folder = dir
+		}
+		path := filepath.Join(folder, name)
+		if executable(path) == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("start %q: executable file not found in $PATH (%s): %w", name, search, fs.ErrNotExist)
+}
+
+func executable(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() || info.Mode()&0o111 == 0 {
+		return &os.PathError{Op: "exec", Path: path, Err: fs.ErrPermission}
+	}
+	return nil
+}

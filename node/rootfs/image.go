@@ -1,0 +1,92 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// imageRoot mounts an image's layers and the minimal system directories, and makes that b.root.
+func (b *builder) imageRoot() error {
+	image := b.spec.Image
+	root, err := b.stage("root")
+	if err != nil {
+		return err
+	}
+	upper, work := filepath.Join(image.Dir, "upper"), filepath.Join(image.Dir, "work")
+	if err := errors.Join(os.MkdirAll(upper, 0o755), os.MkdirAll(work, 0o755)); err != nil {
+		return fmt.Errorf("prepare the container's root: %w", err)
+	}
+	lower := slices.Clone(image.Layers)
+	slices.Reverse(lower) // overlayfs wants the topmost first
+	if err := mountOverlay(lower, upper, work, root); err != nil {
+		return err
+	}
+	b.root = root
+	for _, m := range systemMounts {
+		target, err := b.directory(m.target)
+		if err != nil {
+			return err
+		}
+		if err := unix.Mount(m.source, target, m.kind, m.flags, m.options); err != nil {
+			return fmt.Errorf("mount %s of a container: %w", m.target, err)
+		}
+	}
+	return b.devices()
+}
+
+// directory resolves a directory in the container's root and makes it if it is missing.
+func (b *builder) directory(path string) (string, error) {
+	target, _, err := resolve(b.root, path)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return "", fmt.Errorf("make %s in a container: %w", path, err)
+	}
+	return target, nil
+}
+
+type systemMount struct {
+	target, source, kind string
+	flags                uintptr
+	options              string
+}
+
+// systemMounts are what the OCI runtime specification (config-linux.md, default filesystems) lists. /proc
+// is first the host's: the container's init covers it if it has a PID namespace of its own.
+var systemMounts = []systemMount{
+	{"/proc", "/proc", "", unix.MS_BIND | unix.MS_REC, ""},
+	{"/sys", "sysfs", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RDONLY, ""},
+	{"/dev", "tmpfs", "tmpfs", unix.MS_NOSUID | unix.MS_STRICTATIME, "mode=755,size=64k"},
+	{"/dev/pts", "devpts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
+	{"/dev/shm", "shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=64m"},
+	{"/dev/mqueue", "mqueue", "mqueue", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+}
+
+// devices fills /dev with the host's devices (bind mounts, which work where mknod is forbidden) and links.
+func (b *builder) devices() error {
+	dev := filepath.Join(b.root, "dev")
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+		f, err := os.OpenFile(filepath.Join(dev, name), os.O_CREATE|os.O_RDONLY, 0o666)
+		if err != nil {
+			return fmt.Errorf("make /dev/%s: %w", name, err)
+		}
+		f.Close()
+		if err := unix.Mount("/dev/"+name, f.Name(), "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount /dev/%s: %w", name, err)
+		}
+	}
+	for name, target := range map[string]string{
+		"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+	} {
+		if err := os.Symlink(target, filepath.Join(dev, name)); err != nil {
+			return fmt.Errorf("link /dev/%s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,267 @@
+package rootfs
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+func openSources(mounts []Mount) ([]*os.File, error) {
+	var files []*os.File
+	for _, m := range mounts {
+		fd, err := unix.Open(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return files, &os.PathError{Op: "open mount source", Path: m.Source, Err: err}
+		}
+		files = append(files, os.NewFile(uintptr(fd), m.Source))
+	}
+	return files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// mount binds source on the target, which is made where it is missing.
+func (b *builder) mount(source *os.File, m Mount) error {
+	info, err := source.Stat()
+	if err != nil {
+		return fmt.Errorf("look at the source: %w", err)
+	}
+	target, exists, err := resolve(b.root, m.Target)
+	if err != nil {
+		return err
+	}
+	if !exists {
+		if target, err = b.make(m.Target, target, info.IsDir()); err != nil {
+			return err
+		}
+	}
+	if err := bind(source, target); err != nil {
+		return err
+	}
+	b.ours = append(b.ours, target)
+	if err := propagate(target, m.Propagation); err != nil {
+		return err
+	}
+	if m.ReadOnly {
+		return remountReadOnly(target)
+	}
+	return nil
+}
+
+func bind(source *os.File, target string) error {
+	from := fmt.Sprintf("/proc/thread-self/fd/%d", source.Fd())
+	if err := unix.Mount(from, target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind %s on %s: %w", source.Name(), target, err)
+	}
+	return nil
+}
+
+func propagate(target, mode string) error {
+	switch mode {
+	case "":
+		return setPropagation(target, unix.MS_PRIVATE)
+	case "HostToContainer":
+		return nil // it is a slave already
+	default:
+		return fmt.Errorf("mount propagation %s is not supported here; use None or HostToContainer", mode)
+	}
+}
+
+func setPropagation(target string, kind uintptr) error {
+	if err := unix.Mount("", target, "", kind|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("set the propagation of %s: %w", target, err)
+	}
+	return nil
+}
+
+// make creates a missing target. Where it would land in the host's (or the image's lower) folders, an
+// overlay is put over the nearest existing one first.
+func (b *builder) make(wanted, target string, dir bool) (string, error) {
+	ancestor := filepath.Dir(target)
+	for !isDir(ancestor) {
+		if ancestor == "/" || ancestor == b.root {
+			return "", fmt.Errorf("make %s: no directory to make it in", wanted)
+		}
+		ancestor = filepath.Dir(ancestor)
+	}
+	if !b.writable(ancestor) {
+		if err := b.overlay(ancestor); err != nil {
+			return "", err
+		}
+		// An overlay over / moved the root, so the target has another path now.
+		var err error
+		if target, _, err = resolve(b.root, wanted); err != nil {
+			return "", err
+		}
+	}
+	parent := target
+	if !dir {
+		parent = filepath.Dir(target)
+	}
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return "", fmt.Errorf("make the mount point: %w", err)
+	}
+	if dir {
+		return target, nil
+	}
+	f, err := os.OpenFile(target, os.O_CREATE|os.O_RDONLY, 0o644)
+	if err != nil {
+		return "", fmt.Errorf("make the mount point: %w", err)
+	}
+	return target, f.Close()
+}
+
+// writable says whether path lies on something of ours; a mount of the host within that is not looked for,
+// because overlays carry only the host's own mounts, in which no target is ever missing unnoticed.
+func (b *builder) writable(path string) bool {
+	if b.spec.Image != nil {
+		return true
+	}
+	for _, our := range slices.Backward(b.ours) {
+		if path == our || strings.HasPrefix(path, strings.TrimSuffix(our, "/")+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// overlay puts a writable overlay over a directory of the host, with the mounts below it kept.
+func (b *builder) overlay(dir string) error {
+	stage, err := b.stage("overlay")
+	if err != nil {
+		return err
+	}
+	upper, work := stage+"/upper", stage+"/work"
+	if err := errors.Join(os.Mkdir(upper, 0o755), os.Mkdir(work, 0o755)); err != nil {
+		return fmt.Errorf("prepare an overlay: %w", err)
+	}
+	if err := copyMode(dir, upper); err != nil {
+		return err
+	}
+	below, err := submounts(dir)
+	if err != nil {
+		return err
+	}
+	kept, err := openAll(below)
+	defer closeAll(kept)
+	if err != nil {
+		return err
+	}
+	target := dir
+	if dir == "/" {
+		// The root can't be covered while it is in use: build the new one aside, finish pivots to it.
+		if target, err = b.stage("root"); err != nil {
+			return err
+		}
+	}
+	if err := mountOverlay([]string{dir}, upper, work, target); err != nil {
+		return err
+	}
+	for i, path := range below {
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return fmt.Errorf("keep the mount %s: %w", path, err)
+		}
+		if err := bind(kept[i], filepath.Join(target, rel)); err != nil {
+			return err
+		}
+	}
+	if dir == "/" {
+		b.moveRoot(target)
+	}
+	b.ours = append(b.ours, target)
+	return nil
+}
+
+func (b *builder) moveRoot(target string) {
+	b.root = target
+	for i, our := range b.ours {
+		b.ours[i] = filepath.Join(target, our)
+	}
+}
+
+func openAll(paths []string) ([]*os.File, error) {
+	var mounts []Mount
+	for _, path := range paths {
+		mounts = append(mounts, Mount{Source: path})
+	}
+	return openSources(mounts)
+}
+
+func mountOverlay(lower []string, upper, work, target string) error {
+	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
+	var layers []string
+	for _, l := range lower {
+		layers = append(layers, escape.Replace(l))
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", strings.Join(layers, ":"), escape.Replace(upper), escape.Replace(work))
+	if err := unix.Mount("overlay", target, "overlay", 0, options); err != nil {
+		return fmt.Errorf("mount an overlay of %s: %w (does the kernel have overlayfs?)", strings.Join(lower, ", "), err)
+	}
+	return nil
+}
+
+// submounts lists the mount points below dir, outermost only: a recursive bind carries the inner ones.
+func submounts(dir string) ([]string, error) {
+	f, err := os.Open("/proc/thread-self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	defer f.Close()
+	prefix := strings.TrimSuffix(dir, "/") + "/"
+	var points []string
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		if point := unescape(fields[4]); strings.HasPrefix(point, prefix) && point != dir {
+			points = append(points, point)
+		}
+	}
+	slices.Sort(points)
+	var outer []string
+	for _, point := range points {
+		if n := len(outer); n > 0 && (point == outer[n-1] || strings.HasPrefix(point, outer[n-1]+"/")) {
+			continue
+		}
+		// A mount that another one hides can't be reached by its path, and need not be.
+		if _, err := os.Lstat(point); err == nil {
+			outer = append(outer, point)
+		}
+	}
+	return outer, lines.Err()
+}
+
+// unescape undoes the octal escapes of proc_pid_mountinfo(5).
+func unescape(text string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(text)
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+func copyMode(from, to string) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return fmt.Errorf("prepare an overlay: %w", err)
+	}
+	if err := os.Chmod(to, info.Mode().Perm()|info.Mode()&(fs.ModeSticky|fs.ModeSetgid)); err != nil {
+		return fmt.Errorf("prepare an overlay: %w", err)
+	}
+	return nil
+}

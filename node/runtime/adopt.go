@@ -1,0 +1,177 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"k8s.io/klog/v2"
+
+	"svcplane/node/holder"
+	"svcplane/node/process"
+	"svcplane/node/sandbox"
+)
+
+// adopt takes over what an earlier run left: sandboxes and containers that live are kept, those that were
+// half made or whose records are broken are removed, those that died are recorded as such.
+func (r *Runtime) adopt(ctx context.Context) error {
+	held, err := r.findHolder(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.loadAll(); err != nil {
+		return err
+	}
+	for _, entry := range r.sandboxes {
+		if err := r.adoptSandbox(ctx, entry, held); err != nil {
+			return fmt.Errorf("adopt the sandbox of pod %s: %w", podName(entry.config), err)
+		}
+	}
+	if err := r.dropUnknown(ctx, held); err != nil {
+		return err
+	}
+	if err := r.mergeState(held); err != nil {
+		return err
+	}
+	r.adoptContainers(held)
+	return r.network.Prune(r.knowsLink)
+}
+
+// findHolder gives the state of a holder that lives; the zero State if none does.
+func (r *Runtime) findHolder(ctx context.Context) (holder.State, error) {
+	if _, err := holder.Find(r.cfg.DataDir); err != nil {
+		return holder.State{}, nil
+	}
+	state, err := r.holder.State(ctx)
+	if err != nil {
+		return holder.State{}, err
+	}
+	r.mu.Lock()
+	r.holderID, r.seq = state.Holder, state.Seq
+	r.mu.Unlock()
+	return state, nil
+}
+
+// loadAll reads all records. What has none that can be read is removed by its ID.
+func (r *Runtime) loadAll() error {
+	sandboxes, err := r.store.ids("sandboxes")
+	if err != nil {
+		return err
+	}
+	for _, id := range sandboxes {
+		entry, err := r.store.loadSandbox(id)
+		if err != nil {
+			klog.ErrorS(err, "Removing a sandbox whose record can't be read", "sandbox", id)
+			if err := errors.Join(r.network.Detach(id), sandbox.Unpublish(sandbox.NetnsName(id)), r.store.removeSandbox(id)); err != nil {
+				return err
+			}
+			continue
+		}
+		r.sandboxes[id] = entry
+	}
+	containers, err := r.store.ids("containers")
+	if err != nil {
+		return err
+	}
+	for _, id := range containers {
+		entry, err := r.store.loadContainer(id)
+		if err == nil && r.sandboxes[entry.SandboxID] == nil {
+			err = errors.New("its sandbox is gone")
+		}
+		if err != nil {
+			klog.ErrorS(err, "Removing a container that can't be adopted", "container", id)
+			if entry != nil {
+				killAll(entry.Status)
+			}
+			if err := r.store.removeContainer(id); err != nil {
+				return err
+			}
+			continue
+		}
+		r.containers[id] = entry
+	}
+	return nil
+}
+
+// adoptSandbox opens the namespaces of a sandbox that lives and takes down one that does not.
+func (r *Runtime) adoptSandbox(ctx context.Context, entry *sandboxEntry, held holder.State) error {
+	if entry.State == sandboxStopped {
+		return nil
+	}
+	if entry.IP.IsValid() {
+		if err := r.pool.Claim(entry.IP, entry.ID); err != nil {
+			return err
+		}
+	}
+	if entry.State == sandboxCreating {
+		if err := r.teardown(ctx, entry); err != nil {
+			return err
+		}
+		delete(r.sandboxes, entry.ID)
+		return r.store.removeSandbox(entry.ID)
+	}
+	namespaces := r.liveNamespaces(entry, held)
+	if namespaces == nil {
+		klog.InfoS("A pod's namespaces are gone, most likely after a restart of the machine", "pod", podName(entry.config))
+		if err := r.teardown(ctx, entry); err != nil {
+			return err
+		}
+		return r.setSandboxState(entry, sandboxStopped)
+	}
+	entry.namespaces = namespaces
+	return nil
+}
+
+// liveNamespaces opens the namespaces that the holder still has, or nil.
+func (r *Runtime) liveNamespaces(entry *sandboxEntry, held holder.State) *sandbox.Namespaces {
+	for _, s := range held.Sandboxes {
+		if s.ID != entry.ID {
+			continue
+		}
+		namespaces, err := sandbox.OpenNamespaces(process.Namespaces{Net: s.Namespaces.Net, UTS: s.Namespaces.UTS, IPC: s.Namespaces.IPC})
+		if err != nil {
+			klog.ErrorS(err, "Opening the namespaces of a pod", "pod", podName(entry.config))
+			return nil
+		}
+		return namespaces
+	}
+	return nil
+}
+
+// dropUnknown makes the holder let go of what there are no records of.
+func (r *Runtime) dropUnknown(ctx context.Context, held holder.State) error {
+	var errs []error
+	for _, c := range held.Containers {
+		if r.containers[c.ID] == nil {
+			errs = append(errs, r.holder.RemoveContainer(ctx, c.ID))
+		}
+	}
+	for _, s := range held.Sandboxes {
+		if entry := r.sandboxes[s.ID]; entry == nil || entry.State == sandboxStopped {
+			errs = append(errs, r.holder.RemoveSandbox(ctx, s.ID))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// adoptContainers ends those that are recorded as running and that no holder has.
+func (r *Runtime) adoptContainers(held holder.State) {
+	has := map[string]bool{}
+	for _, c := range held.Containers {
+		has[c.ID] = true
+	}
+	for id, c := range r.containers {
+		if c.State == containerRunning && !has[id] {
+			r.lose(c)
+		}
+	}
+}
+
+func (r *Runtime) knowsLink(link string) bool {
+	for id, s := range r.sandboxes {
+		if s.State == sandboxReady && sandbox.LinkName(id) == link {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,265 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	utilexec "k8s.io/utils/exec"
+
+	"svcplane/node/process"
+	"svcplane/node/sandbox"
+)
+
+// maxSyncOutput is how much of each output ExecSync keeps, as containerd does.
+const maxSyncOutput = 16 << 20
+
+// ExecSync runs a command in a container and gives what it wrote. The error of a command that failed is an
+// exec.CodeExitError, that of one that took longer than timeout (0: no limit) a status DeadlineExceeded.
+func (r *Runtime) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (stdout, stderr []byte, err error) {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	out, errOut := &limitedBuffer{}, &limitedBuffer{}
+	err = r.exec(ctx, execution{id: id, args: cmd, stdout: out, stderr: errOut})
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = status.Errorf(codes.DeadlineExceeded, "command %q timed out after %s", strings.Join(cmd, " "), timeout)
+	}
+	return out.Bytes(), errOut.Bytes(), err
+}
+
+// limitedBuffer keeps the beginning and swallows the rest, so that the command does not block.
+type limitedBuffer struct{ bytes.Buffer }
+
+func (b *limitedBuffer) Write(p []byte) (int, error) {
+	if room := maxSyncOutput - b.Len(); room > 0 {
+		b.Buffer.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+// execution is one command to run in a container, connected to streams; those that are nil are not.
+type execution struct {
+	id             string
+	args           []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	tty            bool
+	resize         <-chan remotecommand.TerminalSize
+}
+
+// exec runs a command in the namespaces of a container and waits for it; it is killed when ctx ends.
+func (r *Runtime) exec(ctx context.Context, e execution) error {
+	entry, err := r.container(ctx, e.id)
+	if err != nil {
+		return err
+	}
+	pod, err := r.sandbox(entry.SandboxID)
+	if err != nil {
+		return err
+	}
+	if len(e.args) == 0 {
+		return status.Error(codes.InvalidArgument, "exec: the command is empty")
+	}
+	r.mu.Lock()
+	running := entry.State == containerRunning
+	r.mu.Unlock()
+	if !running {
+		return status.Errorf(codes.FailedPrecondition, "exec in container %s of pod %s: it does not run", entry.config.GetMetadata().GetName(), podName(pod.config))
+	}
+	command, err := r.command(pod, entry, e.args)
+	if err != nil {
+		return err
+	}
+	if e.tty {
+		command.Env = append([]string{"TERM=xterm"}, command.Env...)
+	}
+	init, err := r.holder.Env(ctx, entry.ID)
+	if err != nil {
+		return err
+	}
+	pipes := &execPipes{}
+	defer pipes.close()
+	pid, err := e.start(init, command, pipes)
+	if err != nil {
+		return fmt.Errorf("exec in container %s: %w", sandbox.Short(entry.ID), err)
+	}
+	return e.wait(ctx, pid, pipes)
+}
+
+// execPipes are our ends of what the command is connected to.
+type execPipes struct {
+	stdin, stdout, stderr *os.File
+	master                *os.File // of a terminal, instead of the three
+}
+
+func (p *execPipes) close() {
+	for _, f := range []*os.File{p.stdin, p.stdout, p.stderr, p.master} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// start runs the command from a thread in the container's namespaces.
+func (e execution) start(init process.ID, command process.Command, pipes *execPipes) (int, error) {
+	var pid int
+	err := process.OnThread(func() error {
+		if !init.Alive() {
+			return process.ErrGone
+		}
+		if err := process.NamespacesOf(init.PID).Enter(); err != nil {
+			return err
+		}
+		theirs, err := e.connect(pipes)
+		defer closeFiles(theirs)
+		if err != nil {
+			return err
+		}
+		pid, err = command.Start([3]uintptr{theirs[0].Fd(), theirs[1].Fd(), theirs[2].Fd()}, e.tty)
+		return err
+	})
+	return pid, err
+}
+
+// connect opens the command's descriptors 0, 1 and 2 and our ends of them.
+func (e execution) connect(pipes *execPipes) (theirs [3]*os.File, err error) {
+	if e.tty {
+		master, slave, err := process.OpenTTY()
+		if err != nil {
+			return theirs, err
+		}
+		pipes.master = master
+		return [3]*os.File{slave, slave, slave}, nil
+	}
+	if e.stdin == nil {
+		if theirs[0], err = os.Open(os.DevNull); err != nil {
+			return theirs, fmt.Errorf("open standard input: %w", err)
+		}
+	} else if theirs[0], pipes.stdin, err = os.Pipe(); err != nil {
+		return theirs, fmt.Errorf("make a pipe: %w", err)
+	}
+	if pipes.stdout, theirs[1], err = os.Pipe(); err != nil {
+		return theirs, fmt.Errorf("make a pipe: %w", err)
+	}
+	if pipes.stderr, theirs[2], err = os.Pipe(); err != nil {
+		return theirs, fmt.Errorf("make a pipe: %w", err)
+	}
+	return theirs, nil
+}
+
+func closeFiles(files [3]*os.File) {
+	for _, f := range files {
+		if f != nil {
+			f.Close() // a terminal is there three times; closing again is refused and harmless
+		}
+	}
+}
+
+// wait copies the streams until the command has ended and its outputs are at their end.
+func (e execution) wait(ctx context.Context, pid int, pipes *execPipes) error {
+	var outputs sync.WaitGroup
+	if e.tty {
+		outputs.Go(func() { drain(e.stdout, pipes.master) })
+		go feed(pipes.master, e.stdin, false)
+		go resizeAll(pipes.master, e.resize)
+	} else {
+		outputs.Go(func() { drain(e.stdout, pipes.stdout) })
+		outputs.Go(func() { drain(e.stderr, pipes.stderr) })
+		go feed(pipes.stdin, e.stdin, true)
+	}
+	ended := make(chan unix.WaitStatus, 1)
+	stop := context.AfterFunc(ctx, func() { killGroup(pid, ended) })
+	defer stop()
+	end, err := waitFor(pid)
+	ended <- end
+	if err != nil {
+		return err
+	}
+	// A background process it left may hold the outputs open; give what is written a moment to arrive.
+	limit := time.AfterFunc(time.Second, pipes.close)
+	outputs.Wait()
+	limit.Stop()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return exitError(e.args, end)
+}
+
+// killGroup ends a command and the group it leads, unless it was reaped already.
+func killGroup(pid int, ended chan unix.WaitStatus) {
+	select {
+	case end := <-ended:
+		ended <- end
+	default:
+		// It leads a session of its own, so the group is its own too. An error means that it just ended.
+		_ = unix.Kill(-pid, unix.SIGKILL)
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+func waitFor(pid int) (unix.WaitStatus, error) {
+	var end unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &end, 0, nil)
+		if err == nil {
+			return end, nil
+		}
+		if err != unix.EINTR {
+			return end, fmt.Errorf("wait for process %d: %w", pid, err)
+		}
+	}
+}
+
+func exitError(args []string, end unix.WaitStatus) error {
+	code := end.ExitStatus()
+	if end.Signaled() {
+		code = 128 + int(end.Signal())
+	}
+	if code == 0 {
+		return nil
+	}
+	return utilexec.CodeExitError{Err: fmt.Errorf("command %q exited with %d", strings.Join(args, " "), code), Code: code}
+}
+
+// drain copies until the end of from; with nobody to give it to, it is thrown away.
+func drain(to io.Writer, from io.Reader) {
+	if to == nil {
+		to = io.Discard
+	}
+	// Either side may go away first, which ends the command or its output, nothing else.
+	if _, err := io.Copy(to, from); err != nil {
+		_, _ = io.Copy(io.Discard, from)
+	}
+}
+
+// feed copies a client's input to the command.
+func feed(to *os.File, from io.Reader, closeAtEnd bool) {
+	if to == nil || from == nil {
+		return
+	}
+	_, _ = io.Copy(to, from) // ends with either side
+	if closeAtEnd {
+		to.Close()
+	}
+}
+
+func resizeAll(master *os.File, sizes <-chan remotecommand.TerminalSize) {
+	for size := range sizes {
+		if process.Resize(master, size.Width, size.Height) != nil {
+			return // the terminal is closed
+		}
+	}
+}

@@ -1,0 +1,181 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"svcplane/node/holder"
+	"svcplane/node/process"
+	"svcplane/node/sandbox"
+)
+
+// follow takes over what happens in the holder, until ctx ends. When the holder died, its containers are
+// reported as exited and a new one is started.
+func (r *Runtime) follow(ctx context.Context) {
+	wait := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		r.mu.Lock()
+		seq := r.seq
+		r.mu.Unlock()
+		state, err := r.holder.Wait(ctx, seq)
+		if err == nil {
+			err = r.mergeState(state)
+			wait = 0
+		}
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		wait = time.Second
+		if r.holderAlive() {
+			klog.ErrorS(err, "Following the holder of containers")
+			continue
+		}
+		if err := r.ensureHolder(ctx); err != nil && ctx.Err() == nil {
+			klog.ErrorS(err, "Replacing the holder of containers")
+		}
+	}
+}
+
+// merge asks the holder for its state and takes it over.
+func (r *Runtime) merge(ctx context.Context) error {
+	state, err := r.holder.State(ctx)
+	if err != nil {
+		return err
+	}
+	return r.mergeState(state)
+}
+
+func (r *Runtime) mergeState(state holder.State) error {
+	r.mu.Lock()
+	if state.Holder == r.holderID && state.Seq > r.seq {
+		r.seq = state.Seq
+	}
+	var known []*containerEntry
+	var now []holder.ContainerStatus
+	for _, c := range state.Containers {
+		if entry := r.containers[c.ID]; entry != nil {
+			known, now = append(known, entry), append(now, c)
+		}
+	}
+	r.mu.Unlock()
+	var errs []error
+	for i, entry := range known {
+		exited, err := r.apply(entry, now[i])
+		if exited {
+			r.notify(entry, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Runtime) holderAlive() bool {
+	r.mu.Lock()
+	id := r.holderID
+	r.mu.Unlock()
+	return id.Alive()
+}
+
+// ensureHolder makes sure that a holder runs that has all sandboxes. After the death of one, the containers
+// it had are ended and recorded as exited first.
+func (r *Runtime) ensureHolder(ctx context.Context) error {
+	r.revive.Lock()
+	defer r.revive.Unlock()
+	if r.holderAlive() {
+		return nil
+	}
+	r.mu.Lock()
+	had := r.holderID.PID != 0
+	r.mu.Unlock()
+	if had {
+		klog.ErrorS(errNoHolder, "Starting another one; its containers are reported as exited")
+		r.loseContainers()
+	}
+	if err := holder.Start(ctx, r.cfg.Executable, r.cfg.DataDir); err != nil {
+		return err
+	}
+	state, err := r.holder.State(ctx)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.holderID, r.seq = state.Holder, state.Seq
+	r.mu.Unlock()
+	if had {
+		return r.holdAgain(ctx)
+	}
+	return nil
+}
+
+// holdAgain hands the sandboxes, whose namespaces this process has open, to a new holder.
+func (r *Runtime) holdAgain(ctx context.Context) error {
+	r.mu.Lock()
+	var specs []holder.SandboxSpec
+	for _, s := range r.sandboxes {
+		if s.State == sandboxReady && s.namespaces != nil {
+			specs = append(specs, s.holderSpec())
+		}
+	}
+	r.mu.Unlock()
+	var errs []error
+	for _, spec := range specs {
+		_, err := r.holder.AddSandbox(ctx, spec)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (s *sandboxEntry) holderSpec() holder.SandboxSpec {
+	return holder.SandboxSpec{
+		ID: s.ID, Namespaces: s.namespaces.Paths(),
+		SharedPID: namespaceMode(s.config).GetPid() == runtimeapi.NamespaceMode_POD,
+	}
+}
+
+// loseContainers ends what a dead holder left of its containers and records them as exited.
+func (r *Runtime) loseContainers() {
+	r.mu.Lock()
+	var lost []*containerEntry
+	for _, c := range r.containers {
+		if c.State == containerRunning {
+			lost = append(lost, c)
+		}
+	}
+	r.mu.Unlock()
+	for _, c := range lost {
+		r.lose(c)
+	}
+}
+
+func (r *Runtime) lose(c *containerEntry) {
+	r.mu.Lock()
+	end := c.Status
+	r.mu.Unlock()
+	killAll(end)
+	end.State, end.FinishedAt, end.ExitCode = holder.Exited, time.Now(), 128+int(unix.SIGKILL)
+	end.Reason, end.Message = "Error", "the process that held the container died"
+	if _, err := r.apply(c, end); err != nil {
+		klog.ErrorS(err, "Recording the end of a container", "container", sandbox.Short(c.ID))
+	}
+	r.notify(c, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+}
+
+// killAll ends the processes of a container whose holder is dead.
+func killAll(s holder.ContainerStatus) {
+	for _, id := range []process.ID{s.Process, s.Init} {
+		// Gone is what it should be; anything else shows as a process in the list.
+		if err := id.Signal(unix.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
+			klog.ErrorS(err, "Ending a container's process", "container", sandbox.Short(s.ID))
+		}
+	}
+}

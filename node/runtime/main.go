@@ -1,0 +1,12 @@
+package runtime
+
+import "svcplane/node/holder"
+
+// Main runs the process that this binary was executed again for, if args (os.Args) say so: call it before
+// anything else. handled tells whether they did, code is then the exit code.
+func Main(args []string) (handled bool, code int) {
+	if len(args) != 3 || args[1] != holder.Arg {
+		return false, 0
+	}
+	return true, holder.Main(args[2])
+}

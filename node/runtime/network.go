@@ -1,0 +1,132 @@
+package runtime
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"svcplane/node/rootfs"
+	"svcplane/node/sandbox"
+)
+
+// applyRules renders our netfilter rules from all sandboxes there are.
+func (r *Runtime) applyRules() error {
+	rules := sandbox.Rules{Pods: r.cfg.PodCIDR, Local: r.cfg.NoMasquerade}
+	r.mu.Lock()
+	for _, s := range r.sandboxes {
+		if s.State != sandboxStopped && !s.gone {
+			rules.Ports = append(rules.Ports, s.hostPorts()...)
+		}
+	}
+	r.mu.Unlock()
+	return rules.Apply()
+}
+
+// hostPorts are the ports of the node that lead to the pod.
+func (s *sandboxEntry) hostPorts() []sandbox.PortMap {
+	var list []sandbox.PortMap
+	for _, m := range s.config.GetPortMappings() {
+		if m.GetHostPort() == 0 || hostNetwork(s.config) {
+			continue
+		}
+		host, err := netip.ParseAddr(m.GetHostIp())
+		if err != nil || host.IsUnspecified() {
+			host = netip.Addr{}
+		}
+		list = append(list, sandbox.PortMap{
+			Protocol: m.GetProtocol().String(), HostIP: host, HostPort: uint16(m.GetHostPort()),
+			Pod: s.IP, PodPort: uint16(m.GetContainerPort()),
+		})
+	}
+	return list
+}
+
+// checkPorts refuses host ports that can't be served; with r.mu held.
+func (r *Runtime) checkPorts(entry *sandboxEntry) error {
+	for _, mine := range entry.hostPorts() {
+		if mine.Protocol == "SCTP" {
+			return status.Errorf(codes.InvalidArgument, "host port %d/SCTP of pod %s: only TCP and UDP are served", mine.HostPort, podName(entry.config))
+		}
+		for _, other := range r.sandboxes {
+			if other == entry || other.State == sandboxStopped {
+				continue
+			}
+			taken := slices.ContainsFunc(other.hostPorts(), func(p sandbox.PortMap) bool {
+				return p.Protocol == mine.Protocol && p.HostPort == mine.HostPort &&
+					(p.HostIP == mine.HostIP || !p.HostIP.IsValid() || !mine.HostIP.IsValid())
+			})
+			if taken {
+				return status.Errorf(codes.AlreadyExists, "host port %d/%s of pod %s: pod %s has it; give one of them another hostPort",
+					mine.HostPort, mine.Protocol, podName(entry.config), podName(other.config))
+			}
+		}
+	}
+	return nil
+}
+
+// Files of /etc that each pod has its own of.
+const (
+	fileResolv   = "resolv.conf"
+	fileHosts    = "hosts"
+	fileHostname = "hostname"
+)
+
+// writePodFiles makes the pod's files of /etc that its config gives the contents of.
+func (r *Runtime) writePodFiles(entry *sandboxEntry) error {
+	files := map[string]string{}
+	if dns := entry.config.GetDnsConfig(); dns != nil {
+		files[fileResolv] = resolvConf(dns)
+	}
+	if !hostNetwork(entry.config) {
+		name := entry.config.GetHostname()
+		files[fileHostname] = name + "\n"
+		files[fileHosts] = fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n%s\t%s\n", entry.IP, name)
+	}
+	for name, text := range files {
+		// Readable for all users a container may run as; the directory above is closed.
+		if err := os.WriteFile(filepath.Join(r.store.sandboxDir(entry.ID), name), []byte(text), 0o644); err != nil {
+			return fmt.Errorf("write the pod's /etc/%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// podFileMounts shows the pod's files of /etc where the container's config mounts nothing there.
+func (r *Runtime) podFileMounts(sandboxID string, taken []rootfs.Mount, fromHost bool) []rootfs.Mount {
+	var mounts []rootfs.Mount
+	for _, name := range []string{fileResolv, fileHosts, fileHostname} {
+		target := "/etc/" + name
+		if slices.ContainsFunc(taken, func(m rootfs.Mount) bool { return filepath.Clean(m.Target) == target }) {
+			continue
+		}
+		source := filepath.Join(r.store.sandboxDir(sandboxID), name)
+		if _, err := os.Stat(source); err == nil {
+			mounts = append(mounts, rootfs.Mount{Source: source, Target: target})
+		} else if _, err := os.Stat(target); err == nil && fromHost {
+			mounts = append(mounts, rootfs.Mount{Source: target, Target: target, ReadOnly: true})
+		}
+	}
+	return mounts
+}
+
+// resolvConf renders resolv.conf(5).
+func resolvConf(dns *runtimeapi.DNSConfig) string {
+	var b strings.Builder
+	for _, server := range dns.GetServers() {
+		fmt.Fprintf(&b, "nameserver %s\n", server)
+	}
+	if len(dns.GetSearches()) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(dns.GetSearches(), " "))
+	}
+	if len(dns.GetOptions()) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(dns.GetOptions(), " "))
+	}
+	return b.String()
+}

@@ -1,0 +1,232 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	internalapi "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"svcplane/node/holder"
+	"svcplane/node/image"
+	"svcplane/node/process"
+	"svcplane/node/sandbox"
+)
+
+// Config is what a Runtime needs to know.
+type Config struct {
+	DataDir       string         // made if missing; everything of the runtime is in it
+	NodeName      string         // what svcplane/echo says of itself
+	NodeIP        netip.Addr     // source address towards pods; zero lets the kernel choose
+	PodCIDR       netip.Prefix   // IPv4; pods get their addresses from it
+	NoMasquerade  []netip.Prefix // destinations besides PodCIDR that see pods' own addresses: the Service CIDR
+	MTU           int            // of pods' links; 0 takes that of the default route
+	Executable    string         // this binary, executed again as the holder; os.Executable if empty
+	StreamingAddr string         // where exec streams are served, "127.0.0.1:0" if empty
+}
+
+// Runtime implements CRI. Its methods work from Ready on.
+type Runtime struct {
+	cfg     Config
+	store   store
+	images  *image.Store
+	network sandbox.Network
+	holder  *holder.Client
+	streams *streams
+	events  broadcaster
+	ready   chan struct{}
+	mountNS string // this process's, from which containers' are made
+
+	mu         sync.Mutex
+	pool       *sandbox.Pool
+	sandboxes  map[string]*sandboxEntry
+	containers map[string]*containerEntry
+	seq        uint64     // of the holder's state that was merged last
+	holderID   process.ID // zero while there is none
+
+	revive sync.Mutex // held while a holder is started
+}
+
+var (
+	_ internalapi.RuntimeService      = (*Runtime)(nil)
+	_ internalapi.ImageManagerService = (*Runtime)(nil)
+)
+
+// New checks cfg; Run starts the runtime.
+func New(cfg Config) (*Runtime, error) {
+	if cfg.DataDir == "" || !filepath.IsAbs(cfg.DataDir) {
+		return nil, fmt.Errorf("container runtime: data directory %q must be an absolute path", cfg.DataDir)
+	}
+	if cfg.StreamingAddr == "" {
+		cfg.StreamingAddr = "127.0.0.1:0"
+	}
+	if cfg.Executable == "" {
+		path, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("container runtime: find this program's file: %w", err)
+		}
+		cfg.Executable = path
+	}
+	if _, err := sandbox.NewPool(cfg.PodCIDR, 0); err != nil {
+		return nil, fmt.Errorf("container runtime: %w", err)
+	}
+	r := &Runtime{
+		cfg:        cfg,
+		store:      store{dir: cfg.DataDir},
+		images:     image.NewStore(filepath.Join(cfg.DataDir, "images")),
+		network:    sandbox.Network{NodeIP: cfg.NodeIP, MTU: cfg.MTU},
+		holder:     holder.NewClient(cfg.DataDir),
+		ready:      make(chan struct{}),
+		mountNS:    fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid()),
+		sandboxes:  map[string]*sandboxEntry{},
+		containers: map[string]*containerEntry{},
+	}
+	r.streams = newStreams(r)
+	return r, nil
+}
+
+// Run adopts what an earlier run left, serves until ctx ends and leaves all pods running.
+func (r *Runtime) Run(ctx context.Context) error {
+	if err := r.setup(ctx); err != nil {
+		return fmt.Errorf("start the container runtime: %w", err)
+	}
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	listener, err := r.streams.listen(ctx, r.cfg.StreamingAddr)
+	if err != nil {
+		return fmt.Errorf("start the container runtime: %w", err)
+	}
+	failed := make(chan error, 1)
+	parts.Go(func() { failed <- r.streams.serve(ctx, listener) })
+	parts.Go(func() { r.follow(ctx) })
+	close(r.ready)
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("serve exec streams: %w", err)
+	}
+}
+
+// Ready is closed when the methods work.
+func (r *Runtime) Ready() <-chan struct{} { return r.ready }
+
+// Figure is one short figure for people.
+func (r *Runtime) Figure() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	pods, running := 0, 0
+	for _, s := range r.sandboxes {
+		if s.State == sandboxReady {
+			pods++
+		}
+	}
+	for _, c := range r.containers {
+		if c.State == containerRunning {
+			running++
+		}
+	}
+	return fmt.Sprintf("%d pods, %d containers", pods, running)
+}
+
+// setup makes the directories and the host's part of the network, and adopts.
+func (r *Runtime) setup(ctx context.Context) error {
+	for _, dir := range []string{"", "sandboxes", "containers", "images"} {
+		if err := os.MkdirAll(filepath.Join(r.cfg.DataDir, dir), 0o700); err != nil {
+			return fmt.Errorf("make the data directory: %w", err)
+		}
+	}
+	node, err := r.store.loadNode()
+	if err != nil {
+		return err
+	}
+	if r.pool, err = sandbox.NewPool(r.cfg.PodCIDR, node.NextAddress); err != nil {
+		return err
+	}
+	if err := r.enableForwarding(node); err != nil {
+		return err
+	}
+	if err := r.images.Load(); err != nil {
+		return err
+	}
+	if err := r.adopt(ctx); err != nil {
+		return err
+	}
+	return r.applyRules()
+}
+
+// enableForwarding records the machine's own setting before it is changed for the first time.
+func (r *Runtime) enableForwarding(node nodeRecord) error {
+	old, err := sandbox.Forwarding()
+	if err != nil {
+		return err
+	}
+	if node.OldForwarding == "" {
+		node.OldForwarding = old
+		if err := r.store.saveNode(node); err != nil {
+			return err
+		}
+	}
+	return sandbox.EnableForwarding()
+}
+
+// saveNext keeps where the next address is looked for.
+func (r *Runtime) saveNext() error {
+	node, err := r.store.loadNode()
+	if err != nil {
+		return err
+	}
+	node.NextAddress = r.pool.Next()
+	return r.store.saveNode(node)
+}
+
+// Version says who answers.
+func (r *Runtime) Version(context.Context, string) (*runtimeapi.VersionResponse, error) {
+	return &runtimeapi.VersionResponse{Version: "0.1.0", RuntimeName: "svcplane", RuntimeVersion: "0.1.0", RuntimeApiVersion: "v1"}, nil
+}
+
+// Status reports both conditions of CRI.
+func (r *Runtime) Status(context.Context, bool) (*runtimeapi.StatusResponse, error) {
+	up := false
+	select {
+	case <-r.ready:
+		up = true
+	default:
+	}
+	condition := func(kind string) *runtimeapi.RuntimeCondition {
+		c := &runtimeapi.RuntimeCondition{Type: kind, Status: up}
+		if !up {
+			c.Reason, c.Message = "Starting", "the container runtime is starting"
+		}
+		return c
+	}
+	return &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{
+		Conditions: []*runtimeapi.RuntimeCondition{condition(runtimeapi.RuntimeReady), condition(runtimeapi.NetworkReady)},
+	}}, nil
+}
+
+// Close has nothing to do: there is no connection, and Run stops with its context.
+func (r *Runtime) Close(context.Context) error { return nil }
+
+// waitReady fails calls that come too early or too late.
+func (r *Runtime) waitReady(ctx context.Context) error {
+	select {
+	case <-r.ready:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the container runtime is not ready: %w", ctx.Err())
+	case <-time.After(30 * time.Second):
+		return errors.New("the container runtime is not ready after 30s")
+	}
+}

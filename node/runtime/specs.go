@@ -1,0 +1,207 @@
+package runtime
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"svcplane/node/echo"
+	"svcplane/node/holder"
+	"svcplane/node/image"
+	"svcplane/node/process"
+	"svcplane/node/rootfs"
+)
+
+// Kinds of containers.
+const (
+	kindEcho  = "echo"
+	kindHost  = "host"
+	kindImage = "image"
+)
+
+// portsAnnotation is where the kubelet, too, leaves a container's ports for the runtime.
+const portsAnnotation = "io.kubernetes.container.ports"
+
+// containerSpec is what the holder needs to run the container.
+func (r *Runtime) containerSpec(pod *sandboxEntry, c *containerEntry) (holder.ContainerSpec, error) {
+	spec := holder.ContainerSpec{ID: c.ID, SandboxID: pod.ID, LogPath: c.LogPath}
+	var err error
+	if spec.Root, err = r.rootSpec(pod, c); err != nil {
+		return spec, err
+	}
+	if c.Kind == kindEcho {
+		ports, err := echoPorts(c.config.GetAnnotations()[portsAnnotation])
+		if err != nil {
+			return spec, err
+		}
+		spec.Echo = &holder.Echo{
+			Pod: pod.config.GetMetadata().GetName(), Namespace: pod.config.GetMetadata().GetNamespace(),
+			Node: r.cfg.NodeName, IP: podAddress(pod), Ports: ports,
+		}
+		return spec, nil
+	}
+	command, err := r.command(pod, c, nil)
+	if err != nil {
+		return spec, err
+	}
+	spec.Process = &holder.Process{Command: command, TTY: c.config.GetTty()}
+	return spec, nil
+}
+
+func podAddress(pod *sandboxEntry) netip.Addr {
+	if hostNetwork(pod.config) {
+		return netip.Addr{}
+	}
+	return pod.IP
+}
+
+// echoPorts reads the annotation: a JSON list of corev1.ContainerPort.
+func echoPorts(annotation string) ([]echo.Port, error) {
+	if annotation == "" {
+		return []echo.Port{{Number: 8080, Protocol: "TCP"}}, nil
+	}
+	var declared []struct {
+		ContainerPort int    `json:"containerPort"`
+		Protocol      string `json:"protocol"`
+	}
+	if err := json.Unmarshal([]byte(annotation), &declared); err != nil {
+		return nil, fmt.Errorf("annotation %s: %w", portsAnnotation, err)
+	}
+	var ports []echo.Port
+	for _, p := range declared {
+		port := echo.Port{Number: uint16(p.ContainerPort), Protocol: p.Protocol}
+		if port.Protocol == "" {
+			port.Protocol = "TCP"
+		}
+		if p.ContainerPort < 1 || p.ContainerPort > 65535 {
+			return nil, fmt.Errorf("container port %d is not from 1 to 65535", p.ContainerPort)
+		}
+		if port.Protocol != "TCP" && port.Protocol != "UDP" {
+			return nil, fmt.Errorf("container port %d/%s: svcplane/echo serves TCP and UDP only; remove the port or use another image", p.ContainerPort, p.Protocol)
+		}
+		if !slices.Contains(ports, port) {
+			ports = append(ports, port)
+		}
+	}
+	if len(ports) == 0 {
+		ports = []echo.Port{{Number: 8080, Protocol: "TCP"}}
+	}
+	return ports, nil
+}
+
+// rootSpec is the file system of a container.
+func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (holder.RootSpec, error) {
+	dir := r.store.containerDir(c.ID)
+	security := c.config.GetLinux().GetSecurityContext()
+	root := holder.RootSpec{MountNS: r.mountNS, HostPID: security.GetNamespaceOptions().GetPid() == runtimeapi.NamespaceMode_NODE}
+	root.Spec = rootfs.Spec{Stage: filepath.Join(dir, "stage"), ReadOnly: security.GetReadonlyRootfs()}
+	if c.Kind == kindEcho {
+		root.ReadOnly = false // the server writes nothing; an exec sees the host's own root
+	}
+	if c.Kind == kindHost && root.ReadOnly {
+		return root, fmt.Errorf("readOnlyRootFilesystem can't be had with %s, whose root is the host's; use an imported image", image.Host)
+	}
+	if c.Kind == kindImage {
+		img, err := r.images.Get(c.ImageID)
+		if err != nil {
+			return root, err
+		}
+		root.Image = &rootfs.Image{Layers: img.Layers, Dir: dir}
+	}
+	for _, m := range c.config.GetMounts() {
+		if m.GetImage().GetImage() != "" {
+			return root, fmt.Errorf("mount %s: image volumes are not supported", m.GetContainerPath())
+		}
+		propagation, err := propagation(m.GetPropagation())
+		if err != nil {
+			return root, fmt.Errorf("mount %s: %w", m.GetContainerPath(), err)
+		}
+		root.Mounts = append(root.Mounts, rootfs.Mount{
+			Source: m.GetHostPath(), Target: m.GetContainerPath(), ReadOnly: m.GetReadonly(), Propagation: propagation,
+		})
+	}
+	// The pod's files come first, so that a volume over /etc covers them as a later mount does.
+	root.Mounts = append(r.podFileMounts(pod.ID, root.Mounts, c.Kind == kindImage), root.Mounts...)
+	return root, nil
+}
+
+func propagation(p runtimeapi.MountPropagation) (string, error) {
+	switch p {
+	case runtimeapi.MountPropagation_PROPAGATION_PRIVATE:
+		return "", nil
+	case runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER:
+		return "HostToContainer", nil
+	}
+	return "", fmt.Errorf("mount propagation %s is not supported; use None or HostToContainer", p)
+}
+
+// command is the container's own command or, with args, one to execute in it.
+func (r *Runtime) command(pod *sandboxEntry, c *containerEntry, args []string) (process.Command, error) {
+	command := process.Command{Args: args, Dir: c.config.GetWorkingDir()}
+	env := []string{"HOSTNAME=" + pod.config.GetHostname()}
+	if c.config.GetTty() {
+		env = append(env, "TERM=xterm")
+	}
+	own := append(slices.Clone(c.config.GetCommand()), c.config.GetArgs()...)
+	if c.Kind == kindImage {
+		img, err := r.images.Get(c.ImageID)
+		if err != nil {
+			return command, err
+		}
+		env = append(env, img.Config.Env...)
+		own = imageArgs(img.Config.Entrypoint, img.Config.Cmd, c.config)
+		command.User.Name = img.Config.User
+		if command.Dir == "" {
+			command.Dir = img.Config.WorkingDir
+		}
+	}
+	for _, e := range c.config.GetEnvs() {
+		env = append(env, e.GetKey()+"="+string(e.GetValue()))
+	}
+	command.Env = lastOnly(env)
+	if args == nil {
+		command.Args = own
+	}
+	if len(command.Args) == 0 {
+		return command, fmt.Errorf("there is nothing to run: set the container's command")
+	}
+	return command, secure(&command, c.config.GetLinux().GetSecurityContext())
+}
+
+// imageArgs combines an image's and a pod's command as Kubernetes does: a command replaces both the
+// image's entrypoint and its cmd, args only the cmd.
+func imageArgs(entrypoint, cmd []string, config *runtimeapi.ContainerConfig) []string {
+	if len(config.GetCommand()) > 0 {
+		return append(slices.Clone(config.GetCommand()), config.GetArgs()...)
+	}
+	if len(config.GetArgs()) > 0 {
+		return append(slices.Clone(entrypoint), config.GetArgs()...)
+	}
+	return append(slices.Clone(entrypoint), cmd...)
+}
+
+// lastOnly keeps the last value of each variable, in the order of first appearance.
+func lastOnly(env []string) []string {
+	var out []string
+	position := map[string]int{}
+	for _, e := range env {
+		name := e
+		for i := range e {
+			if e[i] == '=' {
+				name = e[:i]
+				break
+			}
+		}
+		if i, ok := position[name]; ok {
+			out[i] = e
+			continue
+		}
+		position[name] = len(out)
+		out = append(out, e)
+	}
+	return out
+}

@@ -1,0 +1,91 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/cri-streaming/pkg/streaming"
+	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+)
+
+// streams serves exec sessions: CRI hands out URLs with a token that is good once.
+type streams struct {
+	runtime *Runtime
+
+	mu     sync.Mutex
+	server streaming.Server
+}
+
+func newStreams(r *Runtime) *streams { return &streams{runtime: r} }
+
+// listen opens the socket and makes the server whose URLs lead to it.
+func (s *streams) listen(ctx context.Context, addr string) (net.Listener, error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for exec streams on %s: %w", addr, err)
+	}
+	settings := streaming.DefaultConfig
+	settings.BaseURL = &url.URL{Scheme: "http", Host: listener.Addr().String(), Path: "/"}
+	server, err := streaming.NewServer(settings, s)
+	if err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("serve exec streams: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.server = server
+	return listener, nil
+}
+
+// serve answers until ctx ends, which also ends all sessions.
+func (s *streams) serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{Handler: s.server, ReadHeaderTimeout: time.Minute, BaseContext: func(net.Listener) context.Context { return ctx }}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Exec is a session of kubectl exec.
+func (s *streams) Exec(ctx context.Context, id string, cmd []string, in io.Reader, out, errOut io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
+	e := execution{id: id, args: cmd, stdin: in, tty: tty, resize: resize}
+	// An interface that holds a nil stream is not nil itself.
+	if out != nil {
+		e.stdout = out
+	}
+	if errOut != nil {
+		e.stderr = errOut
+	}
+	return s.runtime.exec(ctx, e)
+}
+
+// Attach is not offered; Runtime.Attach hands out no URL that leads here.
+func (s *streams) Attach(context.Context, string, io.Reader, io.WriteCloser, io.WriteCloser, bool, <-chan remotecommand.TerminalSize) error {
+	return unimplemented("attach")
+}
+
+// PortForward is not offered; Runtime.PortForward hands out no URL that leads here.
+func (s *streams) PortForward(context.Context, string, int32, io.ReadWriteCloser) error {
+	return unimplemented("port-forward")
+}
+
+// Exec hands out the URL at which the command is run.
+func (r *Runtime) Exec(ctx context.Context, request *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
+	if _, err := r.container(ctx, request.GetContainerId()); err != nil {
+		return nil, err
+	}
+	r.streams.mu.Lock()
+	defer r.streams.mu.Unlock()
+	return r.streams.server.GetExec(request)
+}

@@ -1,0 +1,74 @@
+package runtime
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// unimplemented is CRI's answer to what a runtime has not: callers go on without it.
+func unimplemented(what string) error {
+	return status.Errorf(codes.Unimplemented, "the svcplane container runtime has no %s", what)
+}
+
+// Attach is refused: containers here have no standard input after their start.
+func (r *Runtime) Attach(context.Context, *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
+	return nil, unimplemented("attach; use kubectl exec or kubectl logs -f")
+}
+
+// PortForward is refused: pods' addresses are reachable from the node.
+func (r *Runtime) PortForward(context.Context, *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
+	return nil, unimplemented("port-forward; the pod's own address is reachable from the node")
+}
+
+// CheckpointContainer is refused.
+func (r *Runtime) CheckpointContainer(context.Context, *runtimeapi.CheckpointContainerRequest) error {
+	return unimplemented("checkpoints")
+}
+
+// ContainerStats is refused: containers here have no cgroup to read from.
+func (r *Runtime) ContainerStats(context.Context, string) (*runtimeapi.ContainerStats, error) {
+	return nil, unimplemented("statistics")
+}
+
+// ListContainerStats is refused, as ContainerStats is.
+func (r *Runtime) ListContainerStats(context.Context, *runtimeapi.ContainerStatsFilter) ([]*runtimeapi.ContainerStats, error) {
+	return nil, unimplemented("statistics")
+}
+
+// PodSandboxStats is refused, as ContainerStats is.
+func (r *Runtime) PodSandboxStats(context.Context, string) (*runtimeapi.PodSandboxStats, error) {
+	return nil, unimplemented("statistics")
+}
+
+// ListPodSandboxStats is refused, as ContainerStats is.
+func (r *Runtime) ListPodSandboxStats(context.Context, *runtimeapi.PodSandboxStatsFilter) ([]*runtimeapi.PodSandboxStats, error) {
+	return nil, unimplemented("statistics")
+}
+
+// ListMetricDescriptors is refused, as ContainerStats is.
+func (r *Runtime) ListMetricDescriptors(context.Context) ([]*runtimeapi.MetricDescriptor, error) {
+	return nil, unimplemented("metrics")
+}
+
+// ListPodSandboxMetrics is refused, as ContainerStats is.
+func (r *Runtime) ListPodSandboxMetrics(context.Context) ([]*runtimeapi.PodSandboxMetrics, error) {
+	return nil, unimplemented("metrics")
+}
+
+// UpdatePodSandboxResources is refused: pods here have no resource limits.
+func (r *Runtime) UpdatePodSandboxResources(context.Context, *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
+	return nil, unimplemented("resource limits of pods")
+}
+
+// UpdateRuntimeConfig is refused: the pod CIDR is given at the start.
+func (r *Runtime) UpdateRuntimeConfig(context.Context, *runtimeapi.RuntimeConfig) error {
+	return unimplemented("change of its configuration")
+}
+
+// RuntimeConfig is refused: there is no cgroup driver to report.
+func (r *Runtime) RuntimeConfig(context.Context) (*runtimeapi.RuntimeConfigResponse, error) {
+	return nil, unimplemented("cgroup driver")
+}
