@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -94,10 +95,8 @@ type reverseName struct {
 
 // node finds the name with the given labels in front of the Service's.
 func (e *entry) node(prefix []byte) *node {
-	i, found := slices.BinarySearchFunc(e.nodes, prefix, func(n node, p []byte) int {
-		return strings.Compare(n.prefix, string(p))
-	})
-	if !found {
+	i := sort.Search(len(e.nodes), func(i int) bool { return e.nodes[i].prefix >= string(prefix) })
+	if i == len(e.nodes) || e.nodes[i].prefix != string(prefix) {
 		return nil
 	}
 	return &e.nodes[i]

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -31,6 +32,7 @@ type forwarder struct {
 	now       func() time.Time
 	upstreams atomic.Pointer[[]*upstream]
 	workers   sync.WaitGroup
+	loopTold  atomic.Int64 // when a loop was last logged, Unix seconds
 
 	mu      sync.Mutex
 	flights map[string]*flight
@@ -70,6 +72,18 @@ func (f *forwarder) able() bool { return len(*f.upstreams.Load()) > 0 }
 // serves says whether a client at addr is one of our upstreams.
 func (f *forwarder) serves(addr netip.Addr) bool {
 	return slices.ContainsFunc(*f.upstreams.Load(), func(u *upstream) bool { return u.addr.Addr() == addr })
+}
+
+// loops says whether a question from addr is our own one, come back from an upstream that asks us.
+func (f *forwarder) loops(addr netip.Addr, key []byte) bool {
+	if !f.serves(addr) || !f.inFlight(key) {
+		return false
+	}
+	now := f.now().Unix()
+	if last := f.loopTold.Load(); now-last >= 60 && f.loopTold.CompareAndSwap(last, now) {
+		klog.InfoS("DNS upstream forwards to us, so names outside the cluster fail: correct its configuration or the list of upstreams", "upstream", addr)
+	}
+	return true
 }
 
 // inFlight says whether the question is being asked at this moment.
@@ -210,6 +224,7 @@ func (f *forwarder) ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 	for next(); pending > 0; {
 		select {
 		case <-timer.C:
+			turns[begun-1].late()
 			next()
 		case o := <-outcomes:
 			pending--
@@ -231,8 +246,7 @@ func (f *forwarder) try(ctx context.Context, u *upstream, query *dns.Msg) outcom
 	u.begin(start)
 	m, err := u.ask(ctx, query)
 	took := f.now().Sub(start)
-	if errors.Is(context.Cause(ctx), context.Canceled) {
-		u.note(took, false) // another was faster, or we are stopping
+	if errors.Is(context.Cause(ctx), context.Canceled) { // another was faster, or we are stopping
 		return outcome{err: fmt.Errorf("upstream %s: %w", u.addr, context.Canceled)}
 	}
 	o := outcome{m, err}

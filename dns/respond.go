@@ -121,8 +121,7 @@ func (s *Server) wait(ctx context.Context, msg []byte, from netip.Addr, tcp bool
 	if w.a.cname != "" {
 		return s.chase(ctx, msg, w, w.limit(tcp))
 	}
-	if s.forward.serves(from) && s.forward.inFlight(w.q.key()) {
-		klog.InfoS("DNS upstream forwards to us: names outside the cluster cannot be resolved, correct its configuration or ours", "upstream", from)
+	if s.forward.loops(from, w.q.key()) {
 		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
 	}
 	answer, err := s.forward.resolve(ctx, &w.q)

@@ -38,8 +38,7 @@ func (u *upstream) begin(now time.Time) {
 	u.mu.Unlock()
 }
 
-// note records the end of an exchange; one that was given up for another's answer counts with the time it
-// had taken so far.
+// note records the end of an exchange.
 func (u *upstream) note(took time.Duration, failed bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -48,6 +47,13 @@ func (u *upstream) note(took time.Duration, failed bool) {
 		u.rtt = took
 	}
 	u.rtt = (3*u.rtt + took) / 4
+}
+
+// late records that another had to be asked besides; its answer may still count.
+func (u *upstream) late() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.rtt = max(u.rtt, failover)
 }
 
 // ask puts one question to the upstream and returns the answer to that question only: over a connected socket
