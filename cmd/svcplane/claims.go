@@ -63,7 +63,7 @@ func (c *claims) take(cfg *Config) error {
 	}
 	if cfg.Enabled(partProxy) {
 		c.plane, err = iptables.New(iptables.Config{
-			PodCIDRs: []netip.Prefix{cfg.PodCIDR}, ServiceCIDRs: []netip.Prefix{cfg.ServiceCIDR}, IPv6: hasIPv6(),
+			PodCIDRs: []netip.Prefix{cfg.PodCIDR}, ServiceCIDRs: []netip.Prefix{cfg.ServiceCIDR}, Source: cfg.NodeIP, IPv6: hasIPv6(),
 		})
 	}
 	return err

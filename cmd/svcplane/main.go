@@ -8,9 +8,15 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"svcplane/node/runtime"
 )
 
 func main() {
+	// this binary, executed again, is also what holds the pods' containers
+	if handled, code := runtime.Main(os.Args); handled {
+		os.Exit(code)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := newRoot().ExecuteContext(ctx)
 	stop()
@@ -45,6 +51,8 @@ func newRoot() *cobra.Command {
 		newKubectl(&dataDir),
 		newStatus(&dataDir),
 		newProxy(&dataDir),
+		newImage(&dataDir),
+		newCleanup(&dataDir),
 
 		newVersion(),
 	)

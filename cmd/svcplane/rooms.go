@@ -23,8 +23,8 @@ import (
 )
 
 // addRooms builds what leans on the API, in the order of the start.
-func (h *house) addRooms(pki *apiserver.PKI, services *catalog.Catalog, plane proxy.Dataplane) error {
-	if err := h.addControllers(pki); err != nil {
+func (h *house) addRooms(ctx context.Context, pki *apiserver.PKI, services *catalog.Catalog, plane proxy.Dataplane) error {
+	if err := h.addControllers(ctx, pki); err != nil {
 		return err
 	}
 	for _, room := range []struct {
@@ -46,7 +46,7 @@ func (h *house) addRooms(pki *apiserver.PKI, services *catalog.Catalog, plane pr
 	return nil
 }
 
-func (h *house) addControllers(pki *apiserver.PKI) error {
+func (h *house) addControllers(ctx context.Context, pki *apiserver.PKI) error {
 	ca, err := pki.CA()
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (h *house) addControllers(pki *apiserver.PKI) error {
 	if h.cfg.Enabled(partDNS) {
 		cfg.DNSAddr = h.cfg.DNSIP
 	}
-	c, err := controllers.New(cfg)
+	c, err := controllers.New(context.WithoutCancel(ctx), cfg)
 	if err != nil {
 		return err
 	}
@@ -196,6 +196,9 @@ func newPodIndex(informer cache.SharedIndexInformer) (podIndex, error) {
 	return podIndex{informer}, nil
 }
 
+// HasSynced implements dns.Pods.
+func (p podIndex) HasSynced() bool { return p.informer.HasSynced() }
+
 // HasPod implements dns.Pods.
 func (p podIndex) HasPod(namespace string, addr netip.Addr) bool {
 	keys, err := p.informer.GetIndexer().IndexKeys(byPodIP, namespace+"/"+addr.String())
@@ -211,7 +214,7 @@ func (p podIndex) HasNamespace(namespace string) bool {
 // cleanupKernel removes every trace of this data directory's server from the kernel.
 func cleanupKernel(ctx context.Context, dataDir string) error {
 	return runCleanups(
-		cleanupStep{"pods, their links and namespaces", func() error { return runtime.Cleanup(runtimeDir(dataDir)) }},
+		cleanupStep{"pods, their links and namespaces", func() error { return runtime.Cleanup(ctx, runtimeDir(dataDir)) }},
 		cleanupStep{"the cluster DNS address", dns.Cleanup},
 		cleanupStep{"iptables chains", func() error { return iptables.Cleanup(ctx) }},
 	)

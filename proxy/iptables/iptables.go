@@ -19,6 +19,8 @@ type Config struct {
 	// PodCIDRs tell pods from other clients; ServiceCIDRs are where an address without a Service is refused.
 	PodCIDRs     []netip.Prefix
 	ServiceCIDRs []netip.Prefix
+	// Source is the address of packets that the node sends to ServiceCIDRs; the kernel chooses when invalid.
+	Source netip.Addr
 	// IPv6 programs ip6tables also. Without it a Frontend with an IPv6 address is an error.
 	IPv6 bool
 	// Variant is found out when empty.
@@ -148,6 +150,9 @@ func (d *Dataplane) Resync(ctx context.Context, table proxy.Table) error {
 	if err := d.supported(table.Frontends); err != nil {
 		return err
 	}
+	if err := ensureRoutes(d.cfg.ServiceCIDRs, d.cfg.Source); err != nil {
+		return err
+	}
 	for _, f := range d.families {
 		before := f.model
 		f.model = modelOf(before.render, table)
@@ -207,7 +212,7 @@ func (d *Dataplane) Close(ctx context.Context) error {
 		problems = append(problems, f.remove(ctx))
 		f.model = newModel(f.model.render)
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, removeRoutes())...)
 }
 
 // Cleanup removes every trace of any Dataplane from the kernel, of both variants and address families, also
@@ -221,5 +226,5 @@ func Cleanup(ctx context.Context) error {
 			}
 		}
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, removeRoutes())...)
 }
