@@ -13,7 +13,7 @@ import (
 func crowd(n int) []runtime.Object {
 	var endpoints []discoveryv1.Endpoint
 	for i := range n {
-		endpoints = append(endpoints, host(fmt.Sprintf("member-%d", i), true, fmt.Sprintf("10.244.%d.%d", i/250, i%250+1)))
+		endpoints = append(endpoints, host(fmt.Sprintf("member-%d", i), true, fmt.Sprintf("10.244.%d.%d", 100+i/250, i%250+1)))
 	}
 	return []runtime.Object{headless("crowd"), slice("crowd", endpoints...)}
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	"svcplane/catalog"
@@ -188,6 +189,9 @@ func (s *Server) follow(ctx context.Context) error {
 			s.apply(sub)
 		case <-complete:
 			s.apply(sub)
+			if !s.podsKnown(ctx) {
+				return nil
+			}
 			s.isSynced.Store(true)
 			close(s.synced)
 			complete = nil
@@ -195,6 +199,11 @@ func (s *Server) follow(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// podsKnown waits until every pod is known; false if ctx ends before.
+func (s *Server) podsKnown(ctx context.Context) bool {
+	return s.cfg.Pods == nil || toolscache.WaitForCacheSync(ctx.Done(), s.cfg.Pods.HasSynced)
 }
 
 // apply puts every Service that changed into the zones.

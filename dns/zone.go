@@ -28,6 +28,8 @@ type Pods interface {
 	HasPod(namespace string, addr netip.Addr) bool
 	// HasNamespace says whether the namespace has a pod.
 	HasNamespace(namespace string) bool
+	// HasSynced says whether every pod is known: before that nobody is told that one does not exist.
+	HasSynced() bool
 }
 
 // zone is one cluster domain. Many read it while one writer applies changes.
