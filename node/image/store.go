@@ -37,7 +37,7 @@ type Image struct {
 	ID       string    `json:"id"`                // sha256:… of its config
 	Tags     []string  `json:"tags"`              // full references, such as index.docker.io/library/x:1
 	Digests  []string  `json:"digests,omitempty"` // repository@sha256:… of its manifest
-	Layers   []string  `json:"layers"`            // directories, lowest first
+	Layers   []string  `json:"layers"`            // directories, lowest first; in the index without their path
 	Size     int64     `json:"size"`              // bytes of the layers, compressed as they came
 	Imported time.Time `json:"imported"`
 	Config   Config    `json:"config"`
@@ -111,8 +111,27 @@ func (s *Store) load() error {
 	if err := json.Unmarshal(raw, &images); err != nil {
 		return fmt.Errorf("read the image index %s: %w; move it away and import the images again", s.indexPath(), err)
 	}
+	for i := range images {
+		for j, layer := range images[i].Layers {
+			images[i].Layers[j] = s.layerDir(layer)
+		}
+	}
 	s.images, s.read = images, info.ModTime()
 	return nil
+}
+
+func (s *Store) layerDir(name string) string { return filepath.Join(s.dir, "layers", name) }
+
+// stored is how an image is written to the index: the data directory may be moved.
+func stored(images []Image) []Image {
+	images = slices.Clone(images)
+	for i := range images {
+		images[i].Layers = slices.Clone(images[i].Layers)
+		for j, layer := range images[i].Layers {
+			images[i].Layers[j] = filepath.Base(layer)
+		}
+	}
+	return images
 }
 
 // Get finds an image by reference, ID or the beginning of its ID; fs.ErrNotExist if there is none.
@@ -212,7 +231,7 @@ func (s *Store) locked(fn func() error) error {
 
 // save replaces the index, durably: images outlive the machine's restart.
 func (s *Store) save(images []Image) error {
-	raw, err := json.MarshalIndent(images, "", "  ")
+	raw, err := json.MarshalIndent(stored(images), "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the image index: %w", err)
 	}
@@ -232,7 +251,11 @@ func (s *Store) save(images []Image) error {
 	if err := syncDir(s.dir); err != nil {
 		return err
 	}
-	s.images, s.read = images, time.Time{}
+	info, err := os.Stat(s.indexPath())
+	if err != nil {
+		return fmt.Errorf("write the image index: %w", err)
+	}
+	s.images, s.read = images, info.ModTime()
 	return nil
 }
 
