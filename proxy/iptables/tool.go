@@ -47,30 +47,52 @@ func families(ipv6 bool) []bool {
 	return []bool{false}
 }
 
-// findTool looks for iptables-VARIANT-restore and its siblings on the path.
+// findTool looks for the programs of a variant: iptables-nft-restore and its siblings, or, where they are
+// not installed under that name, plain iptables-restore if it is of this variant.
 func findTool(variant Variant, ipv6 bool) (tool, error) {
-	name := "iptables-"
+	name := "iptables"
 	if ipv6 {
-		name = "ip6tables-"
+		name = "ip6tables"
 	}
-	restore, err := lookPath(name + string(variant) + "-restore")
+	restore, err := lookPath(name + "-" + string(variant) + "-restore")
 	if err != nil {
-		return tool{}, err
+		plain, plainErr := lookPath(name + "-restore")
+		if plainErr != nil {
+			return tool{}, plainErr
+		}
+		is, versionErr := variantOf(context.Background(), plain)
+		if versionErr != nil {
+			return tool{}, versionErr
+		}
+		if is != variant {
+			return tool{}, err
+		}
+		restore = plain
 	}
 	return tool{variant: variant, base: strings.TrimSuffix(restore, "-restore"), ipv6: ipv6}, nil
 }
 
-// lookPath also looks where administrators' programs are when the path of a plain user does not say so.
 func lookPath(name string) (string, error) {
-	if found, err := exec.LookPath(name); err == nil {
-		return found, nil
+	found, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("finding %s: it is not on PATH: install iptables (Debian: apt-get install iptables), or start with --proxy-mode ebpf", name)
 	}
-	for _, dir := range []string{"/usr/sbin", "/sbin"} {
-		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-			return found, nil
-		}
+	return found, nil
+}
+
+// variantOf asks a program, which says "iptables-restore v1.8.9 (nf_tables)", or before 1.8 nothing in
+// parentheses.
+func variantOf(ctx context.Context, restore string) (Variant, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	version, err := exec.CommandContext(ctx, restore, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("asking %s for its version: %w", restore, err)
 	}
-	return "", fmt.Errorf("finding %s: it is neither on PATH nor in /usr/sbin: install iptables (Debian: apt-get install iptables), or start with --proxy-mode ebpf", name)
+	if strings.Contains(string(version), "nf_tables") {
+		return NFT, nil
+	}
+	return Legacy, nil
 }
 
 // detect finds the variant that this machine uses: the one that holds rules, else what "iptables" stands for.
@@ -79,14 +101,11 @@ func detect(ctx context.Context) (Variant, error) {
 	if err != nil {
 		return "", err
 	}
-	version, err := exec.CommandContext(ctx, restore, "--version").Output()
+	usual, err := variantOf(ctx, restore)
 	if err != nil {
-		return "", fmt.Errorf("asking %s for its version: %w", restore, err)
+		return "", err
 	}
-	usual, other := Legacy, NFT
-	if strings.Contains(string(version), "nf_tables") {
-		usual, other = NFT, Legacy
-	}
+	other := map[Variant]Variant{NFT: Legacy, Legacy: NFT}[usual]
 	here, there := foreignRules(ctx, usual), foreignRules(ctx, other)
 	switch {
 	case here > 0 && there > 0:

@@ -1,0 +1,86 @@
+package iptables
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"svcplane/proxy"
+	"svcplane/proxy/proxytest"
+)
+
+// sabotage puts programs on PATH that fail every nth write: by turns before it, after it, and after its
+// first table. It returns the file that counts them.
+func sabotage(t *testing.T, variant Variant, n int) string {
+	t.Helper()
+	dir := t.TempDir()
+	counter := filepath.Join(dir, "count")
+	must(t, os.WriteFile(counter, []byte("0"), 0o644))
+	for _, family := range []string{"iptables-", "ip6tables-"} {
+		for _, program := range []string{"", "-save", "-restore"} {
+			name := family + string(variant) + program
+			real, err := exec.LookPath(name)
+			must(t, err)
+			script := fmt.Sprintf("#!/bin/sh\nexec %s \"$@\"\n", real)
+			if program == "-restore" {
+				script = fmt.Sprintf(`#!/bin/sh
+i=$(($(cat %[1]s)+1)); echo $i >%[1]s
+[ $((i %% %[2]d)) = 0 ] || exec %[3]s "$@"
+case $((i / %[2]d %% 3)) in
+0) exit 4 ;;
+1) %[3]s "$@"; exit 4 ;;
+2) sed '/^COMMIT/q' | %[3]s "$@"; exit 4 ;;
+esac
+`, counter, n, real)
+			}
+			must(t, os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755))
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return counter
+}
+
+// TestEveryThirdWriteFails tries again after each failure, as the loop does, and looks at the kernel only then.
+func TestEveryThirdWriteFails(t *testing.T) {
+	for _, variant := range variants {
+		t.Run(string(variant), func(t *testing.T) {
+			d := open(t, &proxytest.Lab{}, variant)
+			counter := sabotage(t, variant, 3)
+			d, err := New(d.cfg)
+			must(t, err)
+			r := rand.New(rand.NewPCG(9, 10))
+			failures := 0
+			insist := func(try func() error) {
+				for attempt := 0; ; attempt++ {
+					err := try()
+					if err == nil {
+						return
+					}
+					if failures++; attempt > 4 {
+						t.Fatal(err)
+					}
+				}
+			}
+			var now proxy.Table
+			insist(func() error { return d.Resync(t.Context(), now) })
+			for range 10 {
+				next := random(r, r.IntN(80))
+				change := proxytest.Step(now, next)
+				insist(func() error { return d.Sync(t.Context(), change) })
+				now = next
+				proxytest.CheckDump(t, d, now)
+			}
+			insist(func() error { return d.Close(t.Context()) })
+			proxytest.CheckDump(t, d, proxy.Table{})
+			count, err := os.ReadFile(counter)
+			must(t, err)
+			if failures < 5 {
+				t.Errorf("only %d of %s writes failed", failures, strings.TrimSpace(string(count)))
+			}
+		})
+	}
+}

@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/record"
+
+	"svcplane/catalog"
+)
+
+// TestNotices says what people get to read, and how seldom.
+func TestNotices(t *testing.T) {
+	key := catalog.Key{Namespace: "default", Name: "toad"}
+	starved := testService(func(s *catalog.Service) { s.Selector, s.Ports[0].Endpoints = "app=taod", nil })
+	nameless := testService(func(s *catalog.Service) {
+		s.Selector, s.Ports[0].Endpoints = "app=toad", nil
+		s.Hosts = []catalog.Endpoint{{AddrPort: netip.MustParseAddrPort("10.244.0.1:0")}}
+	})
+	served := testService(func(s *catalog.Service) { s.Hosts = s.Ports[0].Endpoints })
+	for name, test := range map[string]struct {
+		observe func(n notices)
+		after   time.Duration
+		want    string // "" for no Event
+	}{
+		"all is well":             {func(n notices) { n.observe(served) }, time.Hour, ""},
+		"a roll-out":              {func(n notices) { n.observe(starved) }, time.Second, ""},
+		"a selector":              {func(n notices) { n.observe(starved) }, time.Minute, "Warning NoEndpoints no running pod matches the selector app=taod: compare it with kubectl -n default get pods --show-labels"},
+		"a port name":             {func(n notices) { n.observe(nameless) }, time.Minute, "Warning PortNotFound none of the 1 pods behind the service has a port for http 80/TCP"},
+		"a roll-out that is over": {func(n notices) { n.observe(starved); n.observe(served) }, time.Minute, ""},
+		"another proxy's": {func(n notices) {
+			n.observe(testService(func(s *catalog.Service) { s.ForeignProxy = true }))
+		}, time.Minute, ""},
+		"a deleted service": {func(n notices) { n.observe(starved); n.forget(key) }, time.Minute, ""},
+		"refused by the kernel": {func(n notices) {
+			n.observe(served)
+			n.refused(key, errors.New("no such module"))
+		}, 0, "no such module"},
+		"refused, then accepted": {func(n notices) {
+			n.observe(served)
+			n.refused(key, errors.New("no such module"))
+			n.accepted(key, nil)
+		}, time.Minute, ""},
+		"an address that another has": {func(n notices) {
+			n.observe(served)
+			n.accepted(key, map[Address]catalog.Key{{AddrPort: netip.MustParseAddrPort("198.51.100.1:80"), Protocol: corev1.ProtocolTCP}: {Namespace: "default", Name: "bar"}})
+		}, 0, "Warning AddressConflict 198.51.100.1:80/TCP is served for default/bar; give one of the services another address or port"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, recorder := notices{}, record.NewFakeRecorder(10)
+			test.observe(n)
+			now := time.Now().Add(test.after)
+			n.report(recorder, now)
+			n.report(recorder, now) // nothing new: nothing said
+			close(recorder.Events)
+			var got []string
+			for event := range recorder.Events {
+				got = append(got, event)
+			}
+			switch {
+			case test.want == "" && len(got) > 0:
+				t.Errorf("said %q", got)
+			case test.want != "" && (len(got) != 1 || !strings.Contains(got[0], test.want)):
+				t.Errorf("said %q, want once %q", got, test.want)
+			}
+		})
+	}
+}
