@@ -22,7 +22,8 @@ type resourceInformers struct {
 func (r *resourceInformers) ForResource(resource schema.GroupVersionResource) (informers.GenericInformer, error) {
 	kind, err := r.kindFor(resource)
 	if err != nil {
-		return nil, err
+		// a definition made after the mapper last asked the API: no typed informer can be following that
+		return r.metadata.ForResource(resource), nil
 	}
 	if o, err := scheme.Scheme.New(kind); err == nil && r.running(reflect.TypeOf(o)) {
 		return r.typed.ForResource(resource)
