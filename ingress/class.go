@@ -1,7 +1,6 @@
 package ingress
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	networkinglisters "k8s.io/client-go/listers/networking/v1"
 )
@@ -61,32 +60,4 @@ func (c classes) byDefault() ownership {
 		}
 	}
 	return owner
-}
-
-// sameAddresses compares what a status says with what it should say.
-func sameAddresses(have []networkingv1.IngressLoadBalancerIngress, want []networkingv1.IngressLoadBalancerIngress) bool {
-	if len(have) != len(want) {
-		return false
-	}
-	for i := range have {
-		if have[i].IP != want[i].IP || have[i].Hostname != want[i].Hostname || len(have[i].Ports) != 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// onlyCertificates keeps of a Secret what TLS needs, so that nothing else of it stays in memory.
-func onlyCertificates(o any) (any, error) {
-	if s, ok := o.(*corev1.Secret); ok {
-		s = s.DeepCopy()
-		s.ManagedFields, s.Annotations, s.Labels, s.StringData = nil, nil, nil, nil
-		for name := range s.Data {
-			if name != corev1.TLSCertKey && name != corev1.TLSPrivateKeyKey {
-				delete(s.Data, name)
-			}
-		}
-		return s, nil
-	}
-	return o, nil
 }

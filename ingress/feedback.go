@@ -146,6 +146,19 @@ func (f *feedback) leftOver(ing *networkingv1.Ingress) bool {
 	return len(have) > 0 && sameAddresses(have, f.wanted) && (wrote || f.from.classes.ownerOf(ing) == unclaimed)
 }
 
+// sameAddresses compares what a status says with what it should say.
+func sameAddresses(have []networkingv1.IngressLoadBalancerIngress, want []networkingv1.IngressLoadBalancerIngress) bool {
+	if len(have) != len(want) {
+		return false
+	}
+	for i := range have {
+		if have[i].IP != want[i].IP || have[i].Hostname != want[i].Hostname || len(have[i].Ports) != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 func (f *feedback) setWritten(key types.NamespacedName, written bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -22,7 +22,9 @@ const (
 
 // listen opens a TCP listener. what ("HTTP") and flag ("--ingress-http") are for the error, which says how to mend.
 func listen(what, flag string, addr netip.AddrPort) (net.Listener, error) {
-	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr.String())
+	var cfg net.ListenConfig
+	cfg.SetMultipathTCP(false) // another kind of socket, which ss -t and socket hooks do not see, for no gain here
+	l, err := cfg.Listen(context.Background(), "tcp", addr.String())
 	if err == nil {
 		return l, nil
 	}

@@ -89,6 +89,10 @@ func answerFailure(w http.ResponseWriter, req *http.Request, err error) {
 		if errors.Is(err, context.Canceled) {
 			panic(http.ErrAbortHandler) // nobody is there to read an answer
 		}
+		if isTimeout(err) {
+			answer(w, http.StatusRequestTimeout, "the request body did not come in time")
+			return
+		}
 		answer(w, http.StatusBadRequest, "the request body is malformed or was cut off")
 	case errors.Is(err, errNoEndpoint):
 		w.Header().Set("Retry-After", "1")

@@ -153,3 +153,18 @@ func (s *certStore) problems(key types.NamespacedName, now time.Time) []Problem 
 	}
 	return all
 }
+
+// onlyCertificates keeps of a Secret what TLS needs, so that nothing else of it stays in memory.
+func onlyCertificates(o any) (any, error) {
+	if s, ok := o.(*corev1.Secret); ok {
+		s = s.DeepCopy()
+		s.ManagedFields, s.Annotations, s.Labels, s.StringData = nil, nil, nil, nil
+		for name := range s.Data {
+			if name != corev1.TLSCertKey && name != corev1.TLSPrivateKeyKey {
+				delete(s.Data, name)
+			}
+		}
+		return s, nil
+	}
+	return o, nil
+}

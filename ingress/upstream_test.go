@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"svcplane/catalog"
 )
 
@@ -238,5 +240,43 @@ func TestUsableEndpoints(t *testing.T) {
 func TestClientErrorUnwraps(t *testing.T) {
 	if cause := errors.New("cause"); !errors.Is(&clientError{cause}, cause) {
 		t.Error("the cause is lost")
+	}
+}
+
+func TestFailuresAsCodes(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		code int
+	}{
+		{errNoEndpoint, 503},
+		{&dialError{"x", errors.New("refused")}, 502},
+		{&clientError{errChunk}, 400},
+		{&clientError{os.ErrDeadlineExceeded}, 408},
+		{fmt.Errorf("head: %w", os.ErrDeadlineExceeded), 504},
+	} {
+		rec := httptest.NewRecorder()
+		answerFailure(rec, httptest.NewRequest("GET", "/", nil), test.err)
+		if rec.Code != test.code {
+			t.Errorf("%v: %d, want %d", test.err, rec.Code, test.code)
+		}
+	}
+}
+
+// BenchmarkOneChange is what one changed object costs among many.
+func BenchmarkOneChange(b *testing.B) {
+	for _, n := range []int{1, 1000, 10000} {
+		set, all := newRouteSet(), map[types.NamespacedName]*claim{}
+		for i := range n {
+			r := route(fmt.Sprintf("host%d.example.com", i), Prefix, "/", "x")
+			r.Origin.Name = fmt.Sprint(i)
+			all[r.Origin.NamespacedName] = &claim{Origin: r.Origin, routes: []*Route{r}}
+		}
+		set.apply(all)
+		changed := types.NamespacedName{Name: "0"}
+		b.Run(fmt.Sprint(n, " objects"), func(b *testing.B) {
+			for b.Loop() {
+				set.apply(map[types.NamespacedName]*claim{changed: all[changed]})
+			}
+		})
 	}
 }
