@@ -172,10 +172,8 @@ func TestStatusIsWrittenOnceAndAgainOnConflict(t *testing.T) {
 	}
 }
 
-func TestProblemsBecomeEvents(t *testing.T) {
-	external := service("external")
-	external.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}
-	_, a := endpointServer(t, says("a"))
+// hopeless has one path that works and one of each kind that does not.
+func hopeless() *networkingv1.Ingress {
 	bad := anIngress("bad", rule("bad.test",
 		path("/ok", networkingv1.PathTypePrefix, "a"),
 		path("/missing", networkingv1.PathTypePrefix, "nobody"),
@@ -186,11 +184,18 @@ func TestProblemsBecomeEvents(t *testing.T) {
 		networkingv1.HTTPIngressPath{Path: "/resource", PathType: ptr(networkingv1.PathTypePrefix),
 			Backend: networkingv1.IngressBackend{Resource: &corev1.TypedLocalObjectReference{Kind: "Bucket", Name: "b"}}}))
 	bad.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{"bad.test"}, SecretName: "absent"}, {SecretName: "broken"}, {Hosts: []string{"bad.test"}, SecretName: "other"}}
+	return bad
+}
+
+func TestProblemsBecomeEvents(t *testing.T) {
+	external := service("external")
+	external.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}
+	_, a := endpointServer(t, says("a"))
 	broken := tlsSecret(t, "broken", false, "bad.test")
 	broken.Data[corev1.TLSPrivateKeyKey] = []byte("junk")
 	younger := anIngress("younger", rule("bad.test", path("/ok", networkingv1.PathTypePrefix, "a")))
 	younger.CreationTimestamp = metav1.Unix(2000, 0)
-	w := newWorld(t, service("a"), slice("a", a), external, bad, younger, broken, tlsSecret(t, "other", false, "other.test"))
+	w := newWorld(t, service("a"), slice("a", a), external, hopeless(), younger, broken, tlsSecret(t, "other", false, "other.test"))
 	seen := w.eventsUntil(10)
 	for _, want := range [][]string{
 		{"Warning ServiceNotFound", "default/nobody", "create it"},
