@@ -46,9 +46,7 @@ func (r *Runtime) findHolder(ctx context.Context) (holder.State, error) {
 	if err != nil {
 		return holder.State{}, err
 	}
-	r.mu.Lock()
-	r.holderID, r.seq = state.Holder, state.Seq
-	r.mu.Unlock()
+	r.setHolder(state)
 	return state, nil
 }
 

@@ -17,33 +17,36 @@ import (
 // follow takes over what happens in the holder, until ctx ends. When the holder died, its containers are
 // reported as exited and a new one is started.
 func (r *Runtime) follow(ctx context.Context) {
-	wait := time.Duration(0)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-		r.mu.Lock()
-		seq := r.seq
-		r.mu.Unlock()
-		state, err := r.holder.Wait(ctx, seq)
-		if err == nil {
-			err = r.mergeState(state)
-			wait = 0
-		}
+	select {
+	case <-ctx.Done():
+		return
+	case <-r.holding:
+	}
+	for ctx.Err() == nil {
+		err := r.followOnce(ctx)
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		wait = time.Second
-		if r.holderAlive() {
-			klog.ErrorS(err, "Following the holder of containers")
-			continue
-		}
-		if err := r.ensureHolder(ctx); err != nil && ctx.Err() == nil {
-			klog.ErrorS(err, "Replacing the holder of containers")
+		klog.ErrorS(err, "Following the holder of containers")
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
 		}
 	}
+}
+
+func (r *Runtime) followOnce(ctx context.Context) error {
+	r.mu.Lock()
+	seq := r.seq
+	r.mu.Unlock()
+	state, err := r.holder.Wait(ctx, seq)
+	if err == nil {
+		return r.mergeState(state)
+	}
+	if ctx.Err() != nil || r.holderAlive() {
+		return err
+	}
+	return r.ensureHolder(ctx)
 }
 
 // merge asks the holder for its state and takes it over.
@@ -108,13 +111,21 @@ func (r *Runtime) ensureHolder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	r.holderID, r.seq = state.Holder, state.Seq
-	r.mu.Unlock()
+	r.setHolder(state)
 	if had {
 		return r.holdAgain(ctx)
 	}
 	return nil
+}
+
+// setHolder enters the holder to follow.
+func (r *Runtime) setHolder(state holder.State) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.holderID.PID == 0 {
+		close(r.holding)
+	}
+	r.holderID, r.seq = state.Holder, state.Seq
 }
 
 // holdAgain hands the sandboxes, whose namespaces this process has open, to a new holder.

@@ -41,7 +41,8 @@ type Runtime struct {
 	streams *streams
 	events  broadcaster
 	ready   chan struct{}
-	mountNS string // this process's, from which containers' are made
+	holding chan struct{} // closed when there is a holder to follow
+	mountNS string        // this process's, from which containers' are made
 
 	mu         sync.Mutex
 	pool       *sandbox.Pool
@@ -83,6 +84,7 @@ func New(cfg Config) (*Runtime, error) {
 		network:    sandbox.Network{NodeIP: cfg.NodeIP, MTU: cfg.MTU},
 		holder:     holder.NewClient(cfg.DataDir),
 		ready:      make(chan struct{}),
+		holding:    make(chan struct{}),
 		mountNS:    fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid()),
 		sandboxes:  map[string]*sandboxEntry{},
 		containers: map[string]*containerEntry{},
