@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -88,27 +89,32 @@ func listenError(at, network string, err error) error {
 func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 	var waiters sync.WaitGroup
 	defer waiters.Wait()
+	b, err := newBatch(conn)
+	if err != nil {
+		return fmt.Errorf("serving %s: %w", conn.LocalAddr(), err)
+	}
 	w := new(scratch)
-	in, out := make([]byte, maxReplyUDP), make([]byte, 0, maxReplyUDP)
 	for {
-		n, from, err := conn.ReadFromUDPAddrPort(in)
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			if errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ECONNREFUSED) {
+		n, err := b.read()
+		for i := range n {
+			reply, later := s.respond(b.replies[i][:0], b.request(i), w, false)
+			if later {
+				msg, from := bytes.Clone(b.request(i)), b.asker(i)
+				waiters.Go(func() { send(conn, s.wait(ctx, msg, from.Addr(), false), from) })
 				continue
 			}
-			return fmt.Errorf("receiving on %s: %w", conn.LocalAddr(), err)
+			b.reply(i, reply)
 		}
-		s.queries.Add(1)
-		reply, later := s.respond(out[:0], in[:n], w, false)
+		s.queries.Add(uint64(n))
+		if err == nil {
+			err = b.flush()
+		}
 		switch {
-		case later:
-			msg := append([]byte(nil), in[:n]...)
-			waiters.Go(func() { send(conn, s.wait(ctx, msg, from.Addr().Unmap(), false), from) })
+		case err == nil:
+		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
+			return nil
 		default:
-			send(conn, reply, from)
+			return fmt.Errorf("serving %s: %w", conn.LocalAddr(), err)
 		}
 	}
 }
