@@ -2,7 +2,7 @@
 # The walk-through: a server in a network namespace of its own, the manifests of examples/walkthrough, and what comes
 # back, one line each. It stops with exit code 1 at the first thing that is not as it should be. Ctrl-C ends it; with
 # ONCE=1 it ends by itself. Either way nothing is left.
-set -euo pipefail
+set -Eeuo pipefail
 . "$(dirname "$0")/lib.sh"
 
 MANIFESTS=$ROOT/examples/walkthrough
@@ -16,11 +16,12 @@ wrong() {
 	printf '  \033[31m✗\033[0m %-66s %s\n' "$1" "$2"
 	exit 1
 }
+one_line() { tr '\n' ' ' | sed 's/ *$//'; }
 # check WHAT REGEX COMMAND...: runs it and shows its output on one line, which has to match.
 check() {
 	local what=$1 regex=$2 got
 	shift 2
-	got=$("$@" 2>&1 | tr '\n' ' ') || true
+	got=$("$@" 2>&1 | one_line) || true
 	[[ $got =~ $regex ]] && show "$what" "$got" || wrong "$what" "$got (expected: $regex)"
 }
 # soon SECONDS WHAT REGEX COMMAND...: as check, and tries again until the time is over.
@@ -28,7 +29,7 @@ soon() {
 	local deadline=$(($(now) + $1 * 1000)) got
 	shift
 	while :; do
-		got=$("${@:3}" 2>&1 | tr '\n' ' ') || true
+		got=$("${@:3}" 2>&1 | one_line) || true
 		[[ $got =~ $2 ]] && break
 		[ "$(now)" -lt $deadline ] || wrong "$1" "$got (expected: $2)"
 		sleep 0.1
@@ -45,6 +46,7 @@ finish() {
 	exit $code
 }
 trap finish EXIT
+trap 'echo "line $LINENO: $BASH_COMMAND: exit code $?" >&2' ERR
 trap 'FAILED=0; echo; exit 0' INT TERM
 
 # many N URL [CURL FLAG...]: asks N times, each time over a new connection, and prints who answered how often.
@@ -60,7 +62,9 @@ cluster_ip() { kubectl get service "$1" -o 'jsonpath={.spec.clusterIP}'; }
 pods() { kubectl get pods -l app=toad -o 'jsonpath={range .items[*]}{.metadata.name} {.status.podIP}{"\n"}{end}'; }
 pod_count() { pods | wc -l; }
 by_path() { lan curl -s --max-time 5 -H "Host: $1" "http://$NODE_IP$2" | jq -r .pod; }
+parts() { svcplane status | awk 'NR > 1 && $2 == "serving" {n++} END {print n " parts, " (n == NR - 1 ? "all" : "not all") " serving"}'; }
 nat_rules() { node iptables-save -t nat | grep -c "$1"; }
+rolled_out() { kubectl rollout status "deployment/$1" --timeout=60s | tail -n 1; }
 exit_of() { "$@" >/dev/null 2>&1 && echo 0 || echo "$?"; }
 
 step_apply() {
@@ -72,11 +76,11 @@ step_apply() {
 	show 'kubectl apply -f examples/walkthrough/' "$(wc -l <"$TMP/apply") objects created"
 	local began
 	began=$(now)
-	check 'kubectl rollout status deployment/toad' 'successfully rolled out' kubectl rollout status deployment/toad --timeout=60s
-	check 'kubectl rollout status deployment/bar' 'successfully rolled out' kubectl rollout status deployment/bar --timeout=60s
+	check 'kubectl rollout status deployment/toad' 'successfully rolled out' rolled_out toad
+	check 'kubectl rollout status deployment/bar' 'successfully rolled out' rolled_out bar
 	check "kubectl get deployments        ($(($(now) - began)) ms later)" '2/2 4/4' kubectl get deployments -o 'jsonpath={range .items[*]}{.status.readyReplicas}/{.spec.replicas} {end}'
 	VIP=$(cluster_ip toad-svc)
-	POD=$(pods | head -n 1 | cut -d' ' -f1)
+	POD=$(pods | awk 'NR == 1 {print $1}')
 }
 
 step_clusterip() {
@@ -88,12 +92,12 @@ step_clusterip() {
 
 step_dns() {
 	step '3. Names'
-	check "dig toad-svc.$ZONE" "^$VIP " node dig +short @$DNS "toad-svc.$ZONE"
+	check "dig toad-svc.$ZONE" "^$VIP$" node dig +short @$DNS "toad-svc.$ZONE"
 	check "dig SRV _http._tcp.toad-headless.$ZONE" '(8080 [^ ]*toad-headless.*){4}' node dig +short @$DNS SRV "_http._tcp.toad-headless.$ZONE"
-	check "dig toad-headless.$ZONE" '^(10\.244\.[0-9.]+ ){4}$' node dig +short @$DNS "toad-headless.$ZONE"
-	check "dig CNAME my-db.$ZONE" '^db\.example\.com\. $' node dig +short @$DNS CNAME "my-db.$ZONE"
-	check "dig -x $VIP" "^toad-svc\.$ZONE\. " node dig +short @$DNS -x "$VIP"
-	check "dig +tcp toad-svc.$ZONE" "^$VIP " node dig +tcp +short @$DNS "toad-svc.$ZONE"
+	check "dig toad-headless.$ZONE" '^(10\.244\.[0-9.]+ ?){4}$' node dig +short @$DNS "toad-headless.$ZONE"
+	check "dig CNAME my-db.$ZONE" '^db\.example\.com\.$' node dig +short @$DNS CNAME "my-db.$ZONE"
+	check "dig -x $VIP" "^toad-svc\.$ZONE\.$" node dig +short @$DNS -x "$VIP"
+	check "dig +tcp toad-svc.$ZONE" "^$VIP$" node dig +tcp +short @$DNS "toad-svc.$ZONE"
 	check "in a pod: curl http://toad-svc/hostname (the short name)" '^toad-' kubectl exec "$POD" -- curl -s --max-time 5 http://toad-svc/hostname
 }
 
@@ -101,26 +105,26 @@ step_env() {
 	step '4. Environment variables'
 	# a pod sees the Services that were there before it: the ones of the second ReplicaSet see all of them
 	kubectl rollout restart deployment/toad >/dev/null
-	check 'kubectl rollout restart deployment/toad' 'successfully rolled out' kubectl rollout status deployment/toad --timeout=60s
-	soon 30 'kubectl get pods -l app=toad (the old ones are gone)' '^4 $' pod_count
-	POD=$(pods | head -n 1 | cut -d' ' -f1)
+	check 'kubectl rollout restart deployment/toad' 'successfully rolled out' rolled_out toad
+	soon 30 'kubectl get pods -l app=toad (the old ones are gone)' '^4$' pod_count
+	POD=$(pods | awk 'NR == 1 {print $1}')
 	kubectl exec "$POD" -- env >"$TMP/env"
-	check "kubectl exec $POD -- env | grep TOAD_SVC_SERVICE" "TOAD_SVC_SERVICE_HOST=$VIP TOAD_SVC_SERVICE_PORT=80 " grep -E '^TOAD_SVC_SERVICE_(HOST|PORT)=' <(sort "$TMP/env")
-	check '... KUBERNETES_SERVICE_HOST' '^KUBERNETES_SERVICE_HOST=10\.96\.0\.1 ' grep ^KUBERNETES_SERVICE_HOST= "$TMP/env"
-	check '... docker-link style' "TOAD_SVC_PORT_80_TCP=tcp://$VIP:80 TOAD_SVC_PORT_80_TCP_ADDR=$VIP " grep -E '^TOAD_SVC_PORT_80_TCP(_ADDR)?=' <(sort "$TMP/env")
+	check "kubectl exec $POD -- env | grep TOAD_SVC_SERVICE" "TOAD_SVC_SERVICE_HOST=$VIP TOAD_SVC_SERVICE_PORT=80$" grep -E '^TOAD_SVC_SERVICE_(HOST|PORT)=' <(sort "$TMP/env")
+	check '... KUBERNETES_SERVICE_HOST' '^KUBERNETES_SERVICE_HOST=10\.96\.0\.1$' grep ^KUBERNETES_SERVICE_HOST= "$TMP/env"
+	check '... docker-link style' "TOAD_SVC_PORT_80_TCP=tcp://$VIP:80 TOAD_SVC_PORT_80_TCP_ADDR=$VIP$" grep -E '^TOAD_SVC_PORT_80_TCP(_ADDR)?=' <(sort "$TMP/env")
 }
 
 step_lan() {
 	step '5. From the LAN'
 	check "curl http://$NODE_IP:30123/hostname (NodePort)" '^toad-' lan curl -s --max-time 5 http://$NODE_IP:30123/hostname
-	soon 5 'kubectl get service toad-lb (the address in its status)' "^$NODE_IP $" kubectl get service toad-lb -o 'jsonpath={.status.loadBalancer.ingress[0].ip}'
+	soon 5 'kubectl get service toad-lb (the address in its status)' "^$NODE_IP$" kubectl get service toad-lb -o 'jsonpath={.status.loadBalancer.ingress[0].ip}'
 	check "curl http://$NODE_IP:8080/hostname (LoadBalancer)" '^toad-' lan curl -s --max-time 5 http://$NODE_IP:8080/hostname
 	check "curl -H 'Host: shop.example.com' http://$NODE_IP/toad (Ingress)" '^toad-' by_path shop.example.com /toad
 	check "curl -H 'Host: shop.example.com' http://$NODE_IP/foo" '^bar-' by_path shop.example.com /foo
-	check "curl -H 'Host: shop.example.com' http://$NODE_IP/toadstool (no such path)" '^404 $' lan curl -s --max-time 5 -o /dev/null -w '%{http_code}' -H 'Host: shop.example.com' http://$NODE_IP/toadstool
+	check "curl -H 'Host: shop.example.com' http://$NODE_IP/toadstool (no such path)" '^404$' lan curl -s --max-time 5 -o /dev/null -w '%{http_code}' -H 'Host: shop.example.com' http://$NODE_IP/toadstool
 	check "curl -H 'Host: bar.example.com' http://$NODE_IP/hostname" '^bar-' lan curl -s --max-time 5 -H 'Host: bar.example.com' http://$NODE_IP/hostname
 	check 'curl https://toad.example.com/hostname (certificate checked)' '^toad-' lan curl -s -S --max-time 5 --cacert "$TMP/toad-tls.crt" --resolve "toad.example.com:443:$NODE_IP" https://toad.example.com/hostname
-	soon 5 'kubectl get ingress shop (the address in its status)' "^$NODE_IP $" kubectl get ingress shop -o 'jsonpath={.status.loadBalancer.ingress[0].ip}'
+	soon 5 'kubectl get ingress shop (the address in its status)' "^$NODE_IP$" kubectl get ingress shop -o 'jsonpath={.status.loadBalancer.ingress[0].ip}'
 }
 
 step_sticky() {
@@ -135,20 +139,20 @@ endpoints_of() { kubectl get endpointslices -l "kubernetes.io/service-name=$1" -
 step_change() {
 	step '7. Things change'
 	kubectl scale deployment/toad --replicas=2 >/dev/null
-	soon 15 'kubectl scale deployment/toad --replicas=2; ready endpoints' '^2 $' endpoints_of toad-svc
+	soon 15 'kubectl scale deployment/toad --replicas=2; ready endpoints' '^2$' endpoints_of toad-svc
 	soon 15 "curl http://$VIP/hostname, 100 times" '100 answers from 2 pods' many 100 "http://$VIP/hostname"
 
 	local pid restarts victim old
 	pid=$(kubectl logs clock | sed -n 's/^the clock runs as process //p' | tail -n 1)
 	kubectl exec clock -- kill -TERM "$pid"
-	soon 30 "kubectl exec clock -- kill $pid; restarts, last exit code" '^1 3 true $' kubectl get pod clock -o 'jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].lastState.terminated.exitCode} {.status.containerStatuses[0].ready}'
+	soon 30 "kubectl exec clock -- kill $pid; restarts, last exit code" '^1 3 true$' kubectl get pod clock -o 'jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].lastState.terminated.exitCode} {.status.containerStatuses[0].ready}'
 
-	read -r victim old < <(pods | head -n 1)
+	read -r victim old < <(pods)
 	watch_start "http://$VIP/hostname"
 	kubectl delete pod "$victim" >/dev/null
 	local gone
 	gone=$(now)
-	soon 20 "kubectl delete pod $victim ($old); ready endpoints" '^2 $' endpoints_of toad-svc
+	soon 20 "kubectl delete pod $victim ($old); ready endpoints" '^2$' endpoints_of toad-svc
 	sleep 1
 	watch_stop
 	[ "$WATCH_FAILED" = 0 ] || wrong 'curl without a pause meanwhile' "$WATCH_FAILED of $WATCH_ALL failed"
@@ -159,8 +163,8 @@ step_change() {
 	pods | grep -qF " $old" && [ -n "$old" ] && wrong 'the new pods have new addresses' "$(pods | tr '\n' ' ')"
 	show 'kubectl get pods (the addresses are new)' "$(pods | cut -d' ' -f2 | tr '\n' ' ')"
 	kubectl scale deployment/toad --replicas=4 >/dev/null
-	soon 15 'kubectl scale deployment/toad --replicas=4; ready endpoints' '^4 $' endpoints_of toad-svc
-	POD=$(pods | head -n 1 | cut -d' ' -f1)
+	soon 15 'kubectl scale deployment/toad --replicas=4; ready endpoints' '^4$' endpoints_of toad-svc
+	POD=$(pods | awk 'NR == 1 {print $1}')
 }
 
 # watch_start URL: asks without a pause, in the background. Each line of $TMP/watch is "time answer", or "time FAILED code".
@@ -187,15 +191,15 @@ step_delete() {
 	local vip
 	vip=$(cluster_ip bar-svc)
 	check "curl http://$vip/hostname (bar-svc)" '^bar-' node curl -s --max-time 5 "http://$vip/hostname"
-	check 'iptables-save -t nat | grep -c bar-svc' '^[1-9][0-9]* $' nat_rules bar-svc
+	check 'iptables-save -t nat | grep -c bar-svc' '^[1-9][0-9]*$' nat_rules bar-svc
 	kubectl delete service bar-svc >/dev/null
-	soon 5 'kubectl delete service bar-svc; iptables-save -t nat | grep -c bar-svc' '^0 $' nat_rules bar-svc
+	soon 5 'kubectl delete service bar-svc; iptables-save -t nat | grep -c bar-svc' '^0$' nat_rules bar-svc
 	soon 5 'svcplane proxy diff (wanted against kernel)' '^(no differences.*)?$' svcplane proxy diff
-	check "curl http://$vip/hostname (7: connection refused)" '^7 $' exit_of node curl -s --max-time 5 "http://$vip/hostname"
+	check "curl http://$vip/hostname (7: connection refused)" '^7$' exit_of node curl -s --max-time 5 "http://$vip/hostname"
 	kubectl apply -f "$MANIFESTS/02-clusterip.yaml" >/dev/null
 }
 
-objects() { kubectl get all,endpoints,endpointslices,ingresses,secrets,configmaps,nodes -A -o 'jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid}{"\n"}{end}' | sort; }
+objects() { kubectl get all,endpoints,endpointslices,ingresses,secrets,configmaps,nodes -A -o 'jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid}{"\n"}{end}' 2>/dev/null | sort; }
 # alive is what a restart of the server must not change: the pods, their addresses, start times and restarts.
 alive() { kubectl get pods -o 'jsonpath={range .items[*]}{.metadata.name} {.status.podIP} {.status.containerStatuses[0].state.running.startedAt} {.status.containerStatuses[0].restartCount}{"\n"}{end}' | sort; }
 
@@ -230,14 +234,16 @@ restart() {
 
 step_restart() {
 	step '9. Stop, crash, start again'
-	soon 15 'kubectl get pods' '^4 $' pod_count
+	soon 15 'kubectl get pods' '^4$' pod_count
 	restart 'kill -TERM' TERM
-	WARM_MS=$READY_MS
 	restart 'kill -KILL' KILL
 }
 
 numbers() {
-	local rss pss hrss hpss apply
+	local rss pss hrss hpss apply warm
+	server_down TERM
+	server_up # with nothing else going on, unlike above
+	warm=$READY_MS
 	sleep 10 # idle
 	rss=$(kib $SERVER_PID VmRSS status)
 	pss=$(kib $SERVER_PID Pss smaps_rollup)
@@ -248,7 +254,7 @@ numbers() {
 	{
 		# shellcheck disable=SC2059
 		printf "$row" 'cold start' "$COLD_MS ms" 'from the start of the process, empty data directory, to the ready line (at most 3000)'
-		printf "$row" 'warm start' "$WARM_MS ms" 'the same with the walk-through in the store and its pods running (at most 2000)'
+		printf "$row" 'warm start' "$warm ms" 'the same with the walk-through in the store and its pods running (at most 2000)'
 		printf "$row" 'resident memory of the server' "$(mb $rss)" "VmRSS, idle for 10 s with the walk-through applied (at most 250 MB with the holder); Pss $(mb $pss)"
 		printf "$row" 'resident memory of the holder of the pods' "$(mb $hrss)" "VmRSS of the process that serves every svcplane/echo pod; Pss $(mb $hpss)"
 		printf "$row" 'kubectl apply of a Service to its first answer' "$apply ms" 'from the start of kubectl to the end of the first curl that succeeds; kubectl itself included'
@@ -294,7 +300,7 @@ main() {
 	server_up
 	COLD_MS=$READY_MS
 	show 'svcplane server' "$READY_LINE"
-	soon 10 'svcplane status' '.' svcplane status
+	soon 10 'svcplane status' '^[0-9]+ parts, all serving$' parts
 	step_apply
 	step_clusterip
 	step_dns
