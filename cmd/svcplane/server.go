@@ -47,7 +47,6 @@ func serverFlags(cmd *cobra.Command) *pflag.FlagSet {
 func runServer(ctx context.Context, opts *Options, out io.Writer) (err error) {
 	began := time.Now()
 	log := setUpLogging(opts.Verbosity)
-	boost()
 	if os.Geteuid() != 0 {
 		return errors.New("server must run as root: it makes network namespaces and links: use sudo")
 	}
@@ -78,7 +77,7 @@ func runServer(ctx context.Context, opts *Options, out io.Writer) (err error) {
 	}
 	log.open()
 	defer log.close()
-	boostEnded()
+	go settle(ctx)
 	if _, err := fmt.Fprintf(out, "svcplane ready in %d ms (%s)\n", time.Since(began).Milliseconds(), h.summary()); err != nil {
 		return fmt.Errorf("printing the ready line: %w", err)
 	}
