@@ -30,6 +30,9 @@ func (r *Runtime) findImage(spec *runtimeapi.ImageSpec) (foundImage, error) {
 	case image.Host:
 		return foundImage{kind: kindHost, id: image.Host}, nil
 	}
+	if err := r.images.Load(); err != nil { // another process imports
+		return foundImage{}, err
+	}
 	img, err := r.images.Get(ref)
 	if err != nil {
 		return foundImage{}, imageError(ref, err)
@@ -47,9 +50,6 @@ func imageError(ref string, err error) error {
 
 // PullImage finds the image in the local store: nothing is fetched from a registry.
 func (r *Runtime) PullImage(_ context.Context, spec *runtimeapi.ImageSpec, _ *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
-	if err := r.images.Load(); err != nil {
-		return "", err
-	}
 	found, err := r.findImage(spec)
 	return found.id, err
 }

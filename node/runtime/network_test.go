@@ -1,0 +1,189 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"svcplane/node/process"
+)
+
+func sh(t *testing.T, script string) string {
+	t.Helper()
+	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", script, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// inLAN runs a script on the machine beside the node.
+func inLAN(t *testing.T, script string) string {
+	t.Helper()
+	out, err := exec.Command("ip", "netns", "exec", lanNamespace, "sh", "-ec", script).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", script, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func TestPodsReachEachOtherByTheirOwnAddresses(t *testing.T) {
+	l := newLab(t)
+	server, client := l.sandbox(podConfig("server")), l.sandbox(podConfig("client"))
+	l.run(server, containerConfig("svcplane/echo"))
+	id := l.run(client, containerConfig("svcplane/echo"))
+	got := l.sh(id, "curl -s --max-time 3 http://"+l.ip(server)+":8080/clientip")
+	if !strings.HasPrefix(got, l.ip(client)+":") {
+		t.Errorf("the server sees the client pod as %s, want %s", got, l.ip(client))
+	}
+}
+
+func TestPodsLeaveWithTheNodesAddress(t *testing.T) {
+	l := newLab(t)
+	pod := l.sandbox(podConfig("traveller"))
+	id := l.run(pod, containerConfig("svcplane/echo"))
+	var lan net.Listener
+	err := process.InNet("/run/netns/"+lanNamespace, func() (err error) {
+		lan, err = net.Listen("tcp4", ":8000")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.RemoteAddr) })}
+	go server.Serve(lan)
+	t.Cleanup(func() { server.Close() })
+	// The LAN has no route to pods, so without masquerading nothing would come back at all.
+	if got := l.sh(id, "curl -s --max-time 3 http://192.0.2.99:8000/"); !strings.HasPrefix(got, "192.0.2.10:") {
+		t.Errorf("the LAN sees the pod as %q, want the node's 192.0.2.10", got)
+	}
+}
+
+func TestPodReachesItselfThroughAServiceAddress(t *testing.T) {
+	l := newLab(t)
+	pod := l.sandbox(podConfig("narcissus"))
+	id := l.run(pod, containerConfig("svcplane/echo"))
+	// What a Service proxy does: the packet leaves by the veth it came from.
+	sh(t, fmt.Sprintf(`nft -f - <<END
+table ip hairpin {
+	chain pre { type nat hook prerouting priority -100; ip daddr 10.96.5.5 tcp dport 80 dnat to %[1]s:8080; }
+	chain post { type nat hook postrouting priority 90; ip saddr %[1]s ip daddr %[1]s masquerade; }
+}
+END`, l.ip(pod)))
+	t.Cleanup(func() { sh(t, "nft delete table ip hairpin") })
+	if got := l.sh(id, "curl -s --max-time 3 http://10.96.5.5/hostname"); got != "narcissus" {
+		t.Errorf("through the Service address the pod gets %q from itself", got)
+	}
+}
+
+func TestHostPorts(t *testing.T) {
+	l := newLab(t)
+	config := podConfig("published")
+	config.PortMappings = []*runtimeapi.PortMapping{{HostPort: 18080, ContainerPort: 8080}, {HostPort: 15353, ContainerPort: 5353, Protocol: runtimeapi.Protocol_UDP}}
+	pod := l.sandbox(config)
+	id := l.run(pod, withPorts(containerConfig("svcplane/echo"), `[{"containerPort":8080},{"containerPort":5353,"protocol":"UDP"}]`))
+	published := "curl -s --max-time 3 http://192.0.2.10:18080/hostname"
+	if got := inLAN(t, published); got != "published" {
+		t.Errorf("from the LAN the host port answers %q", got)
+	}
+	if got := sh(t, published); got != "published" {
+		t.Errorf("from the node the host port answers %q", got)
+	}
+	if got := l.sh(id, published); got != "published" {
+		t.Errorf("from the pod itself the host port answers %q", got)
+	}
+	if got := inLAN(t, "echo hostname | nc -u -w1 192.0.2.10 15353"); got != "published" {
+		t.Errorf("the UDP host port answers %q", got)
+	}
+	l.stop()
+	l.start()
+	if got := inLAN(t, published); got != "published" {
+		t.Errorf("after a restart the host port answers %q", got)
+	}
+	rival := podConfig("rival")
+	rival.PortMappings = config.PortMappings[:1]
+	if _, err := l.RunPodSandbox(context.Background(), rival, ""); err == nil || !strings.Contains(err.Error(), "pod default/published has it") {
+		t.Errorf("a second pod on the same host port: %v", err)
+	}
+	if err := l.StopPodSandbox(context.Background(), pod); err != nil {
+		t.Fatal(err)
+	}
+	if rules := sh(t, "nft list table ip svcplane-pods"); strings.Contains(rules, "18080") {
+		t.Errorf("the rule of a stopped pod is still there: %s", rules)
+	}
+}
+
+func TestHostNetworkPod(t *testing.T) {
+	l := newLab(t)
+	config := podConfig("hostnet")
+	config.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
+	pod := l.sandbox(config)
+	if ip := l.ip(pod); ip != "" {
+		t.Errorf("a pod of the host's network has the address %s of its own", ip)
+	}
+	id := l.run(pod, withPorts(containerConfig("svcplane/echo"), `[{"containerPort":18099},{"containerPort":18099,"protocol":"UDP"}]`))
+	if got := inLAN(t, "curl -s --max-time 3 http://192.0.2.10:18099/hostname"); got != "hostnet" {
+		t.Errorf("it answers %q", got)
+	}
+	if got := l.sh(id, "ip -o link"); !strings.Contains(got, " lan@") {
+		t.Errorf("exec is not in the host's network: %q", got)
+	}
+	// A datagram is answered from the address it was sent to, not from the one the route prefers.
+	sh(t, "ip address add 192.0.2.77/24 dev lan")
+	t.Cleanup(func() { sh(t, "ip address del 192.0.2.77/24 dev lan") })
+	if got := inLAN(t, "echo hostname | nc -u -w1 192.0.2.77 18099"); got != "hostnet" {
+		t.Errorf("over its second address the UDP port answers %q", got)
+	}
+}
+
+func TestStartRemovesWhatACrashLeft(t *testing.T) {
+	l := newLab(t)
+	half := l.sandbox(podConfig("half"))
+	entry, err := l.Runtime.sandbox(half)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.setSandboxState(entry, sandboxCreating); err != nil {
+		t.Fatal(err)
+	}
+	l.stop()
+	sh(t, "ip link add sp0123456789ab type veth peer name x0123456789ab; ip link add spare type veth peer name spare2")
+	t.Cleanup(func() { sh(t, "ip link del spare") })
+	l.start()
+	links := sh(t, "ip -o link")
+	if strings.Contains(links, "sp0123456789ab") || strings.Contains(links, "sp"+half[:12]) {
+		t.Errorf("links of nobody are still there: %s", links)
+	}
+	if !strings.Contains(links, "spare") {
+		t.Error("a link that is not ours was removed")
+	}
+	if list, err := l.ListPodSandbox(context.Background(), nil); err != nil || len(list) != 0 {
+		t.Errorf("the half-made sandbox is listed: %v %v", list, err)
+	}
+}
+
+func TestCleanupRestoresTheMachine(t *testing.T) {
+	sh(t, "sysctl -q -w net.ipv4.ip_forward=0")
+	before := sh(t, "ip -o link | cut -d: -f2; ip route; nft list ruleset; ls /run/netns; cat /proc/sys/net/ipv4/ip_forward")
+	l := newLab(t)
+	pod := l.sandbox(podConfig("trace"))
+	l.run(pod, containerConfig("svcplane/echo"))
+	l.run(pod, containerConfig("svcplane/host", "sleep", "12345"))
+	holder := l.holderProcess()
+	l.stop()
+	if err := Cleanup(context.Background(), l.dir); err != nil {
+		t.Fatal(err)
+	}
+	if after := sh(t, "ip -o link | cut -d: -f2; ip route; nft list ruleset; ls /run/netns; cat /proc/sys/net/ipv4/ip_forward"); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	if holder.Alive() || len(processesWith(t, "12345")) != 0 {
+		t.Error("processes are left")
+	}
+}
