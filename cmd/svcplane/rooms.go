@@ -105,7 +105,6 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 	}
 	h.add("runtime", rt)
 	h.add("node", n)
-	adminImages(h.admin, rt)
 	return nil
 }
 
