@@ -6,21 +6,23 @@ import (
 	"fmt"
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
 const (
-	maxPositiveTTL = time.Hour       // nothing is believed for longer
-	maxNegativeTTL = 5 * time.Minute // RFC 2308 section 5 leaves the bound to us
-	staleTTL       = 30              // seconds given to stale records, RFC 8767 section 4
-	staleFor       = 24 * time.Hour  // how long an expired answer may stand in, RFC 8767 section 5
-	cacheOverhead  = 300             // octets that an answer costs besides its own
+	maxPositiveTTL = time.Hour        // nothing is believed for longer
+	maxNegativeTTL = 5 * time.Minute  // RFC 2308 section 5 leaves the bound to us
+	staleTTL       = 30               // seconds given to stale records, RFC 8767 section 4
+	staleFor       = 24 * time.Hour   // how long an expired answer may stand in, RFC 8767 section 5
+	staleRetry     = 30 * time.Second // failure recheck timer, RFC 8767 section 5
+	cacheOverhead  = 300              // octets that an answer costs besides its own
 )
 
 // cached is the answer of an upstream in wire form, without OPT; id, flags, case and TTLs are patched when it
-// is used. It is immutable.
+// is used. All but retry is immutable.
 type cached struct {
 	key    string
 	wire   []byte
@@ -28,6 +30,7 @@ type cached struct {
 	end    int      // of the question
 	stored time.Time
 	life   time.Duration // 0: not to be used again
+	retry  atomic.Int64  // not asked for again before, Unix nanoseconds: the last attempt failed
 }
 
 // newCached makes m, whose question was checked, ready to be served.

@@ -100,6 +100,9 @@ func (f *forwarder) resolve(ctx context.Context, q *question) (*cached, error) {
 	if fresh {
 		return old, nil
 	}
+	if old != nil && f.now().UnixNano() < old.retry.Load() {
+		return old, nil
+	}
 	if !f.able() {
 		return old, noAnswer(old, errNoUpstream)
 	}
@@ -156,6 +159,12 @@ func (f *forwarder) fly(ctx context.Context, key string, query *dns.Msg) (*cache
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	m, err := f.ask(ctx, query)
+	if err != nil || m.Rcode == dns.RcodeServerFailure || m.Rcode == dns.RcodeRefused {
+		if old, _ := f.cache.get([]byte(key), f.now()); old != nil {
+			old.retry.Store(f.now().Add(staleRetry).UnixNano())
+			return old, nil // a failure does not replace an answer, RFC 8767 section 4
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -163,11 +172,6 @@ func (f *forwarder) fly(ctx context.Context, key string, query *dns.Msg) (*cache
 	answer, err := newCached(key, m, f.now())
 	if err != nil {
 		return nil, err
-	}
-	if m.Rcode == dns.RcodeServerFailure || m.Rcode == dns.RcodeRefused {
-		if old, _ := f.cache.get([]byte(key), f.now()); old != nil {
-			return old, nil // a failure does not replace an answer, RFC 8767 section 4
-		}
 	}
 	if answer.life > 0 {
 		f.cache.put(answer)

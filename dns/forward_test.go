@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -307,6 +305,13 @@ func TestForwardServesStale(t *testing.T) {
 	if got := texts(f.ask(t, www, dns.TypeA).Answer); !slices.Equal(got, []string{"www.example.com. 30 IN A 192.0.2.1"}) {
 		t.Errorf("an hour later: %v", got)
 	}
+	asked := u.udp.Load()
+	for range 10 {
+		f.ask(t, www, dns.TypeA)
+	}
+	if u.udp.Load() != asked {
+		t.Errorf("asked %d times more within the recheck time", u.udp.Load()-asked)
+	}
 	clock.advance(25 * time.Hour)
 	if m := f.ask(t, www, dns.TypeA); m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("a day later: %v", m)
@@ -315,7 +320,7 @@ func TestForwardServesStale(t *testing.T) {
 
 // TestForwardLoop: an upstream that asks us gets told so at once, and nothing multiplies.
 func TestForwardLoop(t *testing.T) {
-	var f *fixture
+	var self atomic.Pointer[fixture]
 	var inner atomic.Int64
 	u := serveUpstream(t, 133, func(w dns.ResponseWriter, q *dns.Msg) {
 		wire, err := q.Pack()
@@ -323,13 +328,14 @@ func TestForwardLoop(t *testing.T) {
 			t.Error(err)
 		}
 		back := new(dns.Msg)
-		if err := back.Unpack(f.wait(context.Background(), wire, netip.MustParseAddr("127.0.0.133"), false)); err != nil {
+		if err := back.Unpack(self.Load().wait(context.Background(), wire, netip.MustParseAddr("127.0.0.133"), false)); err != nil {
 			t.Error(err)
 		}
 		inner.Add(1)
 		_ = w.WriteMsg(back)
 	})
-	f, _ = forwarding(t, u.addr)
+	f, _ := forwarding(t, u.addr)
+	self.Store(f)
 	start := time.Now()
 	if m := f.ask(t, www, dns.TypeA); m.Rcode != dns.RcodeServerFailure || time.Since(start) > time.Second {
 		t.Errorf("after %s: %v", time.Since(start), m)
@@ -373,40 +379,5 @@ func TestAliasIsFollowed(t *testing.T) {
 		if got := texts(m.Answer); tt.answer != nil && !slices.Equal(got, tt.answer) {
 			t.Errorf("%s: got %q", tt.name, got)
 		}
-	}
-}
-
-func TestCacheIsBounded(t *testing.T) {
-	c := newCache(64 << 10)
-	now := testNow()
-	key := func(i int) string { return fmt.Sprintf("name-%d", i) }
-	for i := range 10000 {
-		c.put(&cached{key: key(i), wire: make([]byte, 100), stored: now, life: time.Minute})
-	}
-	kept, octets := 0, 0
-	for i := range c.shards {
-		kept += len(c.shards[i].items)
-		for _, item := range c.shards[i].items {
-			octets += item.Value.(*cached).size()
-		}
-	}
-	if octets > 64<<10 || kept < 50 {
-		t.Errorf("%d answers, %d octets", kept, octets)
-	}
-	if found, fresh := c.get([]byte(key(9999)), now); found == nil || !fresh {
-		t.Error("the newest is gone")
-	}
-}
-
-func TestUpstreamsOf(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "resolv.conf")
-	text := "# servers\nnameserver 192.0.2.1\nsearch example.com\nnameserver 10.96.0.10\nnameserver fe80::1%eth0\nnameserver 192.0.2.1\nnameserver nonsense\noptions ndots:1\n"
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	got, err := upstreamsOf(path, []netip.Addr{netip.MustParseAddr("10.96.0.10")})
-	want := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("[fe80::1%eth0]:53")}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("%v %v", got, err)
 	}
 }

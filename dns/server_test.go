@@ -131,8 +131,13 @@ func TestFollowsTheAPI(t *testing.T) {
 		wait(t, "the end of "+name, func() bool { return rcode(name+".default.svc.cluster.local.") == dns.RcodeNameError })
 	}
 	wait(t, "an empty zone", func() bool { return rcode("default.svc.cluster.local.") == dns.RcodeNameError })
-	if f.zones[0].names.Load() != 0 || len(f.reverse.addrs) != 0 {
-		t.Errorf("left behind: %s, %d addresses", f.Figure(), len(f.reverse.addrs))
+	wait(t, "no address to be known any more", func() bool {
+		f.reverse.mu.RLock()
+		defer f.reverse.mu.RUnlock()
+		return len(f.reverse.addrs) == 0
+	})
+	if f.zones[0].names.Load() != 0 {
+		t.Errorf("left behind: %s", f.Figure())
 	}
 }
 
