@@ -26,18 +26,23 @@ type launch struct {
 	sandbox   *runtimeapi.PodSandboxConfig
 	ips       []netip.Addr
 	volumes   volume.Mounted
+	waiting   map[string]why // why containers do not run, as it was reported already
 }
 
 // start brings up one container: image, creation, start, postStart. On failure it gives the waiting reason.
 func (n *Node) start(ctx context.Context, l *launch, c *corev1.Container) *why {
 	ref := objectRef(l.pod, c)
 	failed := func(reason string, err error) *why {
-		n.cfg.Recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Error: %v", statusText(err))
+		if now := (why{reason, statusText(err)}); l.waiting[c.Name] != now && ctx.Err() == nil {
+			n.cfg.Recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Error: %v", now.message)
+		}
 		return &why{reason, statusText(err)}
 	}
 	image, bad := n.images.ensure(ctx, l.pod, c, l.sandbox)
 	if bad != nil {
-		n.cfg.Recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Error: %v", bad.reason)
+		if bad.reason != l.waiting[c.Name].reason && ctx.Err() == nil {
+			n.cfg.Recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Error: %v", bad.reason)
+		}
 		return bad
 	}
 	attempt := uint32(0)

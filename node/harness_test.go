@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,6 +15,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	k8sruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -53,6 +56,19 @@ func newLab(t *testing.T, objects ...k8sruntime.Object) *lab {
 		}
 		return true, &authenticationv1.TokenRequest{Status: authenticationv1.TokenRequestStatus{Token: "a-token", ExpirationTimestamp: metav1.NewTime(time.Now().Add(time.Hour))}}, nil
 	})
+	l.client.PrependReactor("patch", "pods", func(a clienttesting.Action) (bool, k8sruntime.Object, error) {
+		var patch corev1.Pod
+		if err := json.Unmarshal(a.(clienttesting.PatchAction).GetPatch(), &patch); err != nil {
+			return true, nil, err
+		}
+		return l.conflict(a, &patch.UID)
+	})
+	l.client.PrependReactor("delete", "pods", func(a clienttesting.Action) (bool, k8sruntime.Object, error) {
+		if p := a.(clienttesting.DeleteAction).GetDeleteOptions().Preconditions; p != nil {
+			return l.conflict(a, p.UID)
+		}
+		return false, nil, nil
+	})
 	l.cfg = Config{
 		Client: l.client, Runtime: l.rt, Images: fakeImages{rt: l.rt}, Recorder: l.events,
 		Name: "n1", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, PodCIDR: netip.MustParsePrefix("10.244.0.0/24"),
@@ -61,6 +77,16 @@ func newLab(t *testing.T, objects ...k8sruntime.Object) *lab {
 	}
 	go l.collect()
 	return l
+}
+
+// conflict refuses what is meant for another pod of the same name, as the real API does and the fake does not.
+func (l *lab) conflict(a clienttesting.Action, uid *types.UID) (bool, k8sruntime.Object, error) {
+	name := a.(interface{ GetName() string }).GetName()
+	o, err := l.client.Tracker().Get(a.GetResource(), a.GetNamespace(), name)
+	if err == nil && uid != nil && *uid != "" && o.(*corev1.Pod).UID != *uid {
+		return true, nil, apierrors.NewConflict(corev1.Resource("pods"), name, errors.New("the UID differs"))
+	}
+	return false, nil, nil
 }
 
 func (l *lab) collect() {

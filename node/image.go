@@ -28,7 +28,13 @@ type images struct {
 	backOff  *flowcontrol.Backoff
 
 	mu   sync.Mutex
-	last map[string]string // by back-off key: what the last pull said
+	last map[string]*pullFailure // by back-off key
+}
+
+// pullFailure is what the last pull of an image for a pod said.
+type pullFailure struct {
+	message   string
+	announced bool // that it is being waited
 }
 
 func newImages(service internalapi.ImageManagerService, recorder record.EventRecorder) *images {
@@ -36,7 +42,7 @@ func newImages(service internalapi.ImageManagerService, recorder record.EventRec
 		service:  service,
 		recorder: recorder,
 		backOff:  flowcontrol.NewBackOff(backOffInitial, backOffMax),
-		last:     map[string]string{},
+		last:     map[string]*pullFailure{},
 	}
 }
 
@@ -76,18 +82,14 @@ func backOffKey(pod *corev1.Pod, image string) string { return string(pod.UID) +
 func (im *images) pull(ctx context.Context, pod *corev1.Pod, ref *corev1.ObjectReference, spec *runtimeapi.ImageSpec, sandbox *runtimeapi.PodSandboxConfig) (string, *why) {
 	key := backOffKey(pod, spec.Image)
 	if im.backOff.IsInBackOffSinceUpdate(key, im.backOff.Clock.Now()) {
-		message := fmt.Sprintf("Back-off pulling image %q", spec.Image)
-		im.recorder.Event(ref, corev1.EventTypeNormal, "BackOff", message)
-		im.mu.Lock()
-		defer im.mu.Unlock()
-		if before := im.last[key]; before != "" {
-			message += ": " + before
-		}
-		return "", &why{"ImagePullBackOff", message}
+		return "", im.backingOff(key, ref, spec.Image)
 	}
 	im.recorder.Eventf(ref, corev1.EventTypeNormal, "Pulling", "Pulling image %q", spec.Image)
 	start := time.Now()
 	id, err := im.service.PullImage(ctx, spec, nil, sandbox)
+	if err != nil && ctx.Err() != nil {
+		return "", &why{"ErrImagePull", statusText(err)} // the pod is going away: no reason to wait longer
+	}
 	if err != nil {
 		message := statusText(err)
 		im.recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", spec.Image, message)
@@ -100,23 +102,30 @@ func (im *images) pull(ctx context.Context, pod *corev1.Pod, ref *corev1.ObjectR
 	return id, nil
 }
 
+// backingOff says once per failed pull, as an Event, that the next one has to wait.
+func (im *images) backingOff(key string, ref *corev1.ObjectReference, image string) *why {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	message := fmt.Sprintf("Back-off pulling image %q", image)
+	before := im.last[key]
+	if before == nil {
+		return &why{"ImagePullBackOff", message}
+	}
+	if !before.announced {
+		im.recorder.Event(ref, corev1.EventTypeNormal, "BackOff", message)
+		before.announced = true
+	}
+	return &why{"ImagePullBackOff", message + ": " + before.message}
+}
+
 func (im *images) remember(key, text string) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	if text == "" {
 		delete(im.last, key)
 	} else {
-		im.last[key] = text
+		im.last[key] = &pullFailure{message: text}
 	}
-}
-
-// retryIn gives the time until image may be pulled again for pod.
-func (im *images) retryIn(pod *corev1.Pod, image string) time.Duration {
-	tagged, err := withTag(image)
-	if err != nil {
-		return backOffMax
-	}
-	return im.backOff.Get(backOffKey(pod, tagged))
 }
 
 // forget drops what was remembered for a pod.

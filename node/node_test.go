@@ -192,7 +192,9 @@ func TestInitContainersRunInOrderAndSidecarsStay(t *testing.T) {
 		}
 		return "was not started"
 	})
-	l.wantPod("web", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodPending && len(p.Status.InitContainerStatuses) == 3 })
+	l.wantPod("web", func(p *corev1.Pod) bool {
+		return p.Status.Phase == corev1.PodPending && len(p.Status.InitContainerStatuses) == 3
+	})
 	l.rt.crash("two", 0)
 	l.wantPod("web", isReady)
 	var starts []string

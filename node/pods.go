@@ -71,7 +71,9 @@ func (n *Node) podChanged(o any) {
 		if !exists || now.DeletionTimestamp != nil {
 			w.interrupt()
 		}
-		w.poke()
+		if own := w.wrote.Load(); !exists || own == nil || *own == "" || *own != now.ResourceVersion {
+			w.poke() // what we wrote ourselves is no news
+		}
 		return
 	}
 	if exists {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -17,48 +18,35 @@ const (
 	relistWithoutEvents = time.Second
 )
 
-// Notifier is what a runtime in the same process may offer next to CRI: a channel that receives after
-// anything changed. One value may stand for many changes.
-type Notifier interface {
-	Events() <-chan struct{}
-}
-
 // watchRuntime wakes the workers of pods whose sandboxes or containers changed, until ctx ends.
 func (n *Node) watchRuntime(ctx context.Context) {
 	events := make(chan *runtimeapi.ContainerEventResponse, 64)
-	var changed <-chan struct{}
-	period := relistWithoutEvents
-	streamEnded := make(chan struct{})
-	if own, ok := n.cfg.Runtime.(Notifier); ok {
-		changed, period = own.Events(), relistWithEvents
-		close(streamEnded)
-	} else {
-		go n.stream(ctx, events, streamEnded)
-	}
+	var connected atomic.Bool
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		n.stream(ctx, events, &connected)
+	}()
+	defer drain(events, ended)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	ended := (<-chan struct{})(streamEnded)
-	defer drain(events, streamEnded)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case e := <-events:
-			period = relistWithEvents
 			n.wake(types.UID(e.GetPodSandboxStatus().GetMetadata().GetUid()))
 			continue
-		case <-ended:
-			if ended = nil; changed == nil {
-				period = relistWithoutEvents
-			}
-			continue
-		case <-changed:
 		case <-timer.C:
 		}
 		if err := n.relist(ctx); err != nil && ctx.Err() == nil {
 			klog.ErrorS(err, "Looking at what the container runtime holds")
 		}
-		timer.Reset(period)
+		if connected.Load() {
+			timer.Reset(relistWithEvents)
+		} else {
+			timer.Reset(relistWithoutEvents)
+		}
 	}
 }
 
@@ -73,12 +61,21 @@ func drain(events <-chan *runtimeapi.ContainerEventResponse, ended <-chan struct
 	}
 }
 
-// stream follows the runtime's events as long as it offers them.
-func (n *Node) stream(ctx context.Context, events chan *runtimeapi.ContainerEventResponse, ended chan<- struct{}) {
-	defer close(ended)
-	connected := func(runtimeapi.RuntimeService_GetContainerEventsClient) {}
-	if err := n.cfg.Runtime.GetContainerEvents(ctx, events, connected); err != nil && ctx.Err() == nil && !unimplemented(err) {
-		klog.ErrorS(err, "The container runtime's events ended; looking every second from now on")
+// stream follows the runtime's events until ctx ends, or as long as the runtime offers them.
+func (n *Node) stream(ctx context.Context, events chan *runtimeapi.ContainerEventResponse, connected *atomic.Bool) {
+	for ctx.Err() == nil {
+		err := n.cfg.Runtime.GetContainerEvents(ctx, events, func(runtimeapi.RuntimeService_GetContainerEventsClient) { connected.Store(true) })
+		connected.Store(false)
+		if unimplemented(err) {
+			return
+		}
+		if ctx.Err() == nil {
+			klog.ErrorS(err, "The container runtime's events ended; connecting again")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
 	}
 }
 

@@ -115,8 +115,22 @@ func (w *worker) write(ctx context.Context) error {
 		return fmt.Errorf("writing the status of pod %s: %w", podText(now), err)
 	}
 	w.base = updated
+	if sameButStatus(updated, w.pod) {
+		w.wrote.Store(&updated.ResourceVersion)
+	}
 	return nil
 }
+
+// sameButStatus says whether what we wrote brought nothing back that others have changed: an informer may show
+// both changes as one.
+func sameButStatus(a, b *corev1.Pod) bool {
+	return a.Generation == b.Generation && a.DeletionTimestamp.Equal(b.DeletionTimestamp) &&
+		equality.Semantic.DeepEqual(a.Labels, b.Labels) && equality.Semantic.DeepEqual(a.Annotations, b.Annotations) &&
+		len(a.Status.Conditions) <= len(b.Status.Conditions)+ownConditions
+}
+
+// ownConditions is how many conditions of a pod a node adds.
+const ownConditions = 5
 
 // maxMessage bounds a termination message (Kubernetes: "Customizing the termination message").
 const (

@@ -15,8 +15,8 @@ import (
 )
 
 // failedStartRetry is when a container that could not be created is tried again, unless what it refers to
-// changes before.
-const failedStartRetry = 10 * time.Second
+// changes before. An image may appear in the meantime too; pulls have a back-off of their own.
+const failedStartRetry = 5 * time.Second
 
 // syncRunning brings a pod that is to run to what it should be.
 func (w *worker) syncRunning(ctx context.Context, st *podState) (time.Duration, error) {
@@ -184,10 +184,13 @@ func (w *worker) startContainers(ctx context.Context, p plan, st *podState, sand
 	if err != nil {
 		return 0, 0, err
 	}
-	l := &launch{pod: w.pod, state: st, sandboxID: sandboxID, sandbox: config, ips: w.ips(st), volumes: *w.mounted}
+	l := &launch{pod: w.pod, state: st, sandboxID: sandboxID, sandbox: config, ips: w.ips(st), volumes: *w.mounted, waiting: w.waiting}
 	next = idle
 	for _, c := range p.start {
 		if wait, bad := w.n.backingOff(w.pod, c, st); bad != nil {
+			if w.waiting[c.Name] != *bad {
+				w.n.cfg.Recorder.Eventf(objectRef(w.pod, c), corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s", c.Name, podText(w.pod))
+			}
 			w.waiting[c.Name] = *bad
 			next = min(next, wait)
 			continue
@@ -198,7 +201,7 @@ func (w *worker) startContainers(ctx context.Context, p plan, st *podState, sand
 		}
 		if bad != nil {
 			w.waiting[c.Name] = *bad
-			next = min(next, w.n.retryStart(w.pod, c, bad))
+			next = min(next, failedStartRetry)
 			continue
 		}
 		started++
@@ -208,14 +211,6 @@ func (w *worker) startContainers(ctx context.Context, p plan, st *podState, sand
 		}
 	}
 	return started, next, nil
-}
-
-// retryStart is when a container may be tried again after it could not be started.
-func (n *Node) retryStart(pod *corev1.Pod, c *corev1.Container, bad *why) time.Duration {
-	if bad.reason == "ErrImagePull" || bad.reason == "ImagePullBackOff" {
-		return n.images.retryIn(pod, c.Image) + 50*time.Millisecond
-	}
-	return failedStartRetry
 }
 
 // backingOff says whether a container that ended has to wait before it is started again: 10 s after its
@@ -232,7 +227,6 @@ func (n *Node) backingOff(pod *corev1.Pod, c *corev1.Container, st *podState) (t
 		return 0, nil
 	}
 	full := n.crash.Get(key)
-	n.cfg.Recorder.Eventf(objectRef(pod, c), corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s", c.Name, podText(pod))
 	message := fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", full, c.Name, podText(pod))
 	return full - time.Since(ended) + 50*time.Millisecond, &why{"CrashLoopBackOff", message}
 }

@@ -26,6 +26,7 @@ type worker struct {
 	looked func()
 
 	waitsForMaster atomic.Bool
+	wrote          atomic.Pointer[string] // resource version of our own last write
 
 	// The loop alone uses these.
 	lifetime context.Context  // of the loop: probes outlive the sync that finds their container

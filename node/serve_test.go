@@ -1,0 +1,157 @@
+package node
+
+import (
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+)
+
+var apiServer = pkix.Name{CommonName: apiServerClient}
+
+// freePort gives an address that was free a moment ago.
+func freePort(t *testing.T) netip.AddrPort {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return netip.MustParseAddrPort(listener.Addr().String())
+}
+
+// kubelet starts the lab with a kubelet server and gives its CA.
+func (l *lab) kubelet() *authority {
+	ca := newAuthority(l.t)
+	ca.serving(&l.cfg)
+	l.cfg.ServerAddr = freePort(l.t)
+	l.start()
+	return ca
+}
+
+// ask makes a request and gives the answer.
+func ask(t *testing.T, c *rest.Config, path string) (int, string) {
+	t.Helper()
+	client, err := rest.HTTPClientFor(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Get(c.Host + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func TestOnlyTheAPIServerIsServed(t *testing.T) {
+	l := newLab(t)
+	ca := l.kubelet()
+	stranger := newAuthority(t)
+	host := l.cfg.ServerAddr.String()
+	for _, c := range []struct {
+		who  string
+		conf *rest.Config
+		code int
+	}{
+		{"nobody", ca.client(host, nil, pkix.Name{}), http.StatusUnauthorized},
+		{"a certificate of another CA", ca.client(host, stranger, apiServer), http.StatusUnauthorized},
+		{"a user of the cluster", ca.client(host, ca, pkix.Name{CommonName: "alice", Organization: []string{"dev"}}), http.StatusForbidden},
+		{"the API server", ca.client(host, ca, apiServer), http.StatusOK},
+		{"an administrator", ca.client(host, ca, pkix.Name{CommonName: "root", Organization: []string{"system:masters"}}), http.StatusOK},
+	} {
+		for _, path := range []string{"/healthz", "/pods"} {
+			if code, body := ask(t, c.conf, path); code != c.code {
+				t.Errorf("%s gets %d for %s, want %d: %s", c.who, code, path, c.code, body)
+			}
+		}
+	}
+}
+
+func TestATakenPortFailsTheStart(t *testing.T) {
+	l := newLab(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	l.cfg.ServerAddr = netip.MustParseAddrPort(taken.Addr().String())
+	n := &Node{cfg: l.cfg}
+	if _, err := n.listen(); err == nil || !strings.Contains(err.Error(), "stop what has the port") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestLogs(t *testing.T) {
+	l := newLab(t)
+	ca := l.kubelet()
+	c := ca.client(l.cfg.ServerAddr.String(), ca, apiServer)
+	l.create(pod("web"))
+	l.wantPod("web", isReady)
+	path := "/containerLogs/default/web/app"
+	if code, body := ask(t, c, path); code != http.StatusOK || !strings.HasPrefix(body, "hello from c") {
+		t.Errorf("got %d %q", code, body)
+	}
+	first := l.get("web").Status.ContainerStatuses[0].ContainerID
+	if code, body := ask(t, c, path+"?previous=true"); code != http.StatusBadRequest || body != "previous terminated container \"app\" in pod \"web\" not found\n" {
+		t.Errorf("got %d %q", code, body)
+	}
+	l.rt.crash("app", 1)
+	l.wantPod("web", func(p *corev1.Pod) bool { return isReady(p) && p.Status.ContainerStatuses[0].ContainerID != first })
+	if _, body := ask(t, c, path+"?previous=true"); body != "hello from "+strings.TrimPrefix(first, "fake://")+"\n" {
+		t.Errorf("previous log is %q", body)
+	}
+	if _, body := ask(t, c, path+"?timestamps=true&tailLines=1&limitBytes=4"); len(body) != 4 || !strings.HasPrefix(body, "20") {
+		t.Errorf("got %q", body)
+	}
+	for bad, want := range map[string]int{
+		path + "?tailLines=-1": http.StatusUnprocessableEntity, path + "?sinceTime=x": http.StatusUnprocessableEntity,
+		"/containerLogs/default/web/none": http.StatusNotFound, "/containerLogs/default/none/app": http.StatusNotFound,
+	} {
+		if code, body := ask(t, c, bad); code != want {
+			t.Errorf("%s gives %d, want %d: %s", bad, code, want, body)
+		}
+	}
+}
+
+func TestRotationKeepsFiveLogs(t *testing.T) {
+	dir := t.TempDir()
+	path := dir + "/0.log"
+	for i := range 8 {
+		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := compressRotated(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path, fmt.Sprintf("%s.2026010%d-000000.000", path, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	want := "0.log.20260104-000000.000.gz 0.log.20260105-000000.000.gz 0.log.20260106-000000.000.gz 0.log.20260107-000000.000"
+	if got := strings.Join(names, " "); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if next := nextAttempt(dir); next != 1 {
+		t.Errorf("the next log is number %d", next)
+	}
+}
