@@ -118,7 +118,7 @@ func (c *Config) Enabled(part string) bool { return !slices.Contains(c.disabled,
 
 // check turns Options into a Config without looking at the machine beyond its host name and addresses.
 func (o *Options) check(host Host) (*Config, error) {
-	c := &Config{DataDir: o.DataDir, NodePorts: o.NodePorts, Etcd: o.Etcd, disabled: o.Disable, Cgroup: o.Cgroup, Domain: strings.TrimSuffix(o.Domain, ".")}
+	c := &Config{DataDir: o.DataDir, NodePorts: o.NodePorts, Etcd: o.Etcd, disabled: o.Disable, Domain: strings.TrimSuffix(o.Domain, ".")}
 	var err error
 	for _, f := range []struct {
 		flag, text string
@@ -228,6 +228,9 @@ func (o *Options) checkWords() error {
 		if !slices.Contains([]string{partDNS, partIngress, partNode, partProxy}, part) {
 			return fmt.Errorf("--disable %q: can only leave out dns, ingress, node, proxy", part)
 		}
+	}
+	if o.Cgroup != "" {
+		return errors.New("--cgroup: only an eBPF data plane attaches to a cgroup, and this version has none: leave it out")
 	}
 	switch o.ProxyMode {
 	case "auto", "iptables":
