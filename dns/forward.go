@@ -45,8 +45,8 @@ type flight struct {
 	err    error
 }
 
-func newForwarder(octets int, now func() time.Time) *forwarder {
-	f := &forwarder{cache: newCache(octets), now: now, flights: map[string]*flight{}}
+func newForwarder(answers *cache, now func() time.Time) *forwarder {
+	f := &forwarder{cache: answers, now: now, flights: map[string]*flight{}}
 	f.upstreams.Store(&[]*upstream{})
 	return f
 }

@@ -89,7 +89,7 @@ func forwarding(t *testing.T, upstreams ...netip.AddrPort) (*fixture, *clock) {
 	t.Helper()
 	c := &clock{}
 	f := synced(t, Config{}, cluster()...)
-	f.forward = newForwarder(1<<20, c.now)
+	f.forward = newForwarder(newCache(1<<20), c.now)
 	f.forward.use(upstreams)
 	t.Cleanup(f.forward.workers.Wait)
 	return f, c

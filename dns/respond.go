@@ -33,18 +33,19 @@ func (s *Server) respond(b, msg []byte, w *scratch, tcp bool) (reply []byte, lat
 	switch {
 	case w.q.qtype == dns.TypeANY && (!ours || w.a.rcode == dns.RcodeSuccess):
 		return appendMinimal(b, msg, &w.q, uint32(s.cfg.TTL/time.Second)), false
-	case ours && w.a.cname != "" && s.follows(&w.q):
+	case ours && w.a.cname != "" && w.q.qtype != dns.TypeCNAME && w.q.flags&bitRD != 0:
 		return b, true
 	case ours:
 		return appendAnswer(b, msg, &w.q, &w.a, limit), false
 	case w.q.flags&bitRD == 0:
 		return appendError(b, msg, &w.q, dns.RcodeRefused), false // we hold nothing else
 	}
-	now := s.forward.now()
-	if hit, fresh := s.forward.cache.get(w.q.key(), now); fresh {
+	forward := s.forwarderFor(&w.q)
+	now := forward.now()
+	if hit, fresh := forward.cache.get(w.q.key(), now); fresh {
 		return hit.append(b, msg, &w.q, now, limit), false
 	}
-	if !s.forward.able() {
+	if !forward.able() {
 		return appendError(b, msg, &w.q, dns.RcodeServerFailure), false
 	}
 	return b, true
@@ -94,11 +95,6 @@ func (s *Server) lookup(q *question, a *answer) (ours bool) {
 	return s.reverse.answer(q, a)
 }
 
-// follows says whether the target of an alias is resolved in the same answer.
-func (s *Server) follows(q *question) bool {
-	return q.qtype != dns.TypeCNAME && q.flags&bitRD != 0 && s.forward.able()
-}
-
 // wait replies to msg, for which respond had no answer at once. from is the asker.
 func (s *Server) wait(ctx context.Context, msg []byte, from netip.Addr, tcp bool) []byte {
 	select {
@@ -121,15 +117,16 @@ func (s *Server) wait(ctx context.Context, msg []byte, from netip.Addr, tcp bool
 	if w.a.cname != "" {
 		return s.chase(ctx, msg, w, w.limit(tcp))
 	}
-	if s.forward.loops(from, w.q.key()) {
+	forward := s.forwarderFor(&w.q)
+	if forward.loops(from, w.q.key()) {
 		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
 	}
-	answer, err := s.forward.resolve(ctx, &w.q)
+	answer, err := forward.resolve(ctx, &w.q)
 	if err != nil {
 		klog.V(2).InfoS("DNS name not resolved", "name", textName(w.q.wire()), "reason", err)
 		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
 	}
-	return answer.append(nil, msg, &w.q, s.forward.now(), w.limit(tcp))
+	return answer.append(nil, msg, &w.q, forward.now(), w.limit(tcp))
 }
 
 // waitForSync waits for the first sync as long as a client may be kept waiting.
@@ -193,11 +190,15 @@ func (s *Server) resolveAlias(ctx context.Context, step *scratch) *dns.Msg {
 		}
 		reply = appendAnswer(nil, wire, &step.q, &step.a, maxMessage)
 	} else {
-		answer, err := s.forward.resolve(ctx, &step.q)
+		forward := s.forwarderFor(&step.q)
+		if !forward.able() {
+			return &dns.Msg{} // the alias is all that anybody here knows
+		}
+		answer, err := forward.resolve(ctx, &step.q)
 		if err != nil {
 			return failed
 		}
-		reply = answer.append(nil, wire, &step.q, s.forward.now(), maxMessage)
+		reply = answer.append(nil, wire, &step.q, forward.now(), maxMessage)
 	}
 	part := new(dns.Msg)
 	if err := part.Unpack(reply); err != nil {

@@ -32,7 +32,9 @@ type Config struct {
 	// Pods verifies the names of pods; nil: every address has one (DNS specification section 2.6).
 	Pods Pods
 	// Upstreams resolve all other names; nil: those in ResolvConf, which is read again when it changes.
-	Upstreams  []netip.AddrPort
+	Upstreams []netip.AddrPort
+	// Stubs are the servers for the names in and below a domain, instead of Upstreams; the longest domain counts.
+	Stubs      map[string][]netip.AddrPort
 	ResolvConf string        // /etc/resolv.conf
 	TTL        time.Duration // 5 s; whole seconds
 	CacheSize  int           // octets for upstreams' answers; 8 MiB
@@ -55,6 +57,7 @@ type Server struct {
 	zones   []*zone // the first one's names are those that addresses map to
 	reverse *reverse
 	forward *forwarder
+	stubs   []stub        // the longest domain first
 	waiting chan struct{} // one token per question that waits
 	queries atomic.Uint64
 	holdFor time.Duration
@@ -78,7 +81,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, holdFor: hold,
-		forward: newForwarder(cfg.CacheSize, time.Now),
+		forward: newForwarder(newCache(cfg.CacheSize), time.Now),
 		waiting: make(chan struct{}, maxWaiting),
 		synced:  make(chan struct{}), ready: make(chan struct{}),
 	}
@@ -91,6 +94,9 @@ func New(cfg Config) (*Server, error) {
 		s.zones = append(s.zones, newZone(wire, cfg.Addrs, cfg.Pods, ttl))
 	}
 	s.reverse = newReverse(cfg.Networks, s.zones[0].domain, ttl)
+	if err := s.makeStubs(); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -172,6 +178,9 @@ func (s *Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	workers.Wait()
 	s.forward.workers.Wait()
+	for _, stub := range s.stubs {
+		stub.forward.workers.Wait()
+	}
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("dns: %w", err)
 	}
