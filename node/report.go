@@ -49,10 +49,8 @@ func (w *worker) report(ctx context.Context, st *podState, terminal bool) error 
 func (w *worker) merged() corev1.PodStatus {
 	s := *w.status.DeepCopy()
 	now := w.newest()
-	for _, c := range now.Status.Conditions {
-		if !nodeOwns(c.Type) {
-			setCondition(&s, c)
-		}
+	for _, c := range foreign(now.Status.Conditions) {
+		setCondition(&s, c)
 	}
 	s.QOSClass, s.NominatedNodeName = now.Status.QOSClass, now.Status.NominatedNodeName
 	return s
@@ -126,11 +124,19 @@ func (w *worker) write(ctx context.Context) error {
 func sameButStatus(a, b *corev1.Pod) bool {
 	return a.Generation == b.Generation && a.DeletionTimestamp.Equal(b.DeletionTimestamp) &&
 		equality.Semantic.DeepEqual(a.Labels, b.Labels) && equality.Semantic.DeepEqual(a.Annotations, b.Annotations) &&
-		len(a.Status.Conditions) <= len(b.Status.Conditions)+ownConditions
+		equality.Semantic.DeepEqual(foreign(a.Status.Conditions), foreign(b.Status.Conditions))
 }
 
-// ownConditions is how many conditions of a pod a node adds.
-const ownConditions = 5
+// foreign are the conditions that others write.
+func foreign(list []corev1.PodCondition) []corev1.PodCondition {
+	var out []corev1.PodCondition
+	for _, c := range list {
+		if !nodeOwns(c.Type) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
 
 // maxMessage bounds a termination message (Kubernetes: "Customizing the termination message").
 const (
