@@ -229,9 +229,13 @@ func TestWebSocket(t *testing.T) {
 	}
 }
 
+// TestServerSentEventsComeAtOnce: each event passes before the next one is made, also within a known length.
 func TestServerSentEventsComeAtOnce(t *testing.T) {
 	next := make(chan struct{})
 	w := serving(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/sized" {
+			w.Header().Set("Content-Length", "27")
+		}
 		for i := range 3 {
 			fmt.Fprintf(w, "data: %d\n\n", i)
 			_ = http.NewResponseController(w).Flush() // the next one waits for the client to have read it
@@ -242,18 +246,25 @@ func TestServerSentEventsComeAtOnce(t *testing.T) {
 			}
 		}
 	})
-	req, err := http.NewRequest("GET", "http://"+w.plain, nil)
-	w.must(err)
-	req.Host = "toad"
+	for _, path := range []string{"/", "/sized"} {
+		w.readEvents(path, next)
+	}
+}
+
+func (w *world) readEvents(path string, next chan struct{}) {
+	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	resp, err := http.DefaultClient.Do(req.WithContext(ctx))
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+w.plain+path, nil)
+	w.must(err)
+	req.Host = "toad"
+	resp, err := http.DefaultClient.Do(req)
 	w.must(err)
 	defer resp.Body.Close()
 	lines := bufio.NewScanner(resp.Body)
 	for i := range 3 {
 		if !lines.Scan() || lines.Text() != fmt.Sprintf("data: %d", i) || !lines.Scan() {
-			t.Fatalf("event %d: %q, %v", i, lines.Text(), lines.Err())
+			w.t.Fatalf("%s: event %d: %q, %v", path, i, lines.Text(), lines.Err())
 		}
 		next <- struct{}{}
 	}
@@ -376,8 +387,9 @@ func TestStopDrains(t *testing.T) {
 	if text := <-got; text != "finished" {
 		t.Errorf("the request under way got %q", text)
 	}
-	if _, _, err := ws.ReadMessage(); err == nil {
-		t.Error("the WebSocket is still open")
+	w.must(ws.SetReadDeadline(time.Now().Add(20 * time.Second)))
+	if _, _, err := ws.ReadMessage(); err == nil || isTimeout(err) {
+		t.Errorf("the WebSocket is still open: %v", err)
 	}
 	select {
 	case <-stopped:
