@@ -8,9 +8,6 @@ import (
 	"net/netip"
 	"path/filepath"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/cache"
-
 	"svcplane/apiserver"
 	"svcplane/catalog"
 	"svcplane/controllers"
@@ -144,7 +141,7 @@ func (h *house) addProxy(services *catalog.Catalog, plane proxy.Dataplane) error
 }
 
 func (h *house) addDNS(services *catalog.Catalog) error {
-	pods, err := newPodIndex(h.api.Informers().Core().V1().Pods().Informer())
+	pods, err := dns.NewPodIndex(h.api.Informers().Core().V1().Pods().Informer())
 	if err != nil {
 		return err
 	}
@@ -170,44 +167,6 @@ func (h *house) addIngress(services *catalog.Catalog) error {
 	}
 	h.add("ingress", i)
 	return nil
-}
-
-// podIndex answers dns.Pods from the informer that the process has anyway.
-type podIndex struct{ informer cache.SharedIndexInformer }
-
-const byPodIP = "svcplane.podip"
-
-func newPodIndex(informer cache.SharedIndexInformer) (podIndex, error) {
-	err := informer.AddIndexers(cache.Indexers{byPodIP: func(o any) ([]string, error) {
-		pod, ok := o.(*corev1.Pod)
-		if !ok {
-			return nil, nil
-		}
-		var keys []string
-		for _, ip := range pod.Status.PodIPs {
-			keys = append(keys, pod.Namespace+"/"+ip.IP)
-		}
-		return keys, nil
-	}})
-	if err != nil {
-		return podIndex{}, fmt.Errorf("indexing pods by address: %w", err)
-	}
-	return podIndex{informer}, nil
-}
-
-// HasSynced implements dns.Pods.
-func (p podIndex) HasSynced() bool { return p.informer.HasSynced() }
-
-// HasPod implements dns.Pods.
-func (p podIndex) HasPod(namespace string, addr netip.Addr) bool {
-	keys, err := p.informer.GetIndexer().IndexKeys(byPodIP, namespace+"/"+addr.String())
-	return err == nil && len(keys) > 0
-}
-
-// HasNamespace implements dns.Pods.
-func (p podIndex) HasNamespace(namespace string) bool {
-	keys, err := p.informer.GetIndexer().IndexKeys(cache.NamespaceIndex, namespace)
-	return err == nil && len(keys) > 0
 }
 
 // cleanupKernel removes every trace of this data directory's server from the kernel.
