@@ -81,7 +81,7 @@ func union(a, b []catalog.Key) []catalog.Key {
 
 // loop applies changes as they come: the first at once, the others together as soon as it is done.
 func (p *Proxy) loop(ctx context.Context, sub *catalog.Subscription) {
-	compare := time.NewTicker(p.cfg.ComparePeriod)
+	compare := time.NewTimer(p.cfg.ComparePeriod)
 	defer compare.Stop()
 	tick := time.NewTicker(tickPeriod)
 	defer tick.Stop()
@@ -94,7 +94,10 @@ func (p *Proxy) loop(ctx context.Context, sub *catalog.Subscription) {
 		case now := <-tick.C:
 			p.tick(ctx, sub, now)
 		case <-compare.C:
+			began := time.Now()
 			p.compare(ctx)
+			// reading a very large table takes seconds, and must not take a large part of the time
+			compare.Reset(max(p.cfg.ComparePeriod, compareShare*time.Since(began)))
 		}
 	}
 }

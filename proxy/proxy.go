@@ -56,6 +56,8 @@ const (
 	tickPeriod           = time.Second
 	// sweepsOfGone: a packet that was under way while its Frontend went can make a flow after the first sweep.
 	sweepsOfGone = 2
+	// compareShare is how many times longer than a comparison the pause after it is at least.
+	compareShare = 20
 	// maxSyncs bounds the search for the Service that a kernel refuses.
 	maxSyncs = 64
 )

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) { proxytest.Main(m) }
 var variants = []Variant{NFT, Legacy}
 
 // open makes a data plane for the lab, which may be taken down at the end whatever happened.
-func open(t *testing.T, lab *proxytest.Lab, variant Variant) *Dataplane {
+func open(t testing.TB, lab *proxytest.Lab, variant Variant) *Dataplane {
 	t.Helper()
 	d, err := New(Config{PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, IPv6: true, Variant: variant})
 	if err != nil {
@@ -47,7 +47,23 @@ func TestContract(t *testing.T) {
 				run(t, program+string(variant), "-P", "FORWARD", "DROP")
 				defer run(t, program+string(variant), "-P", "FORWARD", "ACCEPT")
 			}
-			proxytest.Run(t, lab, open(t, lab, variant))
+			d := open(t, lab, variant)
+			if !d.families[0].model.render.loopMatch {
+				t.Error("-m bpf was not found, and the kernel has it")
+			}
+			proxytest.Run(t, lab, d)
 		})
 	}
+}
+
+// TestContractWithoutBPF is for kernels that lack the match for hairpins.
+func TestContractWithoutBPF(t *testing.T) {
+	lab := proxytest.NewLab(t)
+	d := open(t, lab, NFT)
+	for _, f := range d.families {
+		render := f.model.render
+		render.loopMatch = false
+		f.model = newModel(render)
+	}
+	proxytest.Run(t, lab, d)
 }

@@ -116,6 +116,8 @@ func parseBalance(chains ruleset, target string, f *proxy.Frontend) {
 		case stickyRule.MatchString(rule):
 			seconds, _ := strconv.Atoi(stickyRule.FindStringSubmatch(rule)[1])
 			f.Affinity = time.Duration(seconds) * time.Second
+		case to == "":
+			f.Endpoints = append(f.Endpoints, parseEndpoint([]string{rule})...)
 		default:
 			f.Endpoints = append(f.Endpoints, parseEndpoint(chains[chainID{nat, to}])...)
 		}

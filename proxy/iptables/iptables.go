@@ -49,9 +49,9 @@ func New(cfg Config) (*Dataplane, error) {
 	if cfg.Mark&(cfg.Mark-1) != 0 || cfg.Mark == 0x4000 || cfg.Mark == 0x8000 {
 		return nil, fmt.Errorf("using packet mark 0x%x: it must be a single bit, and not 0x4000 or 0x8000, which are kube-proxy's", cfg.Mark)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
 	if cfg.Variant == "" {
-		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-		defer cancel()
 		var err error
 		if cfg.Variant, err = detect(ctx); err != nil {
 			return nil, err
@@ -67,13 +67,15 @@ func New(cfg Config) (*Dataplane, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.families = append(d.families, &family{tool: t, model: newModel(newRenderer(cfg, ipv6, random))})
+		render := newRenderer(cfg, ipv6)
+		render.randomFully, render.loopMatch = random, t.matchesLoops(ctx)
+		d.families = append(d.families, &family{tool: t, model: newModel(render)})
 	}
 	return d, nil
 }
 
-func newRenderer(cfg Config, ipv6, randomFully bool) renderer {
-	r := renderer{ipv6: ipv6, mark: cfg.Mark, randomFully: randomFully}
+func newRenderer(cfg Config, ipv6 bool) renderer {
+	r := renderer{ipv6: ipv6, mark: cfg.Mark}
 	of := func(all []netip.Prefix) (kept []netip.Prefix) {
 		for _, p := range all {
 			if p.Addr().Is4() != ipv6 {

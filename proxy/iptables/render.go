@@ -48,6 +48,7 @@ type renderer struct {
 	podCIDRs    []netip.Prefix // of this family, as are serviceCIDRs
 	serviceCIDR []netip.Prefix
 	randomFully bool
+	loopMatch   bool // -m bpf works: endpoints need chains of their own only when clients are sticky
 }
 
 // hashed is 16 characters that stand for text.
@@ -143,8 +144,13 @@ func (r renderer) balance(e *entry, f proxy.Frontend) string {
 		rules = append(rules, "-j "+chainOutsiders)
 	}
 	targets := make([]string, len(f.Endpoints))
+	match := ""
 	for i, endpoint := range f.Endpoints {
-		targets[i] = r.endpoint(e, f, endpoint)
+		if r.loopMatch && f.Affinity == 0 {
+			match, targets[i] = protocol(f.Address)+" ", "DNAT --to-destination "+endpoint.String()
+		} else {
+			targets[i] = r.endpoint(e, f, endpoint)
+		}
 	}
 	if f.Affinity > 0 {
 		for i, endpoint := range f.Endpoints {
@@ -157,7 +163,7 @@ func (r renderer) balance(e *entry, f proxy.Frontend) string {
 		if left := len(targets) - i; left > 1 {
 			choose = fmt.Sprintf("-m statistic --mode random --probability %s ", probability(left))
 		}
-		rules = append(rules, choose+"-j "+target)
+		rules = append(rules, match+choose+"-j "+target)
 	}
 	return e.add(nat, kindFrontend, rules)
 }
@@ -168,8 +174,10 @@ func probability(n int) string {
 }
 
 func (r renderer) endpoint(e *entry, f proxy.Frontend, endpoint proxy.Endpoint) string {
-	// a client that is the endpoint itself would get the reply from itself and not know it
-	rules := []string{fmt.Sprintf("-s %s -j %s", r.host(endpoint.Addr()), chainMark)}
+	var rules []string
+	if !r.loopMatch {
+		rules = append(rules, fmt.Sprintf("-s %s -j %s", r.host(endpoint.Addr()), chainMark))
+	}
 	if f.Affinity > 0 {
 		rules = append(rules, "-m recent --set "+r.recent(f, endpoint))
 	}
@@ -198,8 +206,12 @@ func (r renderer) static() (chains ruleset, refuseTail []string) {
 	if r.randomFully {
 		random = " --random-fully"
 	}
-	var outsiders, forward []string
+	var outsiders, forward, masquerade []string
 	for _, c := range r.podCIDRs {
+		if r.loopMatch {
+			// an endpoint that dialled itself would take the reply for its own packet
+			masquerade = append(masquerade, fmt.Sprintf("-s %s -m conntrack --ctstate DNAT %s -j MASQUERADE%s", c, loopMatch(r.ipv6), random))
+		}
 		outsiders = append(outsiders, fmt.Sprintf("-s %s -j RETURN", c))
 		// conntrack has given such a packet up; with the endpoint's address on it, it would make the client reset
 		forward = append(forward, fmt.Sprintf("-s %s -p tcp -m conntrack --ctstate INVALID -j DROP", c))
@@ -216,11 +228,10 @@ func (r renderer) static() (chains ruleset, refuseTail []string) {
 	return ruleset{
 		{nat, chainMark}:      {"-j MARK --set-xmark " + mark},
 		{nat, chainOutsiders}: append(outsiders, "-j "+chainMark),
-		{nat, chainPostrouting}: {
-			"-m mark ! --mark " + mark + " -j RETURN",
+		{nat, chainPostrouting}: append(masquerade,
+			"-m mark ! --mark "+mark+" -j RETURN",
 			fmt.Sprintf("-j MARK --set-xmark 0x0/0x%x", r.mark),
-			"-j MASQUERADE" + random,
-		},
+			"-j MASQUERADE"+random),
 		{filter, chainForward}: forward,
 		{filter, chainReject}:  {"-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT --reject-with " + unreachable},
 	}, refuseTail

@@ -95,7 +95,7 @@ func CheckDump(t testing.TB, plane proxy.Dataplane, wanted proxy.Table) {
 }
 
 // Check makes connections until everything expected was seen, and fails at the first that is not expected.
-func (l *Lab) Check(t *testing.T, p Probe) {
+func (l *Lab) Check(t testing.TB, p Probe) {
 	t.Helper()
 	from := l.Hosts[p.From]
 	left := map[string]bool{}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -64,7 +65,7 @@ type Lab struct {
 const serverPort = 8080
 
 // NewLab builds the network and removes it with the test.
-func NewLab(t *testing.T) *Lab {
+func NewLab(t testing.TB) *Lab {
 	t.Helper()
 	lab := &Lab{
 		Node: proxy.Node{
@@ -114,7 +115,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func sysctls(t *testing.T, values map[string]string) {
+func sysctls(t testing.TB, values map[string]string) {
 	t.Helper()
 	for name, value := range values {
 		must(t, os.WriteFile("/proc/sys/"+name, []byte(value), 0o644))
@@ -122,7 +123,7 @@ func sysctls(t *testing.T, values map[string]string) {
 }
 
 // newHost makes a namespace joined to the node by a veth pair, and returns the node's end.
-func (l *Lab) newHost(t *testing.T, name string) (*Host, netlink.Link) {
+func (l *Lab) newHost(t testing.TB, name string) (*Host, netlink.Link) {
 	t.Helper()
 	h := &Host{Name: name}
 	l.Hosts[name] = h
@@ -146,7 +147,7 @@ func (l *Lab) newHost(t *testing.T, name string) (*Host, netlink.Link) {
 }
 
 // inside configures the link of a host within its namespace.
-func (h *Host) inside(t *testing.T, configure func(nl *netlink.Handle, eth0 netlink.Link)) {
+func (h *Host) inside(t testing.TB, configure func(nl *netlink.Handle, eth0 netlink.Link)) {
 	t.Helper()
 	nl, err := netlink.NewHandleAt(h.ns)
 	must(t, err)
@@ -158,6 +159,27 @@ func (h *Host) inside(t *testing.T, configure func(nl *netlink.Handle, eth0 netl
 	must(t, err)
 	must(t, nl.LinkSetUp(eth0))
 	configure(nl, eth0)
+	h.awaitLink(t, nl, "eth0")
+	own, err := netlink.NewHandle()
+	must(t, err)
+	defer own.Close()
+	h.awaitLink(t, own, "sp"+h.Name)
+}
+
+// awaitLink waits until the kernel sends on a link: that it came up is noticed up to a second later, and
+// packets are lost until then.
+func (h *Host) awaitLink(t testing.TB, nl *netlink.Handle, name string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		link, err := nl.LinkByName(name)
+		must(t, err)
+		if link.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("link %s of %s is %s and not up", name, h.Name, link.Attrs().OperState)
+		}
+	}
 }
 
 func ipNet(addr netip.Addr, bits int) *net.IPNet {
@@ -174,7 +196,7 @@ func linkAddr(addr netip.Addr, bits int) *netlink.Addr {
 
 // addClient makes the host on the LAN. It routes the addresses of Services and pods to the node, and the node
 // what is unknown to it.
-func (l *Lab) addClient(t *testing.T) {
+func (l *Lab) addClient(t testing.TB) {
 	h, link := l.newHost(t, "client")
 	h.IPv4, h.IPv6 = netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("2001:db8:1::2")
 	h.inside(t, func(nl *netlink.Handle, eth0 netlink.Link) {
@@ -192,7 +214,7 @@ func (l *Lab) addClient(t *testing.T) {
 }
 
 // addPod joins a pod as the node does: an address of its own, routed, without a bridge.
-func (l *Lab) addPod(t *testing.T, name string, v4, v6 netip.Addr) {
+func (l *Lab) addPod(t testing.TB, name string, v4, v6 netip.Addr) {
 	h, link := l.newHost(t, name)
 	h.IPv4, h.IPv6 = v4, v6
 	// ARP on behalf of others is answered after up to 0.8 s otherwise

@@ -17,7 +17,7 @@ import (
 )
 
 // serve answers on TCP and UDP with "NAME CLIENT-ADDRESS" until the test ends.
-func (h *Host) serve(t *testing.T) {
+func (h *Host) serve(t testing.TB) {
 	t.Helper()
 	var listener net.Listener
 	var packets net.PacketConn
