@@ -80,7 +80,9 @@ func (s *Server) logged(next http.Handler) http.Handler {
 		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		begin := time.Now()
 		method, path, client := r.Method, r.URL.RequestURI(), r.RemoteAddr
+		s.busy.Add(1)
 		next.ServeHTTP(recorder, r)
+		s.busy.Add(-1)
 		s.logf("%s %s %q %s %d %s", client, method, path, r.Proto, recorder.status, time.Since(begin).Round(time.Microsecond))
 	})
 }

@@ -36,6 +36,7 @@ type Config struct {
 type Server struct {
 	cfg       Config
 	unhealthy atomic.Bool
+	busy      atomic.Int64 // requests under way
 	http      *http.Server
 	listeners []net.Listener
 	packets   []*ipv4.PacketConn
@@ -136,6 +137,7 @@ func (s *Server) Run(ctx context.Context, grace func() time.Duration) int {
 	select {
 	case <-ctx.Done():
 		if !s.drain(grace()) {
+			s.logf("stopping: %d requests are cut off", s.busy.Load())
 			code = 137
 		}
 	case code = <-s.exit:

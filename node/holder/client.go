@@ -156,10 +156,11 @@ func (c *Client) ReopenLog(ctx context.Context, id string) error {
 	return c.do(ctx, http.MethodPost, "/containers/"+url.PathEscape(id)+"/reopen-log", nil, nil)
 }
 
-// Env gives the process whose namespaces an exec into the container has to enter.
-func (c *Client) Env(ctx context.Context, id string) (process.ID, error) {
+// Env gives the process whose namespaces an exec into the container has to enter. root is for a container
+// that has none yet; its mount namespace is the asking server's.
+func (c *Client) Env(ctx context.Context, id string, root RootSpec) (process.ID, error) {
 	var e envReply
-	err := c.do(ctx, http.MethodPost, "/containers/"+url.PathEscape(id)+"/env", nil, &e)
+	err := c.do(ctx, http.MethodPost, "/containers/"+url.PathEscape(id)+"/env", root, &e)
 	return e.Init, err
 }
 
@@ -198,14 +199,26 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	return nil
 }
 
-// Kill ends the holder of dir, if one runs; its containers' processes have to be ended on their own.
-func Kill(ctx context.Context, dir string) error {
+// End ends the holder of dir and its containers, if one runs: in order, and if it does not do that in time,
+// by force. In the latter case the containers' processes have to be ended on their own.
+func End(ctx context.Context, dir string) error {
 	id, err := Find(dir)
 	if err != nil {
 		return nil
 	}
-	if err := id.Signal(unix.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
-		return fmt.Errorf("end the holder: %w", err)
+	const patience = 10 * time.Second
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+		if err := id.Signal(sig); errors.Is(err, process.ErrGone) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("end the holder: %w", err)
+		}
+		limited, cancel := context.WithTimeout(ctx, patience)
+		err = id.Wait(limited)
+		cancel()
+		if err == nil {
+			return nil
+		}
 	}
-	return id.Wait(ctx)
+	return fmt.Errorf("end the holder (process %d): %w", id.PID, err)
 }

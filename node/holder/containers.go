@@ -143,7 +143,7 @@ func (h *Holder) reopenLog(id string) error {
 }
 
 // env gives the process whose namespaces an exec enters. An echo container has none until the first exec.
-func (h *Holder) env(id string) (process.ID, error) {
+func (h *Holder) env(id string, root RootSpec) (process.ID, error) {
 	c := h.find(id)
 	if c == nil {
 		return process.ID{}, fmt.Errorf("exec in container %s: it is not held", sandbox.Short(id))
@@ -163,7 +163,7 @@ func (h *Holder) env(id string) (process.ID, error) {
 	if err != nil {
 		return process.ID{}, err
 	}
-	init, err := makeInit(c.spec, namespaces)
+	init, err := makeInit(root, namespaces)
 	if err != nil {
 		return process.ID{}, fmt.Errorf("exec in container %s: %w", sandbox.Short(id), err)
 	}
@@ -175,8 +175,8 @@ func (h *Holder) env(id string) (process.ID, error) {
 }
 
 // makeInit makes the container's file system and the process that keeps it.
-func makeInit(spec ContainerSpec, in process.Namespaces) (process.ID, error) {
-	in.Mnt = spec.Root.MountNS
-	o := process.InitOptions{NewPID: in.PID == "" && !spec.Root.HostPID, MountProc: !spec.Root.HostPID}
-	return forkInit(in, o, spec.Root.Build)
+func makeInit(root RootSpec, in process.Namespaces) (process.ID, error) {
+	in.Mnt = root.MountNS
+	o := process.InitOptions{NewPID: in.PID == "" && !root.HostPID, MountProc: !root.HostPID}
+	return forkInit(in, o, root.Build)
 }

@@ -72,7 +72,7 @@ type processRunner struct {
 }
 
 func (r *processRunner) start(_ context.Context, status *ContainerStatus) error {
-	init, err := makeInit(r.container.spec, r.namespaces)
+	init, err := makeInit(r.container.spec.Root, r.namespaces)
 	if err != nil {
 		return err
 	}

@@ -142,10 +142,10 @@ func (h *Holder) handler() http.Handler {
 	mux.HandleFunc("POST /containers/{id}/reopen-log", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, nil, h.reopenLog(r.PathValue("id")))
 	})
-	mux.HandleFunc("POST /containers/{id}/env", func(w http.ResponseWriter, r *http.Request) {
-		init, err := h.env(r.PathValue("id"))
-		reply(w, envReply{Init: init}, err)
-	})
+	mux.HandleFunc("POST /containers/{id}/env", with(func(r *http.Request, root RootSpec) (any, error) {
+		init, err := h.env(r.PathValue("id"), root)
+		return envReply{Init: init}, err
+	}))
 	mux.HandleFunc("DELETE /containers/{id}", func(w http.ResponseWriter, r *http.Request) {
 		h.removeContainer(r.PathValue("id"))
 		reply(w, nil, nil)

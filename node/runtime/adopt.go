@@ -117,7 +117,11 @@ func (r *Runtime) adoptSandbox(ctx context.Context, entry *sandboxEntry, held ho
 		return r.setSandboxState(entry, sandboxStopped)
 	}
 	entry.namespaces = namespaces
-	return nil
+	if hostNetwork(entry.config) {
+		return nil
+	}
+	// This run may have another mount namespace than the one before (ip netns exec makes one).
+	return namespaces.Publish(sandbox.NetnsName(entry.ID))
 }
 
 // liveNamespaces opens the namespaces that the holder still has, or nil.

@@ -19,7 +19,7 @@ import (
 // records of sandboxes and containers go, the images stay.
 func Cleanup(ctx context.Context, dataDir string) error {
 	s := store{dir: dataDir}
-	errs := []error{holder.Kill(ctx, dataDir), s.cleanContainers(ctx), s.cleanSandboxes(), sandbox.RemoveRules()}
+	errs := []error{holder.End(ctx, dataDir), s.cleanContainers(ctx), s.cleanSandboxes(), sandbox.RemoveRules()}
 	// Links of sandboxes whose records are lost go too.
 	errs = append(errs, sandbox.Network{}.Prune(func(string) bool { return false }), s.restoreNode())
 	if err := errors.Join(errs...); err != nil {
@@ -31,23 +31,28 @@ func Cleanup(ctx context.Context, dataDir string) error {
 func (s store) cleanContainers(ctx context.Context) error {
 	ids, err := s.ids("containers")
 	errs := []error{err}
+	var processes []process.ID
 	for _, id := range ids {
-		entry, err := s.loadContainer(id)
-		if err == nil {
-			errs = append(errs, endProcess(ctx, entry.Status.Process), endProcess(ctx, entry.Status.Init))
+		if entry, err := s.loadContainer(id); err == nil {
+			processes = append(processes, entry.Status.Process, entry.Status.Init)
 		}
+	}
+	for _, id := range processes {
+		if err := id.Signal(unix.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
+			errs = append(errs, err)
+		}
+	}
+	for _, id := range processes {
+		errs = append(errs, waitEnd(ctx, id))
+	}
+	for _, id := range ids {
 		errs = append(errs, s.removeContainer(id))
 	}
 	return errors.Join(errs...)
 }
 
-// endProcess kills one process and waits for its end.
-func endProcess(ctx context.Context, id process.ID) error {
-	if err := id.Signal(unix.SIGKILL); errors.Is(err, process.ErrGone) {
-		return nil
-	} else if err != nil {
-		return err
-	}
+// waitEnd waits for the end of a process that was killed.
+func waitEnd(ctx context.Context, id process.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if err := id.Wait(ctx); err != nil {

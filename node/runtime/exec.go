@@ -86,7 +86,11 @@ func (r *Runtime) exec(ctx context.Context, e execution) error {
 	if e.tty {
 		command.Env = append([]string{"TERM=xterm"}, command.Env...)
 	}
-	init, err := r.holder.Env(ctx, entry.ID)
+	root, err := r.rootSpec(pod, entry)
+	if err != nil {
+		return err
+	}
+	init, err := r.holder.Env(ctx, entry.ID, root)
 	if err != nil {
 		return err
 	}

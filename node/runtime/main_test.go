@@ -22,6 +22,9 @@ func TestMain(m *testing.M) {
 	if handled, code := Main(os.Args); handled {
 		os.Exit(code)
 	}
+	if dir := os.Getenv(serverEnv); dir != "" {
+		os.Exit(serveForAdoption(dir))
+	}
 	if os.Getenv(insideEnv) != "" {
 		os.Exit(inside(m))
 	}

@@ -105,16 +105,33 @@ func (n *Namespaces) Close() {
 	}
 }
 
-// Publish makes the network namespace known to ip-netns(8) under the name, in this mount namespace.
+// Publish makes the network namespace known to ip-netns(8) under the name, in this mount namespace, unless
+// it is.
 func (n *Namespaces) Publish(name string) error {
+	if same, err := sameFile(n.Net, filepath.Join(NetnsDir, name)); err == nil && same {
+		return nil
+	}
 	if err := os.MkdirAll(NetnsDir, 0o755); err != nil {
 		return fmt.Errorf("publish network namespace %s: %w", name, err)
 	}
-	return BindNamespace(n.Net, filepath.Join(NetnsDir, name))
+	return bindNamespace(n.Net, filepath.Join(NetnsDir, name))
 }
 
-// BindNamespace mounts a namespace on a file, which keeps it alive.
-func BindNamespace(ns *os.File, path string) error {
+// sameFile says whether path is what the file is open on.
+func sameFile(f *os.File, path string) (bool, error) {
+	open, err := f.Stat()
+	if err != nil {
+		return false, fmt.Errorf("look at a namespace: %w", err)
+	}
+	named, err := os.Stat(path)
+	if err != nil {
+		return false, fmt.Errorf("look at a namespace: %w", err)
+	}
+	return os.SameFile(open, named), nil
+}
+
+// bindNamespace mounts a namespace on a file, which keeps it alive.
+func bindNamespace(ns *os.File, path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o444)
 	if err != nil {
 		return fmt.Errorf("keep a namespace: %w", err)
@@ -129,11 +146,11 @@ func BindNamespace(ns *os.File, path string) error {
 
 // Unpublish takes the name of a network namespace away; that there is none is no error.
 func Unpublish(name string) error {
-	return UnbindNamespace(filepath.Join(NetnsDir, name))
+	return unbindNamespace(filepath.Join(NetnsDir, name))
 }
 
-// UnbindNamespace removes the mount and the file of BindNamespace, however often it was mounted.
-func UnbindNamespace(path string) error {
+// unbindNamespace removes the mount and the file of bindNamespace, however often it was mounted.
+func unbindNamespace(path string) error {
 	for range 16 {
 		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
