@@ -34,15 +34,16 @@ func testEndpoint(addr, node string) catalog.Endpoint {
 	return catalog.Endpoint{AddrPort: netip.MustParseAddrPort(addr), Ready: true, Serving: true, Node: node}
 }
 
+const (
+	cluster4 = "10.96.0.5:80/TCP  default/toad:http  everybody  balance, masquerade outsiders  10.244.0.1:8080 10.244.0.2:8080"
+	cluster6 = "[fd00:96::5]:80/TCP  default/toad:http  everybody  balance, masquerade outsiders  [fd00:244::1]:8080"
+	node4    = "192.0.2.1:30080/TCP  default/toad:http  everybody  balance, masquerade everybody  10.244.0.1:8080 10.244.0.2:8080"
+	node6    = "[2001:db8::1]:30080/TCP  default/toad:http  everybody  balance, masquerade everybody  [fd00:244::1]:8080"
+	external = "198.51.100.1:80/TCP  default/toad:http  everybody  balance, masquerade everybody  10.244.0.1:8080 10.244.0.2:8080"
+	balancer = "198.51.100.2:80/TCP  default/toad:http  everybody  balance, masquerade everybody  10.244.0.1:8080 10.244.0.2:8080"
+)
+
 func TestBuild(t *testing.T) {
-	const (
-		cluster4 = "10.96.0.5:80/TCP  default/toad:http  everybody  balance, masquerade outsiders  10.244.0.1:8080 10.244.0.2:8080"
-		cluster6 = "[fd00:96::5]:80/TCP  default/toad:http  everybody  balance, masquerade outsiders  [fd00:244::1]:8080"
-		node4    = "192.0.2.1:30080/TCP  default/toad:http  everybody  balance, masquerade everybody  10.244.0.1:8080 10.244.0.2:8080"
-		node6    = "[2001:db8::1]:30080/TCP  default/toad:http  everybody  balance, masquerade everybody  [fd00:244::1]:8080"
-		external = "198.51.100.1:80/TCP  default/toad:http  everybody  balance, masquerade everybody  10.244.0.1:8080 10.244.0.2:8080"
-		balancer = "198.51.100.2:80/TCP  default/toad:http  everybody  balance, masquerade everybody  10.244.0.1:8080 10.244.0.2:8080"
-	)
 	for name, test := range map[string]struct {
 		change func(s *catalog.Service)
 		want   []string
