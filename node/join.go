@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -26,6 +27,28 @@ const (
 	leaseRenewEvery = 10 * time.Second
 	statusEvery     = 5 * time.Minute
 )
+
+// errOtherNetwork cannot be mended by trying again.
+var errOtherNetwork = errors.New("the pod network differs from the registered one")
+
+// joinPatience is how long the API may refuse the node at start: its own parts may still be coming up.
+const joinPatience = 30 * time.Second
+
+// joinSoon is join, tried again while the API is not ready for it.
+func (n *Node) joinSoon(ctx context.Context) error {
+	for begin := time.Now(); ; {
+		err := n.join(ctx)
+		if err == nil || errors.Is(err, errOtherNetwork) || time.Since(begin) > joinPatience {
+			return err
+		}
+		klog.InfoS("The node could not be registered yet; trying again", "reason", err)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
 
 // join registers the node, or brings the object that is there up to date, and writes its status.
 func (n *Node) join(ctx context.Context) error {
@@ -75,8 +98,8 @@ func (n *Node) identity() *corev1.Node {
 func (n *Node) adoptNode(ctx context.Context, have *corev1.Node) (*corev1.Node, error) {
 	want := n.identity()
 	if have.Spec.PodCIDR != "" && want.Spec.PodCIDR != "" && have.Spec.PodCIDR != want.Spec.PodCIDR {
-		return nil, fmt.Errorf("node %s is registered with the pod network %s and cannot change to %s: start with --pod-cidr %s, or delete the node object first",
-			n.cfg.Name, have.Spec.PodCIDR, want.Spec.PodCIDR, have.Spec.PodCIDR)
+		return nil, fmt.Errorf("node %s: %w: it is registered with %s and cannot change to %s: start with --pod-cidr %s, or delete the node object first",
+			n.cfg.Name, errOtherNetwork, have.Spec.PodCIDR, want.Spec.PodCIDR, have.Spec.PodCIDR)
 	}
 	next := have.DeepCopy()
 	if next.Labels == nil {

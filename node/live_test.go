@@ -270,3 +270,37 @@ func TestLiveTerminationMessageAndPhase(t *testing.T) {
 		t.Errorf("ended as %+v", end)
 	}
 }
+
+func TestLiveContainersShareMemory(t *testing.T) {
+	l := newLive(t)
+	mount := t.TempDir()
+	l.create(pod("pair", host("echo shared >"+mount+"/file; while :; do sleep 1; done"), func(p *corev1.Pod) {
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "both", MountPath: mount}}
+		reader := *p.Spec.Containers[0].DeepCopy()
+		reader.Name = "reader"
+		reader.Command = []string{"sh", "-c", "while ! cat " + mount + "/file; do sleep 0.1; done; while :; do sleep 1; done"}
+		p.Spec.Containers = append(p.Spec.Containers, reader)
+		p.Spec.Volumes = []corev1.Volume{{Name: "both", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}}
+	}))
+	l.wantPod("pair", isReady)
+	config := l.ca.client(l.cfg.ServerAddr.String(), l.ca, apiServer)
+	l.eventually("log", func() string {
+		if _, body := ask(t, config, "/containerLogs/default/pair/reader?stream=Stdout"); body != "shared\n" {
+			return body
+		}
+		return ""
+	})
+	if out, err := l.run("pair", false, "stat", "-f", "-c", "%T", mount); err != nil || out != "tmpfs\n" {
+		t.Errorf("the volume is %q, %v", out, err)
+	}
+	l.remove("pair", 2)
+	l.eventually("pair", func() string {
+		if l.get("pair") != nil {
+			return "is still there"
+		}
+		return ""
+	})
+	if table, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(table), l.lab.dir) {
+		t.Errorf("something is still mounted, %v", err)
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/flowcontrol"
 	internalapi "k8s.io/cri-api/pkg/apis"
+	"k8s.io/klog/v2"
 
 	"svcplane/node/probe"
 	"svcplane/node/volume"
@@ -156,7 +157,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), n.synced...) {
 		return failure(ctx)
 	}
-	if err := n.join(ctx); err != nil {
+	if err := n.joinSoon(ctx); err != nil {
 		cancel(err)
 		return failure(ctx)
 	}
@@ -164,6 +165,9 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.heartbeat(ctx) })
 	wg.Go(func() { n.rotateLogs(ctx) })
 	n.adoptAll(ctx)
+	if err := n.sweep(ctx); err != nil {
+		klog.ErrorS(err, "Removing what pods left that are gone")
+	}
 	wg.Go(func() { n.watchRuntime(ctx) })
 	wg.Go(func() {
 		n.adopt.Wait()

@@ -340,3 +340,68 @@ func TestFilesOfThePod(t *testing.T) {
 		return ""
 	})
 }
+
+func TestFilesFollowLabels(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.create(pod("web", func(p *corev1.Pod) {
+		p.Labels = map[string]string{"colour": "green"}
+		p.Spec.Volumes = []corev1.Volume{{Name: "info", VolumeSource: corev1.VolumeSource{DownwardAPI: &corev1.DownwardAPIVolumeSource{
+			Items: []corev1.DownwardAPIVolumeFile{{Path: "colour", FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.labels['colour']"}}},
+		}}}}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "info", MountPath: "/info"}}
+	}))
+	p := l.wantPod("web", isReady)
+	mount := l.rt.config("app").Mounts[0]
+	if mount.ContainerPath != "/info" || !mount.Readonly {
+		t.Fatalf("mount is %v", mount)
+	}
+	p.Labels["colour"] = "red"
+	if _, err := l.client.CoreV1().Pods("default").Update(context.Background(), p, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	l.eventually("file", func() string {
+		data, err := os.ReadFile(mount.HostPath + "/colour")
+		if err != nil || string(data) != "red" {
+			return string(data)
+		}
+		return ""
+	})
+}
+
+func TestFilesOfForgottenPodsGo(t *testing.T) {
+	l := newLab(t)
+	l.create(pod("web"))
+	for _, dir := range []string{"pods/long-gone/volumes/v", "logs/default_old_long-gone/app", "pods/uid-web/etc", "logs/default_web_uid-web/app"} {
+		if err := os.MkdirAll(filepath.Join(l.dir, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.start()
+	l.wantPod("web", isReady)
+	for dir, there := range map[string]bool{"pods/long-gone": false, "logs/default_old_long-gone": false, "pods/uid-web": true, "logs/default_web_uid-web": true} {
+		if _, err := os.Stat(filepath.Join(l.dir, dir)); (err == nil) != there {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}
+
+func TestASandboxThatDiedIsReplaced(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.create(pod("web"))
+	before := l.wantPod("web", isReady)
+	l.rt.mu.Lock()
+	var id string
+	for id = range l.rt.sandboxes {
+	}
+	l.rt.mu.Unlock()
+	if err := l.rt.StopPodSandbox(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
+	after := l.wantPod("web", func(p *corev1.Pod) bool { return isReady(p) && p.Status.PodIP != before.Status.PodIP })
+	if after.Status.ContainerStatuses[0].RestartCount != 1 || len(after.Status.PodIPs) != 1 {
+		t.Errorf("status is %+v", after.Status)
+	}
+	l.wantEvent("Normal SandboxChanged Pod sandbox changed, it will be killed and re-created.")
+}

@@ -168,6 +168,7 @@ func (w *worker) runSandbox(ctx context.Context, attempt uint32) (string, error)
 	if err == nil {
 		var id string
 		if id, err = w.n.cfg.Runtime.RunPodSandbox(ctx, config, ""); err == nil {
+			w.n.warnDNS(w.pod)
 			return id, nil
 		}
 	}

@@ -34,10 +34,7 @@ func (n *Node) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSa
 			return nil, fmt.Errorf("reading the host's name: %w", err)
 		}
 	}
-	resolver, warnings := names.DNS(pod, n.cfg.DNSAddrs, n.cfg.Domain, n.hostResolver())
-	for _, w := range warnings {
-		n.cfg.Recorder.Event(pod, corev1.EventTypeWarning, "DNSConfigForming", w)
-	}
+	resolver, _ := names.DNS(pod, n.cfg.DNSAddrs, n.cfg.Domain, n.hostResolver())
 	logs := n.logDir(pod)
 	if err := os.MkdirAll(logs, 0o755); err != nil {
 		return nil, fmt.Errorf("making the log directory of pod %s: %w", podText(pod), err)
@@ -52,6 +49,14 @@ func (n *Node) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSa
 		Annotations:  sandboxAnnotations(pod),
 		Linux:        sandboxLinux(pod),
 	}, nil
+}
+
+// warnDNS says what of the pod's resolver configuration did not fit.
+func (n *Node) warnDNS(pod *corev1.Pod) {
+	_, warnings := names.DNS(pod, n.cfg.DNSAddrs, n.cfg.Domain, n.hostResolver())
+	for _, w := range warnings {
+		n.cfg.Recorder.Event(podRef(pod), corev1.EventTypeWarning, "DNSConfigForming", w)
+	}
 }
 
 // sandboxAnnotations adds the grace period to the pod's own: it is needed when the pod is found again after
