@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"svcplane/node/footprint"
+	"svcplane/node/process"
 )
 
 // Main is the holder process: it serves dir until it is killed and returns an exit code.
@@ -114,6 +117,9 @@ func trim(ctx context.Context) {
 			return
 		case <-time.After(wait):
 			debug.FreeOSMemory()
+			if _, err := process.DropProgramPages(); err != nil {
+				fmt.Fprintf(os.Stderr, "%s holder: %v\n", time.Now().UTC().Format(time.RFC3339), err)
+			}
 		}
 	}
 }

@@ -191,14 +191,14 @@ func forkInit(page *initPage, flags uintptr) (uintptr, syscall.Errno) {
 			uintptr(unsafe.Pointer(&page.proc)), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0, 0)
 		page.errno = uint32(errno)
 	}
-	syscall.RawSyscall(unix.SYS_WRITE, page.report, uintptr(unsafe.Pointer(&page.errno)), 4)
-	if page.errno != 0 {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
-	}
 	// Without exec nothing closes the descriptors marked close-on-exec: sockets and logs would stay open.
-	if _, _, errno = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, 1<<31-1, 0); errno != 0 {
+	if _, _, errno = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, page.report+1, 1<<31-1, 0); errno == 0 {
+		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, page.report-1, 0)
+	} else {
 		for fd := uintptr(0); fd < 1<<16; fd++ {
-			syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+			if fd != page.report {
+				syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+			}
 		}
 	}
 	low := uintptr(unsafe.Pointer(&pid))&^(keepAround-1) - keepAround
@@ -214,6 +214,11 @@ func forkInit(page *initPage, flags uintptr) (uintptr, syscall.Errno) {
 		if from < to {
 			syscall.RawSyscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED)
 		}
+	}
+	syscall.RawSyscall(unix.SYS_WRITE, page.report, uintptr(unsafe.Pointer(&page.errno)), 4)
+	syscall.RawSyscall(unix.SYS_CLOSE, page.report, 0, 0)
+	if page.errno != 0 {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
 	}
 	for {
 		// Reap all there is, then sleep until a child ends (SIGCHLD is blocked, hence kept pending).
