@@ -140,6 +140,13 @@ func cmdWalkthrough(ts *script, neg bool, args []string) {
 	for _, d := range []string{"toad", "bar"} {
 		must(ts, "kubectl", "rollout", "status", "deployment/"+d, "--timeout=60s")
 	}
+	// a pod is ready a moment before every Service has heard of it
+	for service, pods := range map[string]int{"toad-svc": 4, "bar-svc": 2} {
+		vip := strings.TrimSpace(must(ts, "kubectl", "get", "service", service, "-o", "jsonpath={.spec.clusterIP}"))
+		repeat(ts, 15*time.Second, askMany([]string{"node"}, "http://"+vip+"/hostname", 20*pods), func(a attempt) bool {
+			return a.err == nil && len(answers(a.out)) == pods
+		})
+	}
 }
 
 func cmdTLSSecret(ts *script, neg bool, args []string) {
@@ -213,14 +220,9 @@ func cmdMany(ts *script, neg bool, args []string) {
 	pods, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	where, url := args[2:len(args)-1], args[len(args)-1]
-	out := must(ts, slices.Concat(where, []string{"curl", "-sS", "--fail", "--max-time", "10", "-H", "Connection: close",
-		"-w", `\n`, fmt.Sprintf("%s?[1-%d]", url, n)})...)
-	count, total := map[string]int{}, 0
-	for line := range strings.Lines(out) {
-		if line = strings.TrimSpace(line); line != "" {
-			count[line]++
-			total++
-		}
+	count, total := answers(must(ts, askMany(where, url, n)...)), 0
+	for _, c := range count {
+		total += c
 	}
 	if total != n || len(count) != pods {
 		ts.Fatalf("%d answers from %d pods, want %d from %d: %v", total, len(count), n, pods, count)
@@ -228,6 +230,23 @@ func cmdMany(ts *script, neg bool, args []string) {
 	for _, pod := range slices.Sorted(maps.Keys(count)) {
 		fmt.Fprintf(ts.Stdout(), "%s %d\n", pod, count[pod])
 	}
+}
+
+// askMany is the command that asks a URL n times, each time over a new connection.
+func askMany(where []string, url string, n int) []string {
+	return slices.Concat(where, []string{"curl", "-sS", "--fail", "--max-time", "10", "-H", "Connection: close", "-w", `\n`,
+		fmt.Sprintf("%s?[1-%d]", url, n)})
+}
+
+// answers counts the lines of an output that are not empty.
+func answers(out string) map[string]int {
+	count := map[string]int{}
+	for line := range strings.Lines(out) {
+		if line = strings.TrimSpace(line); line != "" {
+			count[line]++
+		}
+	}
+	return count
 }
 
 // watchLoop asks one URL after the other until the file $1.stop is there; each answer is a line of standard output.

@@ -19,11 +19,11 @@ func TestScripts(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: the scripts make network namespaces and iptables rules")
 	}
-	bins := build(t)
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
+	bins := build(t, root)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "scripts",
 		RequireExplicitExec: true,
@@ -34,20 +34,18 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// build returns the binaries that SVCPLANE_BIN and LANSERVER name (make test sets them), or builds them.
-func build(t *testing.T) binaries {
+// build returns the binaries that SVCPLANE_BIN and LANSERVER name (make test sets them), or has make build them: it
+// knows the flags.
+func build(t *testing.T, root string) binaries {
 	t.Helper()
 	bins := binaries{svcplane: os.Getenv("SVCPLANE_BIN"), lanserver: os.Getenv("LANSERVER")}
 	if bins.svcplane != "" && bins.lanserver != "" {
 		return bins
 	}
-	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-o", dir+"/", "svcplane/cmd/svcplane", "svcplane/test/lanserver")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := exec.Command("make", "-C", root, "build", "bin/lanserver").CombinedOutput(); err != nil {
 		t.Fatalf("building the binary: %v\n%s", err, out)
 	}
-	return binaries{svcplane: filepath.Join(dir, "svcplane"), lanserver: filepath.Join(dir, "lanserver")}
+	return binaries{svcplane: filepath.Join(root, "bin", "svcplane"), lanserver: filepath.Join(root, "bin", "lanserver")}
 }
 
 // condition knows [stock-kubectl]: a kubectl that is not ours is installed.
