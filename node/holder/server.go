@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"svcplane/node/footprint"
-	"svcplane/node/process"
 )
 
 // Main is the holder process: it serves dir until it is killed and returns an exit code.
@@ -116,9 +115,9 @@ func trim(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(wait):
-			debug.FreeOSMemory()
-			if _, err := process.DropProgramPages(); err != nil {
-				fmt.Fprintf(os.Stderr, "%s holder: %v\n", time.Now().UTC().Format(time.RFC3339), err)
+			if err := footprint.Shrink(); err != nil {
+				fmt.Fprintf(os.Stderr, "%s holder: giving memory back, which ends with this: %v\n", time.Now().UTC().Format(time.RFC3339), err)
+				return
 			}
 		}
 	}

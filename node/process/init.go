@@ -87,6 +87,10 @@ func initReport(fd int) error {
 	if err != nil || n != len(buf) {
 		return fmt.Errorf("start an init: it ended before it reported (%d bytes, %v)", n, err)
 	}
+	// The end of file says that the child has closed the pipe too, its last descriptor.
+	if _, err := readRetry(fd, make([]byte, 1)); err != nil {
+		return fmt.Errorf("start an init: %w", err)
+	}
 	if errno := *(*uint32)(unsafe.Pointer(&buf)); errno != 0 {
 		return fmt.Errorf("mount /proc of a container: %w", syscall.Errno(errno))
 	}

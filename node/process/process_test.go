@@ -239,20 +239,6 @@ func TestInitHoldsNoMemoryOfOurs(t *testing.T) {
 	}
 }
 
-func TestDroppedPagesComeBack(t *testing.T) {
-	before, err := DropProgramPages()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if before == 0 {
-		t.Error("no page of a running program was resident")
-	}
-	again, err := DropProgramPages()
-	if err != nil || again >= before {
-		t.Errorf("after dropping %d bytes %d are resident again at once: %v", before, again, err)
-	}
-}
-
 func TestCommandErrorsSayWhatIsMissing(t *testing.T) {
 	for _, c := range []struct {
 		command Command
