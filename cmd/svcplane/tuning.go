@@ -1,16 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"fmt"
 	"os"
 	"runtime/debug"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
+
+	"svcplane/node/footprint"
 )
 
 // steadyGCPercent trades processor time for memory once the process has started: it allocates little when
@@ -33,41 +31,8 @@ func settle(ctx context.Context) {
 			return
 		case <-time.After(time.Until(began.Add(after))):
 		}
-		debug.FreeOSMemory()
-		if err := forgetCode(); err != nil {
-			klog.V(2).InfoS("Unmapping code that only the start needed", "err", err)
+		if err := footprint.Shrink(); err != nil {
+			klog.V(2).InfoS("Giving memory back", "err", err)
 		}
 	}
-}
-
-// forgetCode unmaps the pages of this program's code and constants; those in use come back from the page
-// cache at a minor fault each. Start-up touches nearly all of them once: package initialisation, schemes,
-// OpenAPI.
-func forgetCode() error {
-	self, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return err
-	}
-	maps, err := os.Open("/proc/self/maps")
-	if err != nil {
-		return err
-	}
-	defer maps.Close()
-	lines := bufio.NewScanner(maps)
-	for lines.Scan() {
-		var from, to, offset uint64
-		var mode, device, inode, path string
-		// proc_pid_maps(5): address perms offset dev inode pathname
-		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s %x %s %s %s", &from, &to, &mode, &offset, &device, &inode, &path); err != nil {
-			continue
-		}
-		if path != self || strings.Contains(mode, "w") {
-			continue
-		}
-		// not unix.Madvise, which takes a slice: this memory is not Go's
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptr(from), uintptr(to-from), unix.MADV_DONTNEED); errno != 0 {
-			return errno
-		}
-	}
-	return lines.Err()
 }
