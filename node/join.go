@@ -81,11 +81,12 @@ func (n *Node) identity() *corev1.Node {
 	node := &corev1.Node{}
 	node.Name = n.cfg.Name
 	node.Labels = map[string]string{
-		corev1.LabelHostname:      n.cfg.Name,
-		corev1.LabelOSStable:      runtime.GOOS,
-		corev1.LabelArchStable:    runtime.GOARCH,
-		"beta.kubernetes.io/os":   runtime.GOOS,
-		"beta.kubernetes.io/arch": runtime.GOARCH,
+		corev1.LabelHostname:           n.cfg.Name,
+		corev1.LabelInstanceTypeStable: "svcplane",
+		corev1.LabelOSStable:           runtime.GOOS,
+		corev1.LabelArchStable:         runtime.GOARCH,
+		"beta.kubernetes.io/os":        runtime.GOOS,
+		"beta.kubernetes.io/arch":      runtime.GOARCH,
 	}
 	if n.cfg.PodCIDR.IsValid() {
 		node.Spec.PodCIDR = n.cfg.PodCIDR.String()

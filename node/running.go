@@ -101,7 +101,7 @@ func (w *worker) setupVolumes(ctx context.Context, st *podState) error {
 		}
 		return nil
 	}
-	return err
+	return told{err}
 }
 
 func unjoin(err error) []error {
@@ -172,10 +172,11 @@ func (w *worker) runSandbox(ctx context.Context, attempt uint32) (string, error)
 			return id, nil
 		}
 	}
-	if ctx.Err() == nil {
-		w.n.cfg.Recorder.Eventf(podRef(w.pod), corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", statusText(err))
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
 	}
-	return "", fmt.Errorf("making the sandbox of pod %s: %w", podText(w.pod), err)
+	w.n.cfg.Recorder.Eventf(podRef(w.pod), corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", statusText(err))
+	return "", told{fmt.Errorf("making the sandbox of pod %s: %w", podText(w.pod), err)}
 }
 
 // startContainers starts what the plan says, one after the other. next is when to try again what could not

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -125,6 +126,9 @@ func (w *worker) sync(ctx context.Context) (wait time.Duration, done bool) {
 	defer w.setStop(nil)
 	defer cancel()
 	wait, err = w.syncRunning(interruptible, st)
+	if err != nil && interruptible.Err() != nil {
+		return 0, false // interrupted: the pod is going away
+	}
 	if err != nil {
 		return w.retry(ctx, err), false
 	}
@@ -138,13 +142,18 @@ func (w *worker) setStop(stop context.CancelFunc) {
 	w.stop = stop
 }
 
+// told is an error of which an Event on the pod has told already: it is not logged too.
+type told struct{ error }
+
 // retry gives the time until the next try: half a second, doubled with every failure in a row, at most half
 // a minute.
 func (w *worker) retry(ctx context.Context, err error) time.Duration {
 	if ctx.Err() != nil {
 		return 0
 	}
-	klog.ErrorS(err, "Bringing a pod to what it should be; trying again", "pod", klog.KObj(w.first), "failures", w.failures)
+	if _, known := errors.AsType[told](err); !known {
+		klog.ErrorS(err, "Bringing a pod to what it should be; trying again", "pod", klog.KObj(w.first), "failures", w.failures)
+	}
 	wait := 500 * time.Millisecond << min(w.failures, 6)
 	w.failures++
 	return min(wait, 30*time.Second)
