@@ -2,12 +2,10 @@ package holder
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,12 +61,9 @@ func (r *echoRunner) release(status ContainerStatus) {
 type processRunner struct {
 	container  *container
 	namespaces process.Namespaces
-	pid        int
+	child      atomic.Pointer[process.Child]
 	outputs    sync.WaitGroup
 	readers    []*os.File
-
-	mu    sync.Mutex
-	ended bool // the pid is reaped and may be another process's
 }
 
 func (r *processRunner) start(_ context.Context, status *ContainerStatus) error {
@@ -79,6 +74,7 @@ func (r *processRunner) start(_ context.Context, status *ContainerStatus) error 
 	status.Init = init
 	spec := r.container.spec.Process
 	var streams *streams
+	var pid int
 	err = process.OnThread(func() error {
 		if err := process.NamespacesOf(init.PID).Enter(); err != nil {
 			return err
@@ -87,7 +83,7 @@ func (r *processRunner) start(_ context.Context, status *ContainerStatus) error 
 			return err
 		}
 		defer streams.closeTheirs()
-		r.pid, err = spec.Command.Start(streams.descriptors(), spec.TTY)
+		pid, err = spec.Command.Start(streams.descriptors(), spec.TTY)
 		return err
 	})
 	if err != nil {
@@ -96,57 +92,42 @@ func (r *processRunner) start(_ context.Context, status *ContainerStatus) error 
 		}
 		return err
 	}
+	child := process.NewChild(pid)
+	child.EndGroup = true
+	r.child.Store(child)
 	for name, from := range streams.ours {
 		r.readers = append(r.readers, from)
 		r.outputs.Go(func() { r.container.log.copy(name, from) })
 	}
-	status.Process, err = process.Identify(r.pid)
-	if errors.Is(err, process.ErrGone) {
-		return fmt.Errorf("start process %d: it is gone before it was waited for", r.pid)
-	}
+	status.Process, err = process.Identify(pid) // a zombie at worst: it is not waited for yet
 	return err
 }
 
 func (r *processRunner) wait() (int, string) {
-	var end unix.WaitStatus
-	for {
-		if _, err := unix.Wait4(r.pid, &end, 0, nil); err != unix.EINTR {
-			break
-		}
+	code, by, err := r.child.Load().Wait()
+	switch {
+	case err != nil:
+		return 255, err.Error()
+	case by != 0:
+		return code, "ended by signal: " + by.String()
 	}
-	r.mu.Lock()
-	r.ended = true
-	r.mu.Unlock()
-	if end.Signaled() {
-		return 128 + int(end.Signal()), "ended by signal: " + end.Signal().String()
-	}
-	return end.ExitStatus(), ""
+	return code, ""
 }
 
 func (r *processRunner) stop(time.Duration) { r.signal(unix.SIGTERM) }
 
 func (r *processRunner) kill() { r.signal(unix.SIGKILL) }
 
-// signal goes to the process, SIGKILL also to its process group: what it left in its PID namespace ends
-// with the init.
-func (r *processRunner) signal(sig syscall.Signal) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.ended || r.pid == 0 {
-		return
-	}
-	// An error means that it is ending; wait sees it.
-	_ = unix.Kill(r.pid, sig)
-	if sig == unix.SIGKILL {
-		_ = unix.Kill(-r.pid, sig)
+// signal reaches the process, and with SIGKILL its group: what else is in its PID namespace ends with the
+// init.
+func (r *processRunner) signal(sig unix.Signal) {
+	if child := r.child.Load(); child != nil {
+		child.Signal(sig)
 	}
 }
 
 func (r *processRunner) release(status ContainerStatus) {
 	killInit(status.Init)
-	if r.container.spec.Root.HostPID && r.pid != 0 {
-		_ = unix.Kill(-r.pid, unix.SIGKILL)
-	}
 	// With the namespace dead nobody can hold the other ends; a process that left a host PID container's
 	// group could, so reading ends after a while.
 	limit := time.AfterFunc(time.Second, func() {

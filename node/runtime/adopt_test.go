@@ -53,13 +53,11 @@ func serveForAdoption(dir string) int {
 	return fail(<-done)
 }
 
-// TestAdoptionAfterSIGKILL also has the server before and after in different mount namespaces, as those that
-// `ip netns exec` starts are.
-func TestAdoptionAfterSIGKILL(t *testing.T) {
-	l := newLab(t)
-	l.stop()
+// killedServer runs a server in a mount namespace of its own, kills it and gives the IDs of what it ran.
+func killedServer(t *testing.T, dir string) (pod, echo, host string) {
+	t.Helper()
 	server := exec.Command("/proc/self/exe")
-	server.Env = append(os.Environ(), serverEnv+"="+l.dir)
+	server.Env = append(os.Environ(), serverEnv+"="+dir)
 	server.Stderr = os.Stderr
 	server.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
 	out, err := server.StdoutPipe()
@@ -76,12 +74,21 @@ func TestAdoptionAfterSIGKILL(t *testing.T) {
 		}
 		return strings.TrimPrefix(lines.Text(), what+" ")
 	}
-	pod, echo, host := next("pod"), next("container"), next("container")
+	pod, echo, host = next("pod"), next("container"), next("container")
 	// The whole process group, as a terminal or an init system would.
 	if err := syscall.Kill(-server.Process.Pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	server.Wait()
+	return pod, echo, host
+}
+
+// TestAdoptionAfterSIGKILL also has the server before and after in different mount namespaces, as those that
+// `ip netns exec` starts are.
+func TestAdoptionAfterSIGKILL(t *testing.T) {
+	l := newLab(t)
+	l.stop()
+	pod, echo, host := killedServer(t, l.dir)
 	logPath := filepath.Join(l.dir, "logs/svcplane/host.log")
 	size := func() int64 {
 		info, err := os.Stat(logPath)

@@ -184,11 +184,10 @@ func (e execution) wait(ctx context.Context, pid int, pipes *execPipes) error {
 		outputs.Go(func() { drain(e.stderr, pipes.stderr) })
 		go feed(pipes.stdin, e.stdin, true)
 	}
-	ended := make(chan unix.WaitStatus, 1)
-	stop := context.AfterFunc(ctx, func() { killGroup(pid, ended) })
+	child := process.NewChild(pid)
+	stop := context.AfterFunc(ctx, func() { child.Signal(unix.SIGKILL) })
 	defer stop()
-	end, err := waitFor(pid)
-	ended <- end
+	code, _, err := child.Wait()
 	if err != nil {
 		return err
 	}
@@ -199,39 +198,10 @@ func (e execution) wait(ctx context.Context, pid int, pipes *execPipes) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return exitError(e.args, end)
+	return exitError(e.args, code)
 }
 
-// killGroup ends a command and the group it leads, unless it was reaped already.
-func killGroup(pid int, ended chan unix.WaitStatus) {
-	select {
-	case end := <-ended:
-		ended <- end
-	default:
-		// It leads a session of its own, so the group is its own too. An error means that it just ended.
-		_ = unix.Kill(-pid, unix.SIGKILL)
-		_ = unix.Kill(pid, unix.SIGKILL)
-	}
-}
-
-func waitFor(pid int) (unix.WaitStatus, error) {
-	var end unix.WaitStatus
-	for {
-		_, err := unix.Wait4(pid, &end, 0, nil)
-		if err == nil {
-			return end, nil
-		}
-		if err != unix.EINTR {
-			return end, fmt.Errorf("wait for process %d: %w", pid, err)
-		}
-	}
-}
-
-func exitError(args []string, end unix.WaitStatus) error {
-	code := end.ExitStatus()
-	if end.Signaled() {
-		code = 128 + int(end.Signal())
-	}
+func exitError(args []string, code int) error {
 	if code == 0 {
 		return nil
 	}

@@ -230,4 +230,9 @@ func TestSharedAndHostPIDNamespaces(t *testing.T) {
 	if got := l.sh(host, fmt.Sprintf("cat /proc/%d/comm", l.holderProcess().PID)); !strings.HasPrefix(got, "runtime.test") {
 		t.Errorf("a hostPID container does not see the host's processes: %q", got)
 	}
+	left := l.run(l.sandbox(hostConfig), share(runtimeapi.NamespaceMode_NODE, "sh", "-c", "sleep 1004004 & exit 2"))
+	if status := l.waitExited(left); status.GetExitCode() != 2 {
+		t.Errorf("it ended with %d, want 2", status.GetExitCode())
+	}
+	eventually(t, "what it left in the host's PID namespace is gone", func() bool { return len(processesWith(t, "1004004")) == 0 })
 }
