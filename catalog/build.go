@@ -53,7 +53,20 @@ func Build(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) *Se
 		s.Ports[i].Endpoints = endpointsOf(&s.Ports[i], endpointSlices)
 	}
 	s.Hosts = hosts(endpointSlices)
+	s.Triggered = triggered(endpointSlices)
 	return s
+}
+
+// triggered is the newest trigger time that slices carry. One that does not parse is no time.
+func triggered(endpointSlices []*discoveryv1.EndpointSlice) time.Time {
+	var newest time.Time
+	for _, slice := range endpointSlices {
+		at, err := time.Parse(time.RFC3339Nano, slice.Annotations[corev1.EndpointsLastChangeTriggerTime])
+		if err == nil && at.After(newest) {
+			newest = at
+		}
+	}
+	return newest
 }
 
 func foreign(svc *corev1.Service) bool {

@@ -207,3 +207,21 @@ func TestDrainedEndsWithContext(t *testing.T) {
 		t.Fatal("drained although the endpoint is in service")
 	}
 }
+
+// TestBuildKeepsTheNewestTriggerTime: what the latencies of programming are measured from.
+func TestBuildKeepsTheNewestTriggerTime(t *testing.T) {
+	at := func(name, text string) *discoveryv1.EndpointSlice {
+		s := slice(name, "web")
+		s.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: text}
+		return s
+	}
+	s := Build(service("web"), []*discoveryv1.EndpointSlice{
+		at("a", "2026-01-02T03:04:05Z"), at("b", "2026-01-02T03:04:06.5Z"), at("c", "yesterday"), slice("d", "web"),
+	})
+	if want := time.Date(2026, 1, 2, 3, 4, 6, 5e8, time.UTC); !s.Triggered.Equal(want) {
+		t.Errorf("triggered at %s, expected %s", s.Triggered, want)
+	}
+	if s := Build(service("web"), []*discoveryv1.EndpointSlice{slice("d", "web")}); !s.Triggered.IsZero() {
+		t.Errorf("triggered at %s by nothing", s.Triggered)
+	}
+}

@@ -36,6 +36,9 @@ type Service struct {
 	// Selector is spec.selector as text, "app=toad,tier=web"; empty when the endpoints are made by hand.
 	Selector string
 	Ports    []Port
+	// Triggered is the newest endpoints.kubernetes.io/last-change-trigger-time of its EndpointSlices: when what led to
+	// the present endpoints happened. Zero when none says so.
+	Triggered time.Time
 	// Hosts are the endpoint addresses whatever the ports, each once, with Port 0: what a headless name
 	// resolves to, also for a Service without ports.
 	Hosts []Endpoint

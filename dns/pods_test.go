@@ -23,7 +23,7 @@ func TestVerifiedPodNames(t *testing.T) {
 	factory := informers.NewSharedInformerFactory(fake.NewClientset(
 		pod("runs", corev1.PodRunning, "10.244.0.1", "fd00:244::1"), pod("ended", corev1.PodSucceeded, "10.244.0.2"),
 	), 0)
-	index, err := NewPodIndex(factory.Core().V1().Pods().Informer())
+	index, err := NewPodIndex(factory.Core().V1().Pods().Informer(), factory.Core().V1().Namespaces().Informer())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,9 @@ type Pods interface {
 	HasNamespace(namespace string) bool
 	// HasSynced says whether every pod is known: before that nobody is told that one does not exist.
 	HasSynced() bool
+	// Searching gives the namespace of the pod at an address if its resolver walks the cluster's search path and
+	// the namespace wants that answered in one trip.
+	Searching(addr netip.Addr) (namespace string, ok bool)
 }
 
 // zone is one cluster domain. Many read it while one writer applies changes.

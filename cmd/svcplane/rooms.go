@@ -141,7 +141,7 @@ func (h *house) addProxy(services *catalog.Catalog, plane proxy.Dataplane) error
 }
 
 func (h *house) addDNS(services *catalog.Catalog) error {
-	pods, err := dns.NewPodIndex(h.api.Informers().Core().V1().Pods().Informer())
+	pods, err := dns.NewPodIndex(h.api.Informers().Core().V1().Pods().Informer(), h.api.Informers().Core().V1().Namespaces().Informer())
 	if err != nil {
 		return err
 	}
