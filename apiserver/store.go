@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -30,7 +31,7 @@ const storeStartTimeout = 2 * time.Minute
 // With external endpoints it starts nothing and uses those.
 func OpenStore(ctx context.Context, dir string, external []string) (*Store, error) {
 	if len(external) > 0 {
-		return &Store{endpoints: external}, nil
+		return openExternal(ctx, external)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the store's directory: %w", err)
@@ -57,6 +58,27 @@ func OpenStore(ctx context.Context, dir string, external []string) (*Store, erro
 		s.Close()
 		return nil, fmt.Errorf("starting the store in %s: %w", dir, context.Cause(ctx))
 	}
+}
+
+// externalTimeout is how long one of the external endpoints may take to answer.
+const externalTimeout = 5 * time.Second
+
+// openExternal asks every endpoint, because the API server would wait for a dead one and then end the process.
+func openExternal(ctx context.Context, endpoints []string) (*Store, error) {
+	ctx, cancel := context.WithTimeout(ctx, externalTimeout)
+	defer cancel()
+	client, err := clientv3.New(clientv3.Config{Context: ctx, Endpoints: endpoints, Logger: zap.NewNop()})
+	if err != nil {
+		return nil, fmt.Errorf("external store %s: %w: mend --etcd-endpoints", strings.Join(endpoints, ", "), err)
+	}
+	defer client.Close()
+	var last error
+	for _, endpoint := range endpoints {
+		if _, last = client.Status(ctx, endpoint); last == nil {
+			return &Store{endpoints: endpoints}, nil
+		}
+	}
+	return nil, fmt.Errorf("external store %s does not answer: %w: start it or mend --etcd-endpoints", strings.Join(endpoints, ", "), last)
 }
 
 // storeConfig describes a cluster of one member. The addresses it advertises are names only:

@@ -89,7 +89,7 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 		Client: h.client, Factory: h.api.Informers(), Catalog: services, Runtime: rt, Images: rt,
 		Recorder: h.recorder("kubelet"),
 		Name:     h.cfg.NodeName, Addrs: []netip.Addr{h.cfg.NodeIP}, PodCIDR: h.cfg.PodCIDR, Domain: h.cfg.Domain,
-		Dir:        filepath.Join(h.cfg.DataDir, "node"),
+		Dir:        nodeDir(h.cfg.DataDir),
 		Version:    kubernetesVersion(),
 		ServerAddr: netip.AddrPortFrom(h.cfg.NodeIP, kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
 	}
@@ -104,6 +104,9 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 	h.add("node", n)
 	return nil
 }
+
+// nodeDir is where the pods' volumes and logs lie in a data directory.
+func nodeDir(dataDir string) string { return filepath.Join(dataDir, "node") }
 
 // runtimeDir is where the pods' sandboxes, containers and images lie in a data directory.
 func runtimeDir(dataDir string) string { return filepath.Join(dataDir, "runtime") }
@@ -173,6 +176,7 @@ func (h *house) addIngress(services *catalog.Catalog) error {
 func cleanupKernel(ctx context.Context, dataDir string) error {
 	return runCleanups(
 		cleanupStep{"pods, their links and namespaces", func() error { return runtime.Cleanup(ctx, runtimeDir(dataDir)) }},
+		cleanupStep{"the pods' volumes", func() error { return node.Cleanup(nodeDir(dataDir)) }},
 		cleanupStep{"the cluster DNS address", dns.Cleanup},
 		cleanupStep{"iptables chains", func() error { return iptables.Cleanup(ctx) }},
 	)
