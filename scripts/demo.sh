@@ -268,8 +268,11 @@ step_cleanup() {
 	show 'kill -TERM' 'exit code 0'
 	check 'svcplane cleanup --data' '' svcplane cleanup --data
 	snapshot >"$TMP/after"
-	diff "$TMP/before" "$TMP/after" >"$TMP/left" || wrong 'as before: iptables, nft, links, routes, namespaces, mounts, processes' "$(cat "$TMP/left")"
-	show 'as before: iptables, nft, links, routes, namespaces, mounts, processes' 'no difference'
+	diff "$TMP/before" "$TMP/after" >"$TMP/left" || wrong 'as before: iptables, nft, links, routes, sysctls, mounts, processes' "$(cat "$TMP/left")"
+	show 'as before: iptables, nft, links, routes, sysctls, mounts, processes' "no difference in $(wc -l <"$TMP/before") lines"
+	machine | comm -13 "$TMP/machine.before" - >"$TMP/left"
+	[ ! -s "$TMP/left" ] || wrong 'ip netns, ip link (of the machine)' "$(cat "$TMP/left")"
+	show 'ip netns, ip link (of the machine)' 'nothing new'
 	[ ! -e "$DATA" ] || wrong 'the data directory is gone' "$(ls "$DATA")"
 	show 'the data directory' 'gone'
 }
@@ -296,6 +299,7 @@ main() {
 	lab_up
 	lan_server_up
 	snapshot >"$TMP/before"
+	machine >"$TMP/machine.before"
 	step 'A server, an empty data directory'
 	server_up
 	COLD_MS=$READY_MS

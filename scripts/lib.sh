@@ -102,7 +102,8 @@ tls_secret() {
 	kubectl create secret tls "$1" --cert="$TMP/$1.crt" --key="$TMP/$1.key"
 }
 
-# snapshot prints what svcplane could leave behind: in the node's namespace, and in the machine's.
+# snapshot prints what svcplane could leave behind in the node's namespace, and of this lab anywhere: it has to be the same
+# before and after.
 snapshot() {
 	echo '# iptables-save'
 	node iptables-save | sed -e '/^#/d' -e 's/\[[0-9]*:[0-9]*\]//'
@@ -110,25 +111,28 @@ snapshot() {
 	node ip6tables-save | sed -e '/^#/d' -e 's/\[[0-9]*:[0-9]*\]//'
 	echo '# nft list ruleset'
 	node nft list ruleset
-	echo '# links and addresses of the node'
+	echo '# links and addresses'
 	node ip -o addr show | sed 's/valid_lft.*//'
-	echo '# routes and rules of the node'
+	echo '# routes and rules'
 	node ip route show table all
 	node ip rule show
 	echo '# neighbours that are set by hand'
 	node ip neigh show nud permanent
 	echo '# ipset'
 	node ipset list -name
-	echo '# links of this machine'
-	ip -o link show | sed -e 's/^[0-9]*: //' -e 's/ .*//'
-	echo '# network namespaces'
-	# where others work on the same machine, their namespaces come and go meanwhile
-	ip netns list | sed -e 's/ .*//' -e '/^lab-/d' -e "${LAB_SHARED:+/^sp/d}" | sort
+	echo '# sysctl'
+	node sysctl -a 2>/dev/null | grep -e '^net.ipv[46].*forward' -e '^net.ipv4.conf.*\(rp_filter\|route_localnet\|proxy_arp\|arp_\)'
 	echo '# mounts'
 	awk -v dir="$TMP/" 'index($4, dir) == 1 || index($5, dir) == 1 {print $5}' /proc/self/mountinfo | sort
-	echo '# processes of svcplane'
+	echo '# processes'
 	leftovers | sed 's/^[0-9]* //'
-	return 0
+}
+
+# machine lists the links and network namespaces of the whole machine. Others have theirs too, which come and go: what
+# matters is that there is not one more than before.
+machine() {
+	ip -o link show | sed -e 's/^[0-9]*: /link /' -e 's/: .*//' | sort
+	ip netns list | sed -e 's/^/namespace /' -e 's/ (id.*//' | sort
 }
 
 # leftovers lists the processes that belong to this lab: in one of its namespaces, or its binary with its directory on

@@ -87,7 +87,7 @@ func (l *lab) data() string { return filepath.Join(l.dir, "data") }
 // script is a call of scripts/lab.sh for this lab.
 func (l *lab) script(verb string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(l.root, "scripts", "lab.sh"), verb)
-	cmd.Env = append(os.Environ(), "LAB="+l.name, "LAB_DIR="+l.dir, "LAB_SHARED=1", "SVCPLANE_BIN="+l.bins.svcplane)
+	cmd.Env = append(os.Environ(), "LAB="+l.name, "LAB_DIR="+l.dir, "SVCPLANE_BIN="+l.bins.svcplane)
 	return cmd
 }
 
