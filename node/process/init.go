@@ -23,8 +23,10 @@ type initPage struct {
 	proc      [8]byte
 	procPath  [8]byte
 	name      [16]byte
-	sigset    uint64
-	report    uintptr // pipe that gets the error number of the mount, 0 for none
+	ignore    [4]uintptr  // struct sigaction of the kernel: SIG_IGN
+	parent    unix.PollFd // descriptor 0, a pidfd of the process that forked
+	report    uintptr     // pipe that gets the error number of the mount, 0 for none
+	pidfd     uintptr
 	mountProc bool
 	errno     uint32
 	count     int
@@ -47,6 +49,13 @@ func ForkInit(o InitOptions) (int, error) {
 	}
 	defer unix.Close(pipe[0])
 	page.report = uintptr(pipe[1])
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		unix.Close(pipe[1])
+		return 0, fmt.Errorf("open a pidfd for an init: %w", err)
+	}
+	defer unix.Close(self)
+	page.pidfd = uintptr(self)
 
 	// Signals stay blocked in the child: the handlers it inherits belong to a Go runtime it has not.
 	var all, old unix.Sigset_t
@@ -127,7 +136,8 @@ func newInitPage(o InitOptions) (*initPage, error) {
 	copy(page.proc[:], "proc")
 	copy(page.procPath[:], "/proc")
 	copy(page.name[:], "svcplane-init")
-	page.sigset = 1 << (unix.SIGCHLD - 1)
+	page.ignore[0] = 1 // SIG_IGN
+	page.parent = unix.PollFd{Fd: 0, Events: unix.POLLIN}
 	page.mountProc = o.MountProc
 	if err := page.collect(); err != nil {
 		unix.Munmap(mem)
@@ -196,15 +206,15 @@ func forkInit(page *initPage, flags uintptr) (uintptr, syscall.Errno) {
 		page.errno = uint32(errno)
 	}
 	// Without exec nothing closes the descriptors marked close-on-exec: sockets and logs would stay open.
-	if _, _, errno = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, page.report+1, 1<<31-1, 0); errno == 0 {
-		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, page.report-1, 0)
-	} else {
-		for fd := uintptr(0); fd < 1<<16; fd++ {
-			if fd != page.report {
-				syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
-			}
+	syscall.RawSyscall(unix.SYS_DUP3, page.pidfd, 0, 0)
+	syscall.RawSyscall(unix.SYS_DUP3, page.report, 1, 0)
+	if _, _, errno = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 2, 1<<31-1, 0); errno != 0 {
+		for fd := uintptr(2); fd < 1<<16; fd++ {
+			syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
 		}
 	}
+	// With SIGCHLD ignored the kernel reaps what is orphaned to this process (wait(2)).
+	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD), uintptr(unsafe.Pointer(&page.ignore)), 0, 8, 0, 0)
 	low := uintptr(unsafe.Pointer(&pid))&^(keepAround-1) - keepAround
 	high := low + 3*keepAround
 	for i := 0; i < page.count && i < len(page.drop); i++ {
@@ -219,20 +229,12 @@ func forkInit(page *initPage, flags uintptr) (uintptr, syscall.Errno) {
 			syscall.RawSyscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED)
 		}
 	}
-	syscall.RawSyscall(unix.SYS_WRITE, page.report, uintptr(unsafe.Pointer(&page.errno)), 4)
-	syscall.RawSyscall(unix.SYS_CLOSE, page.report, 0, 0)
-	if page.errno != 0 {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
+	syscall.RawSyscall(unix.SYS_WRITE, 1, uintptr(unsafe.Pointer(&page.errno)), 4)
+	syscall.RawSyscall(unix.SYS_CLOSE, 1, 0, 0)
+	for page.errno == 0 && page.parent.Revents == 0 {
+		syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&page.parent)), 1, 0, 0, 0, 0)
 	}
 	for {
-		// Reap all there is, then sleep until a child ends (SIGCHLD is blocked, hence kept pending).
-		const anyChild = ^uintptr(0)
-		for {
-			got, _, errno := syscall.RawSyscall6(unix.SYS_WAIT4, anyChild, 0, unix.WNOHANG, 0, 0, 0)
-			if errno != 0 || got == 0 {
-				break
-			}
-		}
-		syscall.RawSyscall6(unix.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&page.sigset)), 0, 0, 8, 0, 0)
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 	}
 }

@@ -116,6 +116,21 @@ func TestRunningPodsAreAdopted(t *testing.T) {
 	}
 }
 
+func TestContainersEndWithTheirHolder(t *testing.T) {
+	l := newLab(t)
+	pod := l.sandbox(podConfig("bound"))
+	l.run(pod, containerConfig("svcplane/host", "sleep", "2002002"))
+	echo := l.run(pod, containerConfig("svcplane/echo"))
+	l.sh(echo, "setsid sleep 2002002 >/dev/null 2>&1 &")
+	holder := l.holderProcess()
+	l.stop() // nobody is there to clean up
+	eventually(t, "both processes run", func() bool { return len(processesWith(t, "2002002")) == 2 })
+	if err := holder.Signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "no process is left", func() bool { return len(processesWith(t, "2002002")) == 0 })
+}
+
 func TestDeadHolderMeansExitedContainers(t *testing.T) {
 	l := newLab(t)
 	pod := l.sandbox(podConfig("orphan"))
