@@ -2,13 +2,17 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 
 	"google.golang.org/grpc/grpclog"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/klog/v2"
 )
 
@@ -86,5 +90,23 @@ func setUpLogging(verbosity int) *bootLog {
 		// gRPC reports every connection to the store that its own side gave up.
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, log))
 	}
+	// the first handler is the one that logs; the others limit its rate
+	utilruntime.ErrorHandlers[0] = logUnhandled
 	return log
+}
+
+// logUnhandled logs what upstream components report and try again, unless the next try is all it takes.
+func logUnhandled(ctx context.Context, err error, msg string, keysAndValues ...any) {
+	logger := klog.FromContext(ctx).WithCallDepth(3)
+	if passing(err) {
+		logger.V(quietBelow).Info(msg, append(keysAndValues, "err", err)...)
+		return
+	}
+	logger.Error(err, msg, keysAndValues...)
+}
+
+// passing says whether an error means no more than that somebody else wrote first, or that a cache is a moment
+// behind what its controller has just written.
+func passing(err error) bool {
+	return apierrors.IsConflict(err) || err != nil && strings.Contains(err.Error(), "is not as new as written version")
 }
