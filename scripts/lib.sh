@@ -128,13 +128,6 @@ snapshot() {
 	leftovers | sed 's/^[0-9]* //'
 }
 
-# machine lists the links and network namespaces of the whole machine. Others have theirs too, which come and go: what
-# matters is that there is not one more than before.
-machine() {
-	ip -o link show | sed -e 's/^[0-9]*: /link /' -e 's/: .*//' | sort
-	ip netns list | sed -e 's/^/namespace /' -e 's/ (id.*//' | sort
-}
-
 # leftovers lists the processes that belong to this lab: in one of its namespaces, or its binary with its directory on
 # the command line, or in a mount namespace of its own with a piece of that directory in it (a pod's container).
 leftovers() {
