@@ -95,7 +95,7 @@ func (t tool) remove(ctx context.Context) error {
 	for _, id := range have.made {
 		gone[chainID{id.table, markMade + id.name}] = nil
 	}
-	if err := t.restore(ctx, restoreText(gone, have.jumps, nil, nil)); err != nil {
+	if err := t.restore(ctx, restoreText(gone, have.jumps, nil)); err != nil {
 		return fmt.Errorf("removing svcplane's rules: %w", err)
 	}
 	if t.variant == NFT && len(have.made) > 0 {

@@ -155,3 +155,25 @@ func TestARefusedChangeLeavesWhatWas(t *testing.T) {
 		}
 	})
 }
+
+// TestALargeChangeGoesInStages writes enough at once for several transactions, at a start and as a change.
+func TestALargeChangeGoesInStages(t *testing.T) {
+	var all []proxy.Frontend
+	for i := range 3 * stageChains {
+		all = append(all, frontend(fmt.Sprintf("svc%d", i), fmt.Sprintf("10.96.%d.%d:80", i*7%16, i/16), fmt.Sprintf("10.244.%d.%d:80", i/200, i%200)))
+	}
+	large, half := proxy.NewTable(all...), proxy.NewTable(all[:len(all)/2]...)
+	for _, variant := range variants {
+		t.Run(string(variant), func(t *testing.T) {
+			d := open(t, &proxytest.Lab{}, variant)
+			must(t, d.Resync(t.Context(), large))
+			proxytest.CheckDump(t, d, large)
+			must(t, d.Sync(t.Context(), proxytest.Step(large, half)))
+			proxytest.CheckDump(t, d, half)
+			must(t, d.Sync(t.Context(), proxytest.Step(half, large)))
+			proxytest.CheckDump(t, d, large)
+			must(t, d.Sync(t.Context(), proxytest.Step(large, proxy.Table{})))
+			proxytest.CheckDump(t, d, proxy.Table{})
+		})
+	}
+}

@@ -109,9 +109,9 @@ func parseRanges(chains ruleset, table, target string, f *proxy.Frontend) string
 func parseBalance(chains ruleset, target string, f *proxy.Frontend) {
 	for _, rule := range chains[chainID{nat, target}] {
 		switch to := targetOf(rule); {
-		case to == chainMark:
+		case strings.HasPrefix(rule, "-j MARK "):
 			f.Masquerade = proxy.MasqueradeEverybody
-		case to == chainOutsiders:
+		case to == chainOutsiders, strings.HasPrefix(rule, "! -s "):
 			f.Masquerade = proxy.MasqueradeOutsiders
 		case stickyRule.MatchString(rule):
 			seconds, _ := strconv.Atoi(stickyRule.FindStringSubmatch(rule)[1])

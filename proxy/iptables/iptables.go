@@ -140,7 +140,9 @@ func (f *family) sync(ctx context.Context) error {
 		return f.resync(ctx)
 	}
 	changed := f.model.pending()
-	if err := f.restore(ctx, restoreText(changed, nil, nil, nil)); err != nil {
+	fresh := func(id chainID) bool { _, there := f.model.written[id]; return !there }
+	early, rest := f.staged(changed, fresh, nil)
+	if err := f.restore(ctx, early+restoreText(rest, nil, nil)); err != nil {
 		return err
 	}
 	f.model.confirm(changed)
@@ -177,8 +179,10 @@ func (f *family) resync(ctx context.Context) error {
 		return err
 	}
 	want := f.model.all()
-	text := restoreText(difference(have.ours, want), have.jumps, jumps(), marks)
-	if err := f.restore(ctx, text); err != nil {
+	changed := difference(have.ours, want)
+	fresh := func(id chainID) bool { _, there := have.ours[id]; return !there }
+	early, rest := f.staged(changed, fresh, marks)
+	if err := f.restore(ctx, early+restoreText(rest, have.jumps, jumps())); err != nil {
 		return err
 	}
 	f.model.forget()

@@ -18,7 +18,6 @@ const (
 
 	prefix           = "SVCPLANE-"
 	chainServices    = prefix + "SERVICES"
-	chainMark        = prefix + "MARK"
 	chainOutsiders   = prefix + "OUTSIDERS"
 	chainPostrouting = prefix + "POSTROUTING"
 	chainRefuse      = prefix + "REFUSE"
@@ -136,18 +135,12 @@ func (r renderer) ranges(e *entry, table, target string, f proxy.Frontend, other
 
 // balance chooses an endpoint: the one that the client had last when it is sticky, else at random.
 func (r renderer) balance(e *entry, f proxy.Frontend) string {
-	var rules []string
-	switch f.Masquerade {
-	case proxy.MasqueradeEverybody:
-		rules = append(rules, "-j "+chainMark)
-	case proxy.MasqueradeOutsiders:
-		rules = append(rules, "-j "+chainOutsiders)
-	}
+	rules := r.masquerade(f.Masquerade)
 	targets := make([]string, len(f.Endpoints))
 	match := ""
 	for i, endpoint := range f.Endpoints {
 		if r.loopMatch && f.Affinity == 0 {
-			match, targets[i] = protocol(f.Address)+" ", "DNAT --to-destination "+endpoint.String()
+			match, targets[i] = r.portless(f.Address), "DNAT --to-destination "+endpoint.String()
 		} else {
 			targets[i] = r.endpoint(e, f, endpoint)
 		}
@@ -168,6 +161,29 @@ func (r renderer) balance(e *entry, f proxy.Frontend) string {
 	return e.add(nat, kindFrontend, rules)
 }
 
+// masquerade marks the clients whose addresses are replaced. It is one rule where that is possible: nf_tables
+// walks every rule that a hook can reach at each change, so the rules of a Service are what a change costs.
+func (r renderer) masquerade(whom proxy.Masquerade) []string {
+	switch {
+	case whom == proxy.MasqueradeEverybody:
+		return []string{r.setMark()}
+	case whom == proxy.MasqueradeOutsiders && len(r.podCIDRs) == 1:
+		return []string{fmt.Sprintf("! -s %s %s", r.podCIDRs[0], r.setMark())}
+	case whom == proxy.MasqueradeOutsiders:
+		return []string{"-j " + chainOutsiders}
+	}
+	return nil
+}
+
+func (r renderer) setMark() string {
+	return fmt.Sprintf("-j MARK --set-xmark 0x%x/0x%x", r.mark, r.mark)
+}
+
+// portless matches the protocol alone: DNAT to a port asks for it, and -m tcp would be a match more to walk.
+func (r renderer) portless(a proxy.Address) string {
+	return "-p " + strings.ToLower(string(a.Protocol)) + " "
+}
+
 // probability is one in n in the form that iptables-save prints: the kernel counts in parts of 2^31.
 func probability(n int) string {
 	return fmt.Sprintf("%.11f", math.Round(float64(1<<31)/float64(n))/(1<<31))
@@ -176,12 +192,12 @@ func probability(n int) string {
 func (r renderer) endpoint(e *entry, f proxy.Frontend, endpoint proxy.Endpoint) string {
 	var rules []string
 	if !r.loopMatch {
-		rules = append(rules, fmt.Sprintf("-s %s -j %s", r.host(endpoint.Addr()), chainMark))
+		rules = append(rules, fmt.Sprintf("-s %s %s", r.host(endpoint.Addr()), r.setMark()))
 	}
 	if f.Affinity > 0 {
 		rules = append(rules, "-m recent --set "+r.recent(f, endpoint))
 	}
-	rules = append(rules, fmt.Sprintf("%s -j DNAT --to-destination %s", protocol(f.Address), endpoint))
+	rules = append(rules, fmt.Sprintf("%s-j DNAT --to-destination %s", r.portless(f.Address), endpoint))
 	return e.add(nat, kindEndpoint, rules)
 }
 
@@ -225,16 +241,18 @@ func (r renderer) static() (chains ruleset, refuseTail []string) {
 		// no Service has this address and port; those that the node itself has are not ours to refuse
 		refuseTail = append(refuseTail, fmt.Sprintf("-d %s -m addrtype ! --dst-type LOCAL -j %s", c, chainReject))
 	}
-	return ruleset{
-		{nat, chainMark}:      {"-j MARK --set-xmark " + mark},
-		{nat, chainOutsiders}: append(outsiders, "-j "+chainMark),
+	chains = ruleset{
 		{nat, chainPostrouting}: append(masquerade,
 			"-m mark ! --mark "+mark+" -j RETURN",
 			fmt.Sprintf("-j MARK --set-xmark 0x0/0x%x", r.mark),
 			"-j MASQUERADE"+random),
 		{filter, chainForward}: forward,
 		{filter, chainReject}:  {"-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT --reject-with " + unreachable},
-	}, refuseTail
+	}
+	if len(r.podCIDRs) != 1 {
+		chains[chainID{nat, chainOutsiders}] = append(outsiders, r.setMark())
+	}
+	return chains, refuseTail
 }
 
 // jumps are the rules that the kernel's own chains need, in order.

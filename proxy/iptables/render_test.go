@@ -30,7 +30,7 @@ func TestRender(t *testing.T) {
 			cfg := Config{Mark: DefaultMark, PodCIDRs: prefixes("10.244.0.0/16", "10.245.0.0/16", "fd00:244::/64"), ServiceCIDRs: prefixes("10.96.0.0/16", "fd00:96::/112")}
 			render := newRenderer(cfg, kind.ipv6)
 			render.loopMatch, render.randomFully = kind.loopMatch, kind.randomFully
-			got := restoreText(modelOf(render, examples()).all(), nil, jumps(), nil)
+			got := restoreText(modelOf(render, examples()).all(), nil, jumps())
 			file := filepath.Join("testdata", name+".golden")
 			if *update {
 				must(t, os.MkdirAll("testdata", 0o755))

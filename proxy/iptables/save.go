@@ -50,7 +50,7 @@ func parseSave(text string) state {
 
 // restoreText is the input of iptables-restore that writes changed, nil to remove a chain, and puts jumps in
 // the kernel's chains in place of those in old.
-func restoreText(changed ruleset, old, wanted map[chainID][]string, marks []chainID) string {
+func restoreText(changed ruleset, old, wanted map[chainID][]string) string {
 	var b strings.Builder
 	for _, table := range []string{filter, nat} {
 		var declare, rules, remove strings.Builder
@@ -61,11 +61,6 @@ func restoreText(changed ruleset, old, wanted map[chainID][]string, marks []chai
 			}
 			if changed[id] == nil {
 				fmt.Fprintf(&remove, "-X %s\n", id.name)
-			}
-		}
-		for _, id := range marks {
-			if id.table == table {
-				fmt.Fprintf(&declare, ":%s%s - [0:0]\n", markMade, id.name)
 			}
 		}
 		writeJumps(&rules, table, old, wanted)
