@@ -57,10 +57,11 @@ func (s *Server) newHTTP() *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           s.logged(grpcOr(rpc, mux)),
+		Handler:           greeting(s.logged(grpcOr(rpc, mux))),
 		Protocols:         protocols,
 		ReadHeaderTimeout: time.Minute,
 		IdleTimeout:       5 * time.Minute,
+		ConnContext:       withGuest,
 	}
 }
 

@@ -37,8 +37,9 @@ type Server struct {
 	cfg       Config
 	unhealthy atomic.Bool
 	busy      atomic.Int64 // requests under way
+	fresh     atomic.Int64 // connections whose first request no handler has seen
 	http      *http.Server
-	listeners []net.Listener
+	gates     []*gate
 	packets   []*ipv4.PacketConn
 	exit      chan int
 	killed    atomic.Bool
@@ -77,7 +78,7 @@ func (s *Server) listen(ctx context.Context, port Port) error {
 		if err != nil {
 			return s.listenError(port, err)
 		}
-		s.listeners = append(s.listeners, listener)
+		s.gates = append(s.gates, newGate(listener.(*net.TCPListener), &s.fresh))
 	case "UDP":
 		conn, err := config.ListenPacket(ctx, "udp4", address)
 		if err != nil {
@@ -105,8 +106,8 @@ func (s *Server) listenError(port Port, err error) error {
 }
 
 func (s *Server) closeSockets() {
-	for _, l := range s.listeners {
-		l.Close()
+	for _, g := range s.gates {
+		g.Close()
 	}
 	for _, p := range s.packets {
 		p.Close()
@@ -118,10 +119,10 @@ func (s *Server) closeSockets() {
 // POST /exit asked for, 1 if a socket broke.
 func (s *Server) Run(ctx context.Context, grace func() time.Duration) int {
 	var served sync.WaitGroup
-	broken := make(chan error, len(s.listeners)+len(s.packets))
-	for _, l := range s.listeners {
+	broken := make(chan error, len(s.gates)+len(s.packets))
+	for _, g := range s.gates {
 		served.Go(func() {
-			if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.http.Serve(g); !errors.Is(err, http.ErrServerClosed) {
 				broken <- err
 			}
 		})
@@ -167,6 +168,9 @@ func (s *Server) drain(grace time.Duration) bool {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
+	for _, g := range s.gates {
+		g.clear(ctx)
+	}
 	return s.http.Shutdown(ctx) == nil && !s.killed.Load()
 }
 
