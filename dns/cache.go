@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,19 +20,28 @@ const (
 	staleFor       = 24 * time.Hour   // how long an expired answer may stand in, RFC 8767 section 5
 	staleRetry     = 30 * time.Second // failure recheck timer, RFC 8767 section 5
 	cacheOverhead  = 300              // octets that an answer costs besides its own
+	prefetchUses   = 3                // an answer that was served this often is fetched again before its end,
+	prefetchPart   = 10               // when no more than this part of its life is left
 )
 
 // cached is the answer of an upstream in wire form, without OPT; id, flags, case and TTLs are patched when it
-// is used. All but retry is immutable.
+// is used. All but the last three is immutable.
 type cached struct {
 	key    string
 	wire   []byte
 	ttls   []uint16 // offsets of the TTLs
 	end    int      // of the question
+	turn   rotation
 	stored time.Time
 	life   time.Duration // 0: not to be used again
 	retry  atomic.Int64  // not asked for again before, Unix nanoseconds: the last attempt failed
+	uses   atomic.Uint32 // how often it was served from the cache
+	renews atomic.Bool   // it is being fetched again
 }
+
+// rotation is the run of records of the wanted type in a wire form, when they can change places: their number, where
+// the first begins, the length of each. What is in front of them and behind stays where pointers expect it.
+type rotation struct{ n, from, size int }
 
 // newCached makes m, whose question was checked, ready to be served.
 func newCached(key string, m *dns.Msg, now time.Time) (*cached, error) {
@@ -51,8 +61,11 @@ func newCached(key string, m *dns.Msg, now time.Time) (*cached, error) {
 		return nil, fmt.Errorf("packing the answer for %s: %w", m.Question[0].Name, err)
 	}
 	c := &cached{key: key, wire: wire, stored: now, life: life}
-	return c, c.index()
+	return c, c.index(m.Question[0].Qtype)
 }
+
+// rcode is the response code.
+func (c *cached) rcode() int { return int(c.wire[3] & 0xF) }
 
 func withoutOPT(records []dns.RR) []dns.RR {
 	kept := records[:0:0]
@@ -64,23 +77,44 @@ func withoutOPT(records []dns.RR) []dns.RR {
 	return kept
 }
 
-// index finds the TTLs in the wire form.
-func (c *cached) index() error {
+// index finds the TTLs in the wire form, and the records that rotate.
+func (c *cached) index(qtype uint16) error {
 	off, err := skipName(c.wire, headerLen)
 	if err != nil {
 		return err
 	}
 	off += 4
 	c.end = off
-	for off < len(c.wire) {
+	answers := int(binary.BigEndian.Uint16(c.wire[6:]))
+	for ; off < len(c.wire); answers-- {
 		fixed, next, err := skipRR(c.wire, off)
 		if err != nil {
 			return err
 		}
 		c.ttls = append(c.ttls, uint16(fixed+4))
+		if answers > 0 && (qtype == dns.TypeA || qtype == dns.TypeAAAA) && binary.BigEndian.Uint16(c.wire[fixed:]) == qtype {
+			c.turn.take(off, next-off, fixed == off+2)
+		}
 		off = next
 	}
+	if c.turn.n < 2 {
+		c.turn = rotation{}
+	}
 	return nil
+}
+
+// take adds a record to the run. One that cannot change places with the others, because its owner is spelled out,
+// or that is not next to them, ends it for good.
+func (r *rotation) take(from, size int, pointer bool) {
+	switch {
+	case r.n < 0:
+	case r.n == 0 && pointer:
+		*r = rotation{1, from, size}
+	case pointer && size == r.size && from == r.from+r.n*r.size:
+		r.n++
+	default:
+		r.n = -1
+	}
 }
 
 // lifeOf is how long an answer may be used: the smallest TTL, or for the absence of a name or of records
@@ -120,8 +154,8 @@ func answers(m *dns.Msg) bool {
 func (c *cached) append(b, msg []byte, q *question, now time.Time, limit int) []byte {
 	age := now.Sub(c.stored)
 	stale := c.life > 0 && age >= c.life
-	b = append(b, c.wire...)
-	rcode := int(c.wire[3] & 0xF)
+	b = c.turn.append(b, c.wire)
+	rcode := c.rcode()
 	flags := bitQR | bitRA | q.flags&(bitRD|bitCD) | uint16(rcode)
 	if q.do || q.flags&bitAD != 0 { // RFC 6840 section 5.7: AD for those who asked for it
 		flags |= binary.BigEndian.Uint16(c.wire[2:]) & bitAD
@@ -144,12 +178,39 @@ func (c *cached) append(b, msg []byte, q *question, now time.Time, limit int) []
 	return b
 }
 
+// append copies wire, the run beginning with any of its records: clients take the first (RFC 1794).
+func (r rotation) append(b, wire []byte) []byte {
+	if r.n == 0 {
+		return append(b, wire...)
+	}
+	middle, end := r.from+rand.IntN(r.n)*r.size, r.from+r.n*r.size
+	b = append(b, wire[:r.from]...)
+	b = append(b, wire[middle:end]...)
+	b = append(b, wire[r.from:middle]...)
+	return append(b, wire[end:]...)
+}
+
+// due says, once, that an answer that is asked for often should be fetched again before it ends.
+func (c *cached) due(now time.Time) bool {
+	if c.uses.Add(1) < prefetchUses || c.life-now.Sub(c.stored) > c.life/prefetchPart {
+		return false
+	}
+	return c.renews.CompareAndSwap(false, true)
+}
+
 func (c *cached) size() int { return cacheOverhead + len(c.key) + len(c.wire) + 2*len(c.ttls) }
 
 // cache keeps upstreams' answers, the least recently used go first. Its memory is bounded.
 type cache struct {
-	seed   maphash.Seed
-	shards [16]cacheShard
+	seed    maphash.Seed
+	limit   int // octets
+	shards  [16]cacheShard
+	figures cacheFigures
+}
+
+// cacheFigures count what happened to questions that came to the cache.
+type cacheFigures struct {
+	positive, negative, missed, stale, evicted, prefetched atomic.Uint64
 }
 
 type cacheShard struct {
@@ -160,7 +221,7 @@ type cacheShard struct {
 }
 
 func newCache(octets int) *cache {
-	c := &cache{seed: maphash.MakeSeed()}
+	c := &cache{seed: maphash.MakeSeed(), limit: octets}
 	for i := range c.shards {
 		c.shards[i] = cacheShard{room: octets / len(c.shards), items: map[string]*list.Element{}, order: list.New()}
 	}
@@ -200,6 +261,7 @@ func (c *cache) put(answer *cached) {
 	s.items[answer.key] = s.order.PushFront(answer)
 	for s.room -= answer.size(); s.room < 0; {
 		s.remove(s.order.Back())
+		c.figures.evicted.Add(1)
 	}
 }
 
@@ -208,4 +270,28 @@ func (s *cacheShard) remove(item *list.Element) {
 	gone := s.order.Remove(item).(*cached)
 	delete(s.items, gone.key)
 	s.room += gone.size()
+}
+
+// use counts one question and what was found for it.
+func (c *cache) use(found *cached, fresh bool) {
+	switch {
+	case !fresh:
+		c.figures.missed.Add(1)
+	case found.rcode() == dns.RcodeSuccess && binary.BigEndian.Uint16(found.wire[6:]) > 0:
+		c.figures.positive.Add(1)
+	default:
+		c.figures.negative.Add(1)
+	}
+}
+
+// filled is how many answers are kept, and in how many octets.
+func (c *cache) filled() (answers, octets int) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.Lock()
+		answers += len(s.items)
+		octets += c.limit/len(c.shards) - s.room
+		s.mu.Unlock()
+	}
+	return answers, octets
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
@@ -83,7 +84,8 @@ func (n *node) set(typ uint16) *rrset {
 // entry is everything that the zone says about one Service. It is immutable; one without nodes stands for
 // a Service that has no name at present.
 type entry struct {
-	nodes []node // sorted by prefix
+	triggered time.Time // what the endpoints were made for happened then; zero: not known
+	nodes     []node    // sorted by prefix
 	// names are the reverse names, per address the name it belongs to (wire form, domain included).
 	names []reverseName
 }
@@ -119,7 +121,7 @@ func serviceKey(key catalog.Key) string { return label(key.Name) + label(key.Nam
 // DNS specification 1.1.0. An error names what could not be expressed; the entry has everything else.
 func buildEntry(svc *catalog.Service, domain string, ttl uint32) (*entry, error) {
 	b := &entryBuilder{
-		ttl: ttl, svc: svc, entry: &entry{}, nodes: map[string]*node{},
+		ttl: ttl, svc: svc, entry: &entry{triggered: svc.Triggered}, nodes: map[string]*node{},
 		full: serviceKey(svc.Key) + "\x03svc" + domain,
 	}
 	switch {

@@ -19,7 +19,9 @@ const (
 	failover   = 400 * time.Millisecond  // a slower upstream gets company
 	repeat     = 1500 * time.Millisecond // the same one is asked again: the datagram may be lost
 	patience   = 4500 * time.Millisecond // less than the 5 s after which resolvers give up
-	recheck    = 5 * time.Second         // one that did worse is tried again this often
+	recheck    = 2 * time.Second         // one that failed, or is not used because it is slow, is tried again this often
+	probeFor   = 2 * time.Second         // how long an attempt at that may take
+	lull       = 30 * time.Second        // without questions for this long nobody is tried
 	staleAfter = 1800 * time.Millisecond // client response timer, RFC 8767 section 5
 )
 
@@ -33,6 +35,8 @@ type forwarder struct {
 	upstreams atomic.Pointer[[]*upstream]
 	workers   sync.WaitGroup
 	loopTold  atomic.Int64 // when a loop was last logged, Unix seconds
+	asked     atomic.Int64 // when somebody was last asked, Unix nanoseconds
+	renew     chan question
 
 	mu      sync.Mutex
 	flights map[string]*flight
@@ -46,7 +50,7 @@ type flight struct {
 }
 
 func newForwarder(answers *cache, now func() time.Time) *forwarder {
-	f := &forwarder{cache: answers, now: now, flights: map[string]*flight{}}
+	f := &forwarder{cache: answers, now: now, flights: map[string]*flight{}, renew: make(chan question, 64)}
 	f.upstreams.Store(&[]*upstream{})
 	return f
 }
@@ -101,10 +105,10 @@ func (f *forwarder) resolve(ctx context.Context, q *question) (*cached, error) {
 		return old, nil
 	}
 	if old != nil && f.now().UnixNano() < old.retry.Load() {
-		return old, nil
+		return f.standIn(old, nil)
 	}
 	if !f.able() {
-		return old, noAnswer(old, errNoUpstream)
+		return f.standIn(old, errNoUpstream)
 	}
 	var late <-chan time.Time
 	if old != nil {
@@ -116,22 +120,73 @@ func (f *forwarder) resolve(ctx context.Context, q *question) (*cached, error) {
 	select {
 	case <-fl.done:
 		if fl.err != nil {
-			return old, noAnswer(old, fl.err)
+			return f.standIn(old, fl.err)
 		}
 		return fl.answer, nil
 	case <-late:
-		return old, nil
+		return f.standIn(old, nil)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 }
 
-// noAnswer drops the error if an old answer is there instead.
-func noAnswer(old *cached, err error) error {
-	if old != nil {
-		return nil
+// standIn gives an expired answer if there is one, else the error.
+func (f *forwarder) standIn(old *cached, err error) (*cached, error) {
+	if old == nil {
+		return nil, err
 	}
-	return err
+	f.cache.figures.stale.Add(1)
+	return old, nil
+}
+
+// prefetch asks run for an answer that is used often and about to expire. When run is busy, others come.
+func (f *forwarder) prefetch(hit *cached, q *question, now time.Time) {
+	if !hit.due(now) {
+		return
+	}
+	select {
+	case f.renew <- *q:
+		f.cache.figures.prefetched.Add(1)
+	default:
+		hit.renews.Store(false)
+	}
+}
+
+// run fetches again what is about to expire, and tries upstreams that questions do not go to, until ctx ends.
+func (f *forwarder) run(ctx context.Context) error {
+	tick := time.NewTicker(recheck)
+	defer tick.Stop()
+	for {
+		select {
+		case q := <-f.renew:
+			f.join(ctx, &q)
+		case <-tick.C:
+			f.probe(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// probe tries every upstream that was not used lately, so that no question has to find out whether it works again and
+// how fast it is. Only while there are questions.
+func (f *forwarder) probe(ctx context.Context) {
+	now := f.now()
+	if now.Sub(time.Unix(0, f.asked.Load())) > lull {
+		return
+	}
+	for _, u := range *f.upstreams.Load() {
+		if _, _, used := u.standing(); now.Sub(used) < recheck {
+			continue
+		}
+		f.workers.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, probeFor)
+			defer cancel()
+			query := new(dns.Msg)
+			query.SetQuestion(".", dns.TypeNS)
+			f.try(ctx, u, query)
+		})
+	}
 }
 
 // join finds the flight of a question, or starts it.
@@ -202,6 +257,7 @@ func (o outcome) good() bool {
 // ask tries the upstreams from the best on. A slow one is not given up when the next is tried: the first good
 // answer counts.
 func (f *forwarder) ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
+	f.asked.Store(f.now().UnixNano())
 	turns := f.turns()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -253,28 +309,27 @@ func (f *forwarder) try(ctx context.Context, u *upstream, query *dns.Msg) outcom
 	if errors.Is(context.Cause(ctx), context.Canceled) { // another was faster, or we are stopping
 		return outcome{err: fmt.Errorf("upstream %s: %w", u.addr, context.Canceled)}
 	}
-	o := outcome{m, err}
-	u.note(took, err != nil || m.Rcode == dns.RcodeRefused)
-	return o
+	if err != nil {
+		m = nil
+	}
+	u.note(took, m)
+	return outcome{m, err}
 }
 
 // turns is the order to ask in: working ones first, the fastest first; everyone twice, at least three tries in
-// all. One that did worse but was not tried lately comes first again; it costs one question 400 ms at most.
+// all.
 func (f *forwarder) turns() []*upstream {
 	type candidate struct {
 		u      *upstream
 		failed int
 		rtt    time.Duration
 	}
-	now := f.now()
 	var all []candidate
 	for _, u := range *f.upstreams.Load() {
-		failed, rtt, used := u.standing()
+		failed, rtt, _ := u.standing()
 		c := candidate{u: u, rtt: rtt}
-		if now.Sub(used) < recheck && failed {
+		if failed {
 			c.failed = 1
-		} else if now.Sub(used) >= recheck {
-			c.rtt = 0
 		}
 		all = append(all, c)
 	}

@@ -32,7 +32,7 @@ type question struct {
 	starts [maxName/2 + 1]uint8 // where each label starts in name
 	length int                  // of name, root label included
 	name   [maxName]byte        // lower case, wire form
-	lookup [maxName + 3]byte    // backs key
+	lookup [2*maxName + 3]byte  // backs key, and searchedKey
 }
 
 // parse reads msg as a question: RFC 1035 section 4.1, RFC 6891. It keeps nothing of msg.

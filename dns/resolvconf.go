@@ -11,43 +11,59 @@ import (
 
 const (
 	dnsPort         = 53
-	systemdStub     = "127.0.0.53"
 	systemdResolved = "/run/systemd/resolve/resolv.conf"
 )
 
-// upstreamsOf reads the nameserver lines of a resolv.conf(5), without our own addresses. The stub of
-// systemd-resolved is replaced by the servers that it asks itself.
-func upstreamsOf(path string, own []netip.Addr) ([]netip.AddrPort, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading upstream servers from %s, name another file or give the servers themselves: %w", path, err)
-	}
-	found := parseResolvConf(string(text))
-	if slices.ContainsFunc(found, func(a netip.Addr) bool { return a.String() == systemdStub }) {
-		if real, err := os.ReadFile(systemdResolved); err == nil {
-			found = parseResolvConf(string(real))
-		}
-	}
-	var upstreams []netip.AddrPort
-	for _, addr := range found {
-		if !slices.Contains(own, addr) {
-			upstreams = append(upstreams, netip.AddrPortFrom(addr, dnsPort))
-		}
-	}
-	return upstreams, nil
+// resolvConf is what a resolv.conf(5) says.
+type resolvConf struct {
+	servers  []netip.AddrPort
+	searches []string
 }
 
-func parseResolvConf(text string) []netip.Addr {
-	var found []netip.Addr
+// readResolvConf reads a resolv.conf, without our own addresses. The stubs of systemd-resolved (127.0.0.53 and .54)
+// are replaced by the servers that it asks itself, which it writes to another file: through the stub every name would
+// be cached twice, and one for us would come back to us.
+func readResolvConf(path, resolved string, own []netip.Addr) (resolvConf, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return resolvConf{}, fmt.Errorf("reading upstream servers from %s, name another file or give the servers themselves (--dns-upstream): %w", path, err)
+	}
+	found, searches := parseResolvConf(string(text))
+	if slices.ContainsFunc(found, isSystemdStub) {
+		if real, err := os.ReadFile(resolved); err == nil {
+			behind, _ := parseResolvConf(string(real))
+			found = slices.Concat(slices.DeleteFunc(found, isSystemdStub), behind)
+		}
+	}
+	r := resolvConf{searches: searches}
+	for i, addr := range found {
+		if !slices.Contains(own, addr) && !slices.Contains(found[:i], addr) {
+			r.servers = append(r.servers, netip.AddrPortFrom(addr, dnsPort))
+		}
+	}
+	return r, nil
+}
+
+func isSystemdStub(addr netip.Addr) bool {
+	return addr == netip.AddrFrom4([4]byte{127, 0, 0, 53}) || addr == netip.AddrFrom4([4]byte{127, 0, 0, 54})
+}
+
+// parseResolvConf gives the servers in their order and the last list of search domains.
+func parseResolvConf(text string) (servers []netip.Addr, searches []string) {
 	lines := bufio.NewScanner(strings.NewReader(text))
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 2 || fields[0] != "nameserver" {
+		if len(fields) < 2 {
 			continue
 		}
-		if addr, err := netip.ParseAddr(fields[1]); err == nil && !slices.Contains(found, addr.Unmap()) {
-			found = append(found, addr.Unmap())
+		switch fields[0] {
+		case "nameserver":
+			if addr, err := netip.ParseAddr(fields[1]); err == nil {
+				servers = append(servers, addr.Unmap())
+			}
+		case "search", "domain":
+			searches = fields[1:]
 		}
 	}
-	return found
+	return servers, searches
 }

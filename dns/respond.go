@@ -14,35 +14,61 @@ const maxChain = 8
 
 // scratch is what answering one question needs; a worker uses one for all of its questions.
 type scratch struct {
-	q question
-	a answer
+	from   netip.Addr // the asker; not valid: ourselves
+	q      question
+	a      answer
+	waited bool     // respond had no answer for it
+	search bool     // the rest of the search path has to be walked for it
+	other  question // a name that the search path leads to
+	b      answer   // what a zone says to that
 }
 
 // respond replies to msg if that takes no waiting: b gets the reply, empty if msg deserves none. later is true
 // if the first sync or an upstream has to be waited for: then wait gives the reply. It changes nothing but b
-// and w.
+// and w, and asks for what should be fetched again.
 func (s *Server) respond(b, msg []byte, w *scratch, tcp bool) (reply []byte, later bool) {
+	w.a.zone, w.search = zoneNone, false
 	if verdict := w.q.parse(msg); verdict != accepted {
 		return appendVerdict(b, msg, &w.q, verdict), false
 	}
-	limit := w.limit(tcp)
-	if !s.isSynced.Load() && s.mayBeOurs(&w.q) {
+	limit, standing := w.limit(tcp), s.standingOf(w.from)
+	reply, later = s.reply(b, msg, w, limit, standing)
+	if standing != resident && !tcp && !later && !s.limiter.allows(w.from, len(reply), s.forward.now()) {
+		return slip(b, msg, &w.q), false
+	}
+	return reply, later
+}
+
+// reply is respond for a question that was accepted.
+func (s *Server) reply(b, msg []byte, w *scratch, limit int, standing standing) (reply []byte, later bool) {
+	if standing != stranger && !s.isSynced.Load() && s.mayBeOurs(&w.q) {
 		return b, true
 	}
 	ours := s.lookup(&w.q, &w.a)
+	if standing == stranger && (!ours || w.a.zone != zoneLAN) {
+		return appendError(b, msg, &w.q, dns.RcodeRefused), false
+	}
 	switch {
 	case w.q.qtype == dns.TypeANY && (!ours || w.a.rcode == dns.RcodeSuccess):
 		return appendMinimal(b, msg, &w.q, uint32(s.cfg.TTL/time.Second)), false
 	case ours && w.a.cname != "" && w.q.qtype != dns.TypeCNAME && w.q.flags&bitRD != 0:
 		return b, true
+	case ours && w.a.rcode == dns.RcodeNameError && s.searches(w):
+		return s.replySearched(b, msg, w, limit)
 	case ours:
 		return appendAnswer(b, msg, &w.q, &w.a, limit), false
 	case w.q.flags&bitRD == 0:
 		return appendError(b, msg, &w.q, dns.RcodeRefused), false // we hold nothing else
 	}
+	w.a.zone = zoneForeign
 	forward := s.forwarderFor(&w.q)
 	now := forward.now()
-	if hit, fresh := forward.cache.get(w.q.key(), now); fresh {
+	hit, fresh := forward.cache.get(w.q.key(), now)
+	if fresh || !w.waited { // what waited was counted before
+		forward.cache.use(hit, fresh)
+	}
+	if fresh {
+		forward.prefetch(hit, &w.q, now)
 		return hit.append(b, msg, &w.q, now, limit), false
 	}
 	if !forward.able() {
@@ -87,38 +113,57 @@ func (s *Server) mayBeOurs(q *question) bool {
 // lookup asks our zones.
 func (s *Server) lookup(q *question, a *answer) (ours bool) {
 	*a = answer{}
-	for _, z := range s.zones {
+	for i, z := range s.zones {
 		if z.answer(q, a) {
+			a.zone = zoneFirst + i
 			return true
 		}
 	}
+	if s.lan != nil && s.lan.answer(q, a) {
+		a.zone = zoneLAN
+		return true
+	}
+	a.zone = zoneReverse
 	return s.reverse.answer(q, a)
 }
 
 // wait replies to msg, for which respond had no answer at once. from is the asker.
 func (s *Server) wait(ctx context.Context, msg []byte, from netip.Addr, tcp bool) []byte {
+	began := time.Now()
+	w := &scratch{from: from, waited: true}
+	w.q.parse(msg)
+	reply := s.settle(ctx, msg, w, tcp)
+	if s.standingOf(from) == client && !tcp && !s.limiter.allows(from, len(reply), s.forward.now()) {
+		reply = slip(nil, msg, &w.q)
+	}
+	s.slow.waited.observe(time.Since(began), 1)
+	s.record(s.slow, w, reply, tcp, began)
+	return reply
+}
+
+// settle waits for what the answer needs: the first sync, or an upstream.
+func (s *Server) settle(ctx context.Context, msg []byte, w *scratch, tcp bool) []byte {
 	select {
 	case s.waiting <- struct{}{}:
 		defer func() { <-s.waiting }()
 	default:
-		w := new(scratch)
-		w.q.parse(msg)
 		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
 	}
-	w := new(scratch)
-	w.q.parse(msg)
 	if s.mayBeOurs(&w.q) && !s.waitForSync(ctx) {
 		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
 	}
-	reply, later := s.respond(nil, msg, w, tcp)
-	if !later {
+	limit := w.limit(tcp)
+	reply, later := s.reply(nil, msg, w, limit, s.standingOf(w.from))
+	switch {
+	case !later:
 		return reply
-	}
-	if w.a.cname != "" {
-		return s.chase(ctx, msg, w, w.limit(tcp))
+	case w.search:
+		return s.walk(ctx, msg, w, limit)
+	case w.a.cname != "":
+		return s.chase(ctx, msg, w, limit)
 	}
 	forward := s.forwarderFor(&w.q)
-	if forward.loops(from, w.q.key()) {
+	if forward.loops(w.from, w.q.key()) {
 		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
 	}
 	answer, err := forward.resolve(ctx, &w.q)
@@ -126,7 +171,7 @@ func (s *Server) wait(ctx context.Context, msg []byte, from netip.Addr, tcp bool
 		klog.V(2).InfoS("DNS name not resolved", "name", textName(w.q.wire()), "reason", err)
 		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
 	}
-	return answer.append(nil, msg, &w.q, forward.now(), w.limit(tcp))
+	return answer.append(nil, msg, &w.q, forward.now(), limit)
 }
 
 // waitForSync waits for the first sync as long as a client may be kept waiting.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,10 +35,28 @@ type Config struct {
 	// Upstreams resolve all other names; nil: those in ResolvConf, which is read again when it changes.
 	Upstreams []netip.AddrPort
 	// Stubs are the servers for the names in and below a domain, instead of Upstreams; the longest domain counts.
-	Stubs      map[string][]netip.AddrPort
+	Stubs map[string][]netip.AddrPort
+	// ResolvConf is the node's own, for its servers and for the search domains that pods inherit.
 	ResolvConf string        // /etc/resolv.conf
 	TTL        time.Duration // 5 s; whole seconds
 	CacheSize  int           // octets for upstreams' answers; 8 MiB
+	// NoAutopath leaves the search path of pods to their resolvers. Otherwise see AutopathAnnotation.
+	NoAutopath bool
+
+	// LANDomain has names for LoadBalancer Services and Ingress hosts, which anybody may ask for; empty: none.
+	LANDomain string
+	// LANAddrs are the node's addresses that LANDomain is served on, besides Addrs, and that an Ingress without a
+	// status is reached at.
+	LANAddrs  []netip.Addr
+	Ingresses toolscache.SharedIndexInformer // not started yet; nil: no hosts
+
+	// Clients may ask for every name, besides the node itself and Networks; nil: everybody may.
+	Clients []netip.Prefix
+	// ReplyLimit is how many octets a second a network of such clients (/24, /56) and of strangers gets over UDP.
+	ReplyLimit int            // 64 KiB
+	Transfer   []netip.Prefix // who may transfer the zone (AXFR); nil: nobody
+	LogEvery   int            // every how many questions one is logged; 0: none
+	HTTP       netip.AddrPort // where /health and /ready are served; not valid: nowhere
 }
 
 const (
@@ -46,6 +65,7 @@ const (
 	defaultResolvConf = "/etc/resolv.conf"
 	defaultTTL        = 5 * time.Second
 	defaultCache      = 8 << 20
+	defaultLimit      = 64 << 10
 
 	hold       = 5 * time.Second // how long a question may wait for the first sync
 	maxWaiting = 1024            // questions that wait for an upstream or the first sync
@@ -53,14 +73,24 @@ const (
 
 // Server is the cluster's name server.
 type Server struct {
-	cfg     Config
-	zones   []*zone // the first one's names are those that addresses map to
-	reverse *reverse
-	forward *forwarder
-	stubs   []stub        // the longest domain first
-	waiting chan struct{} // one token per question that waits
-	queries atomic.Uint64
-	holdFor time.Duration
+	cfg      Config
+	zones    []*zone // the first one's names are those that addresses map to
+	reverse  *reverse
+	forward  *forwarder
+	stubs    []stub                   // the longest domain first
+	lan      *lanZone                 // nil: none
+	limiter  *limiter                 // for clients that are not on this node
+	suffixes atomic.Pointer[[]string] // the search path of pods, in wire form
+	waiting  chan struct{}            // one token per question that waits
+	holdFor  time.Duration
+	resolved string // where systemd-resolved says whom it asks
+
+	programming programming
+	slow        *tally        // of everything but the UDP workers
+	turn        atomic.Uint64 // counts questions for the log
+	logged      atomic.Uint64
+	mu          sync.Mutex
+	workers     []*tally
 
 	isSynced atomic.Bool
 	synced   chan struct{} // closed when every Service of the first listing is in the zones
@@ -82,8 +112,10 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, holdFor: hold,
 		forward: newForwarder(newCache(cfg.CacheSize), time.Now),
-		waiting: make(chan struct{}, maxWaiting),
-		synced:  make(chan struct{}), ready: make(chan struct{}),
+		limiter: newLimiter(cfg.ReplyLimit), resolved: systemdResolved,
+		programming: programming{kinds: map[string]*programmed{}},
+		waiting:     make(chan struct{}, maxWaiting),
+		synced:      make(chan struct{}), ready: make(chan struct{}),
 	}
 	ttl := uint32(cfg.TTL / time.Second)
 	for _, domain := range append([]string{cfg.Domain}, cfg.Aliases...) {
@@ -94,10 +126,32 @@ func New(cfg Config) (*Server, error) {
 		s.zones = append(s.zones, newZone(wire, cfg.Addrs, cfg.Pods, ttl))
 	}
 	s.reverse = newReverse(cfg.Networks, s.zones[0].domain, ttl)
+	s.slow = newTally(zoneFirst + len(s.zones))
+	s.setSuffixes(nil)
 	if err := s.makeStubs(); err != nil {
 		return nil, err
 	}
-	return s, nil
+	return s, s.makeLAN(ttl)
+}
+
+func (s *Server) makeLAN(ttl uint32) error {
+	if s.cfg.LANDomain == "" {
+		return nil
+	}
+	wire, err := wireName(s.cfg.LANDomain)
+	if err != nil || len(wire) < 2 {
+		return fmt.Errorf("dns: LAN domain %q is not a domain name (--dns-lan-domain): %w", s.cfg.LANDomain, errors.Join(err, errDomain))
+	}
+	for _, z := range s.zones {
+		if strings.HasSuffix(z.domain, wire) || strings.HasSuffix(wire, z.domain) {
+			return fmt.Errorf("dns: LAN domain %s and cluster domain %s contain one another, choose another --dns-lan-domain", s.cfg.LANDomain, textName([]byte(z.domain)))
+		}
+	}
+	s.lan = newLANZone(wire, s.cfg.LANAddrs, ttl)
+	if s.cfg.Ingresses == nil {
+		return nil
+	}
+	return s.lan.followIngresses(s.cfg.Ingresses)
 }
 
 var errDomain = errors.New("it needs at least one label, such as cluster.local")
@@ -121,11 +175,19 @@ func (c Config) withDefaults() Config {
 	if c.CacheSize == 0 {
 		c.CacheSize = defaultCache
 	}
-	c.Addrs = slices.Clone(c.Addrs)
-	for i, addr := range c.Addrs {
-		c.Addrs[i] = addr.Unmap()
+	if c.ReplyLimit == 0 {
+		c.ReplyLimit = defaultLimit
 	}
+	c.Addrs, c.LANAddrs = unmapped(c.Addrs), unmapped(c.LANAddrs)
 	return c
+}
+
+func unmapped(addrs []netip.Addr) []netip.Addr {
+	addrs = slices.Clone(addrs)
+	for i, addr := range addrs {
+		addrs[i] = addr.Unmap()
+	}
+	return addrs
 }
 
 // Ready is closed once the sockets are open and every Service is in the zone.
@@ -133,7 +195,17 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Figure is a short count for people: "31 names, 1204 queries".
 func (s *Server) Figure() string {
-	return fmt.Sprintf("%d names, %d queries", s.zones[0].names.Load(), s.queries.Load())
+	return fmt.Sprintf("%d names, %d queries", s.zones[0].names.Load(), s.queries())
+}
+
+// queries is how many questions were answered.
+func (s *Server) queries() (n uint64) {
+	for _, t := range s.tallies() {
+		for i := range t.answers {
+			n += t.answers[i].Load()
+		}
+	}
+	return n
 }
 
 // Run makes the addresses local, answers on them until ctx ends, and returns nil then. The addresses stay
@@ -142,7 +214,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := ensureLink(s.cfg.LinkName, s.cfg.Addrs); err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
-	sockets, err := listen(ctx, s.cfg.Addrs, s.cfg.Port)
+	sockets, err := listen(ctx, s.listenOn(), s.cfg.Port, s.cfg.HTTP)
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
@@ -161,6 +233,13 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	start(s.follow)
 	start(s.followUpstreams)
+	start(s.forward.run)
+	for _, stub := range s.stubs {
+		start(stub.forward.run)
+	}
+	if sockets.http != nil {
+		start(func(ctx context.Context) error { return s.serveHTTP(ctx, sockets.http) })
+	}
 	for _, conn := range sockets.udp {
 		start(func(ctx context.Context) error { return s.serveUDP(ctx, conn) })
 	}
@@ -187,6 +266,19 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
+// listenOn gives the cluster DNS addresses, and the node's if the LAN is served.
+func (s *Server) listenOn() []netip.Addr {
+	addrs := s.cfg.Addrs
+	if s.lan != nil {
+		for _, addr := range s.cfg.LANAddrs {
+			if !slices.Contains(addrs, addr) {
+				addrs = append(addrs[:len(addrs):len(addrs)], addr)
+			}
+		}
+	}
+	return addrs
+}
+
 // follow keeps the zones as the catalog is.
 func (s *Server) follow(ctx context.Context) error {
 	sub := s.cfg.Catalog.Subscribe()
@@ -210,9 +302,16 @@ func (s *Server) follow(ctx context.Context) error {
 	}
 }
 
-// podsKnown waits until every pod is known; false if ctx ends before.
+// podsKnown waits until every pod, and every Ingress, is known; false if ctx ends before.
 func (s *Server) podsKnown(ctx context.Context) bool {
-	return s.cfg.Pods == nil || toolscache.WaitForCacheSync(ctx.Done(), s.cfg.Pods.HasSynced)
+	var needed []toolscache.InformerSynced
+	if s.cfg.Pods != nil {
+		needed = append(needed, s.cfg.Pods.HasSynced)
+	}
+	if s.lan != nil && s.cfg.Ingresses != nil {
+		needed = append(needed, s.cfg.Ingresses.HasSynced)
+	}
+	return toolscache.WaitForCacheSync(ctx.Done(), needed...)
 }
 
 // apply puts every Service that changed into the zones.
@@ -227,42 +326,59 @@ func (s *Server) apply(sub *catalog.Subscription) {
 					klog.ErrorS(err, "Service has names that cannot be served", "service", key)
 				}
 			}
-			if old := z.put(key, e); i == 0 {
-				s.reverse.put(key, old, e)
+			old := z.put(key, e)
+			if i > 0 {
+				continue
 			}
+			s.reverse.put(key, old, e)
+			if e != nil && len(e.nodes) > 0 && s.isSynced.Load() {
+				s.programming.observe(svc, old, time.Now())
+			}
+		}
+		if s.lan != nil {
+			s.lan.putService(key, svc)
 		}
 		sub.Done(key)
 	}
 }
 
-// followUpstreams reads the resolver configuration whenever it changes.
+// followUpstreams reads the resolver configuration whenever it changes: its servers, unless others were given, and
+// the search domains, which pods inherit.
 func (s *Server) followUpstreams(ctx context.Context) error {
 	if s.cfg.Upstreams != nil {
 		s.forward.use(s.cfg.Upstreams)
-		return nil
 	}
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
-	var known []netip.AddrPort
+	var known resolvConf
 	var failure string
 	for {
-		found, err := upstreamsOf(s.cfg.ResolvConf, s.cfg.Addrs)
+		found, err := readResolvConf(s.cfg.ResolvConf, s.resolved, s.listenOn())
 		switch {
-		case err != nil && err.Error() != failure: // the servers known so far stay in use
+		case err != nil && err.Error() != failure: // what was known so far stays in use
 			failure = err.Error()
-			klog.ErrorS(err, "DNS upstreams cannot be read")
+			if s.cfg.Upstreams == nil {
+				klog.ErrorS(err, "DNS upstreams cannot be read")
+			}
 		case err == nil:
 			failure = ""
-			if !slices.Equal(found, known) {
-				known = found
-				s.forward.use(found)
-				klog.InfoS("DNS upstreams", "servers", found, "from", s.cfg.ResolvConf)
-			}
+			s.useResolvConf(known, found)
+			known = found
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+func (s *Server) useResolvConf(known, found resolvConf) {
+	if !slices.Equal(known.searches, found.searches) {
+		s.setSuffixes(found.searches)
+	}
+	if s.cfg.Upstreams == nil && !slices.Equal(known.servers, found.servers) {
+		s.forward.use(found.servers)
+		klog.InfoS("DNS upstreams", "servers", found.servers, "from", s.cfg.ResolvConf)
 	}
 }

@@ -359,8 +359,8 @@ func TestChurn(t *testing.T) {
 	}
 	cancel()
 	workers.Wait()
-	if f.queries.Load() < 100 {
-		t.Errorf("only %d questions were asked", f.queries.Load())
+	if f.queries() < 100 {
+		t.Errorf("only %d questions were asked", f.queries())
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -26,8 +27,9 @@ const (
 
 // sockets are what a Server listens on: per address one TCP socket and one UDP socket per core.
 type sockets struct {
-	udp []*net.UDPConn
-	tcp []*net.TCPListener
+	udp  []*net.UDPConn
+	tcp  []*net.TCPListener
+	http net.Listener // nil: none
 }
 
 func (s *sockets) close() {
@@ -37,13 +39,22 @@ func (s *sockets) close() {
 	for _, l := range s.tcp {
 		_ = l.Close()
 	}
+	if s.http != nil {
+		_ = s.http.Close()
+	}
 }
 
 // listen binds exactly the given addresses, so that answers leave from the one that was asked. TCP goes first:
 // it cannot share the port, so a second server fails there.
-func listen(ctx context.Context, addrs []netip.Addr, port uint16) (*sockets, error) {
+func listen(ctx context.Context, addrs []netip.Addr, port uint16, http netip.AddrPort) (*sockets, error) {
 	s := &sockets{}
 	shared := net.ListenConfig{Control: reusePort}
+	if http.IsValid() {
+		var err error
+		if s.http, err = new(net.ListenConfig).Listen(ctx, "tcp", http.String()); err != nil {
+			return nil, fmt.Errorf("listening on %s for health checks, choose another --dns-http: %w", http, errors.Unwrap(errors.Unwrap(err)))
+		}
+	}
 	for _, addr := range addrs {
 		at := netip.AddrPortFrom(addr, port).String()
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", at)
@@ -93,22 +104,27 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 	if err != nil {
 		return fmt.Errorf("serving %s: %w", conn.LocalAddr(), err)
 	}
-	w := new(scratch)
+	w, t := new(scratch), s.newWorkerTally()
 	for {
 		n, err := b.read()
+		began, answered := time.Now(), uint64(0)
 		for i := range n {
+			from := b.asker(i)
+			w.from = from.Addr()
 			reply, later := s.respond(b.replies[i][:0], b.request(i), w, false)
 			if later {
-				msg, from := bytes.Clone(b.request(i)), b.asker(i)
+				msg := bytes.Clone(b.request(i))
 				waiters.Go(func() { send(conn, s.wait(ctx, msg, from.Addr(), false), from) })
 				continue
 			}
 			b.reply(i, reply)
+			s.record(t, w, reply, false, began)
+			answered++
 		}
-		s.queries.Add(uint64(n))
 		if err == nil {
 			err = b.flush()
 		}
+		t.memory.observe(time.Since(began), answered) // all of a batch leave together
 		switch {
 		case err == nil:
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
@@ -165,7 +181,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	from, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	w := new(scratch)
+	w := &scratch{from: from.Addr().Unmap()}
 	var length [2]byte
 	for {
 		_ = conn.SetDeadline(time.Now().Add(idleTimeout))
@@ -176,10 +192,19 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 		if _, err := io.ReadFull(conn, msg); err != nil {
 			return
 		}
-		s.queries.Add(1)
+		if done, err := s.transfer(conn, msg, w); err != nil {
+			klog.V(2).InfoS("DNS zone not transferred", "reason", err)
+			return
+		} else if done {
+			continue
+		}
+		began := time.Now()
 		reply, later := s.respond(nil, msg, w, true)
 		if later {
-			reply = s.wait(ctx, msg, from.Addr().Unmap(), true)
+			reply = s.wait(ctx, msg, w.from, true)
+		} else {
+			s.record(s.slow, w, reply, true, began)
+			s.slow.memory.observe(time.Since(began), 1)
 		}
 		if len(reply) == 0 {
 			return // not a question: nothing good will follow

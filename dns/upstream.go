@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -23,6 +24,10 @@ type upstream struct {
 	rtt    time.Duration // smoothed; 0: not known
 	failed bool          // the last exchange failed
 	used   time.Time     // when the last exchange began
+
+	codes   [countedCodes]atomic.Uint64 // answers, by response code
+	silent  atomic.Uint64               // exchanges that failed: no answer, or the connection was refused
+	latency histogram                   // of answers
 }
 
 // standing orders upstreams: those that work first, among them the fastest.
@@ -38,8 +43,15 @@ func (u *upstream) begin(now time.Time) {
 	u.mu.Unlock()
 }
 
-// note records the end of an exchange.
-func (u *upstream) note(took time.Duration, failed bool) {
+// note records the end of an exchange; m is the answer, if one came.
+func (u *upstream) note(took time.Duration, m *dns.Msg) {
+	failed := m == nil || m.Rcode == dns.RcodeRefused
+	if m == nil {
+		u.silent.Add(1)
+	} else {
+		u.codes[min(m.Rcode, countedCodes-1)].Add(1)
+		u.latency.observe(took, 1)
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.failed = failed

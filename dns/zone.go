@@ -128,6 +128,7 @@ func (z *zone) count(namespace string, old, e *entry) {
 
 // answer is what a zone says to a question.
 type answer struct {
+	zone    int // which one it is from: zoneForeign and the following
 	rcode   int
 	set     *rrset // the answer section
 	cname   string // instead of set: the name goes on there (wire form)

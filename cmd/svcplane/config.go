@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"svcplane/apiserver"
+	"svcplane/dns"
 )
 
 // Options are the flags of `svcplane server` as they were written.
@@ -22,6 +23,7 @@ type Options struct {
 	NodePorts, ProxyMode, API, IngressHTTP, IngressHTTPS, Cgroup   string
 	Etcd, Disable                                                  []string
 	Verbosity                                                      int
+	DNS                                                            dnsOptions
 }
 
 // register declares the flags; their names are also the keys of the config file.
@@ -32,6 +34,7 @@ func (o *Options) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.PodCIDR, "pod-cidr", "10.244.0.0/16", "range that pod addresses come from")
 	fs.StringVar(&o.Domain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
 	fs.StringVar(&o.DNSIP, "dns-ip", "10.96.0.10", "address of the cluster's DNS server, in the service range")
+	o.DNS.register(fs)
 	fs.StringVar(&o.NodePorts, "node-port-range", "30000-32767", "ports that NodePorts come from")
 	fs.StringVar(&o.ProxyMode, "proxy-mode", "auto", "data plane of Services: auto, iptables")
 	fs.StringVar(&o.API, "api-address", "0.0.0.0:6443", "where the API listens")
@@ -99,6 +102,7 @@ type Config struct {
 	Domain               string
 	DNSIP, KubernetesIP  netip.Addr
 	NodePorts            string
+	DNS                  dns.Config // what the flags say
 	API, HTTP, HTTPS     netip.AddrPort
 	Etcd                 []string
 	disabled             []string
@@ -142,6 +146,9 @@ func (o *Options) check(host Host) (*Config, error) {
 		return nil, err
 	}
 	if c.NodeIP, err = nodeIP(o.NodeIP, host); err != nil {
+		return nil, err
+	}
+	if c.DNS, err = o.DNS.config(c); err != nil {
 		return nil, err
 	}
 	return c, errors.Join(c.checkRanges(host), o.checkWords())

@@ -51,6 +51,7 @@ func newRoot() *cobra.Command {
 		newKubectl(&dataDir),
 		newStatus(&dataDir),
 		newProxy(&dataDir),
+		newDNS(&dataDir),
 		newImage(&dataDir),
 		newCleanup(&dataDir),
 

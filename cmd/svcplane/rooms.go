@@ -143,22 +143,6 @@ func (h *house) addProxy(services *catalog.Catalog, plane proxy.Dataplane) error
 	return nil
 }
 
-func (h *house) addDNS(services *catalog.Catalog) error {
-	pods, err := dns.NewPodIndex(h.api.Informers().Core().V1().Pods().Informer(), h.api.Informers().Core().V1().Namespaces().Informer())
-	if err != nil {
-		return err
-	}
-	d, err := dns.New(dns.Config{
-		Catalog: services, Domain: h.cfg.Domain, Addrs: []netip.Addr{h.cfg.DNSIP}, Port: dnsPort,
-		Networks: []netip.Prefix{h.cfg.ServiceCIDR, h.cfg.PodCIDR}, Pods: pods,
-	})
-	if err != nil {
-		return err
-	}
-	h.add("dns", d)
-	return nil
-}
-
 func (h *house) addIngress(services *catalog.Catalog) error {
 	i, err := ingress.New(ingress.Config{
 		Client: h.client, Factory: h.api.Informers(), Catalog: services,
