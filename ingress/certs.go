@@ -44,13 +44,7 @@ func (t *certTable) add(host string, c *tls.Certificate) {
 // choose is the first certificate for the name that the client can verify: exact host before wildcard, then in the
 // order of add, so that an ECDSA and an RSA certificate may stand side by side.
 func (t *certTable) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name := normalHost(hello.ServerName)
-	candidates := t.exact[name]
-	if len(candidates) == 0 {
-		if _, suffix, found := strings.Cut(name, "."); found {
-			candidates = t.wildcard[suffix]
-		}
-	}
+	candidates := t.candidates(normalHost(hello.ServerName))
 	for _, c := range candidates {
 		if len(candidates) == 1 || hello.SupportsCertificate(c) == nil {
 			return c, nil
@@ -60,6 +54,35 @@ func (t *certTable) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error)
 		return candidates[0], nil
 	}
 	return t.fallback, nil
+}
+
+// misdirected says whether a request for host may not come over a connection that was opened for the name sni: the
+// certificate that the client saw is not the one for host (RFC 9110 section 15.5.20). A client that named nobody
+// has seen the fallback and may ask for anything.
+func (t *certTable) misdirected(sni, host string) bool {
+	if sni == "" || sni == host {
+		return false
+	}
+	sni = normalHost(sni)
+	return sni != host && t.first(sni) != t.first(host)
+}
+
+// first is the certificate that comes first for a name.
+func (t *certTable) first(name string) *tls.Certificate {
+	if c := t.candidates(name); len(c) > 0 {
+		return c[0]
+	}
+	return t.fallback
+}
+
+func (t *certTable) candidates(name string) []*tls.Certificate {
+	if c := t.exact[name]; len(c) > 0 {
+		return c
+	}
+	if _, suffix, found := strings.Cut(name, "."); found {
+		return t.wildcard[suffix]
+	}
+	return nil
 }
 
 // parseCertificate reads a Secret of type kubernetes.io/tls.

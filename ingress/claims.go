@@ -126,7 +126,7 @@ func (hc *hostClaims) build(host string) *hostRules {
 	for _, weak := range []bool{false, true} {
 		for _, c := range byAge {
 			for _, r := range c.routes {
-				if r.Host != host || r.Weak != weak {
+				if r.Host != host || r.Weak != weak || r.canary() {
 					continue
 				}
 				if winner := rules.add(r); winner != nil && !weak {
@@ -135,9 +135,40 @@ func (hc *hostClaims) build(host string) *hostRules {
 			}
 		}
 	}
+	hc.addCanaries(host, rules, byAge)
 	hc.routes = len(rules.routes)
 	return rules
 }
+
+// addCanaries puts the canaries behind the routes that they share a place with.
+func (hc *hostClaims) addCanaries(host string, rules *hostRules, byAge []*claim) {
+	for _, c := range byAge {
+		for _, r := range c.routes {
+			if r.Host != host || !r.canary() {
+				continue
+			}
+			place := rules.place(r)
+			if *place == nil {
+				if !r.Weak {
+					hc.lose(c.NamespacedName, conflict{lost: r})
+				}
+				continue
+			}
+			// routes are shared between tables: a changed one is another one
+			main := **place
+			main.canaries = append(slices.Clip(main.canaries), r)
+			rules.replace(*place, &main)
+			*place = &main
+		}
+	}
+}
+
+// replace exchanges a route in the list of all.
+func (h *hostRules) replace(old, next *Route) {
+	h.routes[slices.Index(h.routes, old)] = next
+}
+
+func (r *Route) canary() bool { return r.guard != nil && r.guard.Canary != nil }
 
 func (hc *hostClaims) lose(key types.NamespacedName, c conflict) {
 	if hc.conflicts == nil {

@@ -20,8 +20,10 @@ type Problem struct {
 type compiled struct {
 	Origin
 	routes   []routeSpec
+	policy   *Policy // nil: nothing special
 	tls      []tlsRef
 	problems []Problem
+	regex    bool // paths are regular expressions
 }
 
 // routeSpec is a Route whose Group is still a name.
@@ -46,6 +48,8 @@ func compile(ing *networkingv1.Ingress) *compiled {
 		NamespacedName: types.NamespacedName{Namespace: ing.Namespace, Name: ing.Name},
 		Created:        ing.CreationTimestamp.Time,
 	}}
+	c.policy, c.problems = readAnnotations(ing)
+	c.regex = capturesPaths(ing, c.policy)
 	for _, rule := range ing.Spec.Rules {
 		if rule.HTTP == nil {
 			continue
@@ -82,6 +86,14 @@ func (c *compiled) addPath(host string, p networkingv1.HTTPIngressPath) {
 	if text == "" {
 		text = "/" // only ImplementationSpecific may leave it out
 	}
+	if c.regex {
+		plain, ok := plainPath(text)
+		if !ok {
+			c.problem("PathUnsupported", "%s is not served: of regular expressions only a path followed by (/|$)(.*), /?(.*) or (.*) is possible; correct the path", where)
+			return
+		}
+		text = plain
+	}
 	clean, err := cleanURLPath(text)
 	if err != nil {
 		c.problem("PathInvalid", "%s is not served: %v; correct the path", where, err)
@@ -115,10 +127,14 @@ func (c *compiled) group(b networkingv1.IngressBackend, where string) (GroupKey,
 		c.problem("ResourceRefused", "%s is not served: it names a resource, and only a service is supported; set service instead", where)
 		return GroupKey{}, false
 	}
-	return GroupKey{
+	key := GroupKey{
 		Service: types.NamespacedName{Namespace: c.Namespace, Name: b.Service.Name},
 		Port:    PortRef{Name: b.Service.Port.Name, Number: b.Service.Port.Number},
-	}, true
+	}
+	if c.policy != nil {
+		key.Protocol = c.policy.Protocol
+	}
+	return key, true
 }
 
 func (c *compiled) problem(reason, format string, args ...any) {
@@ -130,6 +146,9 @@ func (c conflict) text() Problem {
 	what := fmt.Sprintf("%s path %q of host %q", c.lost.Kind, c.lost.Path, c.lost.Host)
 	if c.lost.Kind == Default {
 		what = fmt.Sprintf("the default of host %q", c.lost.Host)
+	}
+	if c.to == nil {
+		return Problem{"CanaryWithoutRoute", fmt.Sprintf("%s is a canary of nothing: no other Ingress routes the same host, path and path type; create one or remove the annotation canary", what)}
 	}
 	if c.lost.Origin.NamespacedName == c.to.Origin.NamespacedName {
 		return Problem{"RouteConflict", fmt.Sprintf("%s appears twice in this Ingress: the first one is used; remove the other", what)}

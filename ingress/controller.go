@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
@@ -32,7 +31,7 @@ type controller struct {
 	classes   classes
 	ingresses networkinglisters.IngressLister
 	secrets   corelisters.SecretLister
-	own       informers.SharedInformerFactory // of the Secrets
+	own       informers.SharedInformerFactory // of the Secrets, with what we need of them
 	synced    []cache.InformerSynced
 	dirty     *dirtySet
 	told      *feedback
@@ -45,15 +44,13 @@ type controller struct {
 	routes   *routeSet
 	groups   *groupSet
 	certs    *certStore
+	guards   *guardSet
 }
 
 func newController(cfg Config, s *server) (*controller, error) {
 	net := cfg.Factory.Networking().V1()
 	own := informers.NewSharedInformerFactoryWithOptions(cfg.Client, 0,
-		informers.WithTransform(onlyCertificates),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-			o.FieldSelector = fields.OneTermEqualSelector("type", string(corev1.SecretTypeTLS)).String()
-		}))
+		informers.WithTransform(onlyOurKeys))
 	c := &controller{
 		server:    s,
 		catalog:   cfg.Catalog,
@@ -69,6 +66,7 @@ func newController(cfg Config, s *server) (*controller, error) {
 		groups:    newGroupSet(cfg.Catalog.Get, cfg.NodeName),
 	}
 	c.certs = newCertStore(c.secret)
+	c.guards = newGuardSet(c.secret)
 	c.told = newFeedback(cfg, c)
 	watch := func(what string, informer cache.SharedIndexInformer, changed func(types.NamespacedName)) error {
 		_, err := informer.AddEventHandler(onEvery(changed))
@@ -114,7 +112,7 @@ func nameOf(o metav1.Object) types.NamespacedName {
 
 func (c *controller) secret(key types.NamespacedName) *corev1.Secret {
 	s, err := c.secrets.Secrets(key.Namespace).Get(key.Name)
-	if err != nil || s.Type != corev1.SecretTypeTLS {
+	if err != nil {
 		return nil // a lister fails only when there is none
 	}
 	return s
@@ -217,6 +215,9 @@ func (c *controller) applyObjects(ingresses, secrets names) {
 			newCerts = true
 			c.told.report(user)
 		}
+		for user := range c.guards.refresh(key) {
+			c.told.report(user)
+		}
 	}
 	if newCerts {
 		c.server.certs.Store(c.certs.table(c.server.certs.Load().fallback))
@@ -240,7 +241,7 @@ func (c *controller) applyRoutes(changes map[types.NamespacedName]*compiled) {
 	}
 	claims := map[types.NamespacedName]*claim{}
 	for key, next := range changes {
-		claims[key] = c.claim(next)
+		claims[key] = c.claim(key, next)
 	}
 	table, affected := c.routes.apply(claims)
 	c.server.table.Store(table)
@@ -263,10 +264,13 @@ func (c *controller) applyRoutes(changes map[types.NamespacedName]*compiled) {
 }
 
 // claim finds the groups of an Ingress's routes; nil stays nil.
-func (c *controller) claim(next *compiled) *claim {
+func (c *controller) claim(key types.NamespacedName, next *compiled) *claim {
 	if next == nil {
+		c.guards.set(key, nil)
 		return nil
 	}
+	guard := c.guards.set(key, next.policy)
+	counted := c.statsOf(key)
 	cl := &claim{Origin: next.Origin}
 	for _, r := range next.routes {
 		cl.routes = append(cl.routes, &Route{
@@ -276,9 +280,26 @@ func (c *controller) claim(next *compiled) *claim {
 			Group:  c.groups.acquire(r.group, next.NamespacedName),
 			Origin: next.Origin,
 			Weak:   r.weak,
+			guard:  guard,
+			stats:  counted(r),
 		})
 	}
 	return cl
+}
+
+// statsOf finds the figures of the routes that an object has in force, so that they survive its changes.
+func (c *controller) statsOf(key types.NamespacedName) func(routeSpec) *stats {
+	old := c.routes.claims[key]
+	return func(r routeSpec) *stats {
+		if old != nil {
+			for _, o := range old.routes {
+				if o.Host == r.host && o.Path == r.path && o.Kind == r.kind && o.Group.Key == r.group {
+					return o.stats
+				}
+			}
+		}
+		return new(stats)
+	}
 }
 
 // owns says whether an Ingress is in force.
@@ -304,6 +325,9 @@ func (c *controller) problems(key types.NamespacedName) []Problem {
 		if p := c.groups.groups[r.group].problem(); p != (Problem{}) {
 			all = append(all, p)
 		}
+	}
+	if p := c.guards.problems[key]; p != (Problem{}) {
+		all = append(all, p)
 	}
 	return append(all, c.certs.problems(key, time.Now())...)
 }

@@ -3,6 +3,7 @@ package ingress
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -51,13 +52,17 @@ type endpoint struct {
 	transport *http.Transport
 	upgrade   *http.Transport // for requests that switch protocols, which only HTTP/1.1 can
 
+	id        uint64        // endpointID
 	requests  gate          // those under way
 	drained   chan struct{} // closed when retired and no request is under way
 	restUntil atomic.Int64  // unix nanoseconds
+	failures  atomic.Int32  // in a row
+	ejections atomic.Int32
+	stats     stats
 }
 
 func newEndpoint(addr netip.AddrPort, p protocol) *endpoint {
-	e := &endpoint{addr: addr, protocol: p, host: addr.String(), drained: make(chan struct{})}
+	e := &endpoint{addr: addr, protocol: p, host: addr.String(), id: endpointID(addr), drained: make(chan struct{})}
 	e.requests.onEmpty = e.close
 	e.transport = newTransport(e.host, p)
 	e.upgrade = e.transport
@@ -73,7 +78,6 @@ func newTransport(host string, p protocol) *http.Transport {
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idleConnsPerHost,
 		IdleConnTimeout:        idleConnTimeout,
-		ResponseHeaderTimeout:  responseTimeout,
 		ExpectContinueTimeout:  time.Second,
 		TLSHandshakeTimeout:    dialTimeout,
 		MaxResponseHeaderBytes: maxResponseHead,
@@ -82,7 +86,6 @@ func newTransport(host string, p protocol) *http.Transport {
 	switch p {
 	case protocolH2C:
 		t.Protocols.SetUnencryptedHTTP2(true)
-		t.ResponseHeaderTimeout = 0
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: upstreamPingTimeout, PingTimeout: upstreamPingTimeout}
 	case protocolTLS:
 		t.Protocols.SetHTTP1(true)
@@ -110,6 +113,11 @@ func (e *dialError) Unwrap() error { return e.err }
 func dialer(host string) func(context.Context, string, string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: dialTimeout}
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		if limit := callOf(ctx).policy().ConnectTimeout; limit > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, limit)
+			defer cancel()
+		}
 		c, err := d.DialContext(ctx, "tcp", host)
 		if err != nil {
 			return nil, &dialError{host, err}
@@ -118,8 +126,18 @@ func dialer(host string) func(context.Context, string, string) (net.Conn, error)
 	}
 }
 
+// answerTimeout is the cause of a request's end when an endpoint does not answer in time.
+type answerTimeout struct{}
+
+func (answerTimeout) Error() string { return "the endpoint did not answer in time" }
+func (answerTimeout) Timeout() bool { return true }
+
 // roundTrip sends req here. The caller has entered e.requests, which is left when the response body is closed.
-func (e *endpoint) roundTrip(req *http.Request) (*http.Response, error) {
+// limit is for the head of the answer, counted from the last read of the request's body, and then between two reads
+// of the answer's; zero means responseTimeout for the head (none over h2c, where streams may wait) and none after it.
+func (e *endpoint) roundTrip(req *http.Request, limit time.Duration, body *trackedBody) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	req = req.WithContext(ctx)
 	req.URL.Host, req.URL.Scheme = e.host, "http"
 	if e.protocol == protocolTLS {
 		req.URL.Scheme = "https"
@@ -128,29 +146,67 @@ func (e *endpoint) roundTrip(req *http.Request) (*http.Response, error) {
 	if req.Header.Get("Upgrade") != "" {
 		transport = e.upgrade
 	}
+	held := &heldBody{e: e, limit: limit, cancel: cancel}
+	if head := e.headLimit(limit); head > 0 {
+		held.timer = time.AfterFunc(head, func() { cancel(answerTimeout{}) })
+		body.onRead(func() { held.timer.Reset(head) })
+	}
 	resp, err := transport.RoundTrip(req)
+	body.onRead(func() {})
+	held.stop()
 	switch {
 	case err != nil:
 		e.requests.leave()
+		if errors.Is(context.Cause(ctx), answerTimeout{}) {
+			err = answerTimeout{}
+		}
+		cancel(nil)
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		e.requests.leave() // it lives as long as both ends like, whatever becomes of the endpoint
 	default:
-		resp.Body = &heldBody{ReadCloser: resp.Body, e: e}
+		held.ReadCloser = resp.Body
+		resp.Body = held
 	}
 	return resp, err
 }
 
-// heldBody releases its endpoint when it is closed.
+func (e *endpoint) headLimit(limit time.Duration) time.Duration {
+	if limit == 0 && e.protocol != protocolH2C {
+		return responseTimeout
+	}
+	return limit
+}
+
+// heldBody releases its endpoint when it is closed, and ends a request whose answer stops coming.
 type heldBody struct {
 	io.ReadCloser
-	e    *endpoint
-	once sync.Once
+	e      *endpoint
+	once   sync.Once
+	limit  time.Duration // between two reads; 0: none
+	timer  *time.Timer   // nil: none
+	cancel context.CancelCauseFunc
+}
+
+func (b *heldBody) Read(p []byte) (int, error) {
+	if b.limit > 0 {
+		b.timer.Reset(b.limit)
+		defer b.timer.Stop()
+	}
+	return b.ReadCloser.Read(p)
 }
 
 func (b *heldBody) Close() error {
 	err := b.ReadCloser.Close()
+	b.stop()
+	b.cancel(nil)
 	b.once.Do(b.e.requests.leave)
 	return err
+}
+
+func (b *heldBody) stop() {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
 }
 
 // retire closes the idle connections now, and those of requests under way when they end.
@@ -172,7 +228,9 @@ func (e *endpoint) closeIdle() {
 }
 
 // rest makes pick pass the endpoint over for a while.
-func (e *endpoint) rest() { e.restUntil.Store(time.Now().Add(restAfterFailure).UnixNano()) }
+func (e *endpoint) rest() { e.restFor(restAfterFailure) }
+
+func (e *endpoint) restFor(d time.Duration) { e.restUntil.Store(time.Now().Add(d).UnixNano()) }
 
 func (e *endpoint) resting() bool {
 	until := e.restUntil.Load()

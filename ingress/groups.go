@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -107,7 +108,7 @@ func (s *groupSet) resolve(svc *catalog.Service, key GroupKey) ([]catalog.Endpoi
 	for i := range svc.Ports {
 		p := &svc.Ports[i]
 		if p.Protocol == corev1.ProtocolTCP && key.Port.names(p) {
-			return usable(svc, p, s.node), protocolOf(p.AppProtocol), Problem{}
+			return usable(svc, p, s.node), cmp.Or(key.Protocol, protocolOf(p.AppProtocol)), Problem{}
 		}
 	}
 	return nil, "", Problem{"PortNotFound", fmt.Sprintf(

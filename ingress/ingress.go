@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -31,6 +32,18 @@ type Config struct {
 	NodeName  string
 	Addresses []netip.Addr // written into status.loadBalancer of our Ingresses
 	Recorder  record.EventRecorder
+	// TrustedProxies are the networks of proxies in front of us: what they say about the client, in X-Forwarded-*
+	// headers or by the PROXY protocol, is believed.
+	TrustedProxies []netip.Prefix
+	// MaxConnections bounds the connections of clients (16384 if zero), MaxPerClient those of one address (half of
+	// it). More are answered 503 with Retry-After.
+	MaxConnections, MaxPerClient int
+	// PublicHTTPS is the port that redirects to https name; the one of HTTPS if zero.
+	PublicHTTPS uint16
+	// AccessLog receives a line per request in AccessLogFormat, for the share AccessLogSample (0 means all); nil: none.
+	AccessLog       io.Writer
+	AccessLogFormat LogFormat
+	AccessLogSample float64
 	// DrainTimeout is how long requests under way may last after Run was told to end; 10 s if zero.
 	DrainTimeout time.Duration
 }
@@ -50,7 +63,7 @@ func New(cfg Config) (*Ingress, error) {
 	}
 	cfg.ClassName = cmp.Or(cfg.ClassName, "svcplane")
 	cfg.Controller = cmp.Or(cfg.Controller, "svcplane.io/ingress")
-	s, err := newServer(cfg.HTTP, cfg.HTTPS, cmp.Or(cfg.DrainTimeout, 10*time.Second))
+	s, err := newServer(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +102,11 @@ func (i *Ingress) Run(ctx context.Context) error {
 	defer cancel() // before the wait: the rest ends when serving does
 	wg.Go(func() { i.controller.run(ctx) })
 	wg.Go(func() { i.controller.told.run(ctx) })
+	if i.server.log != nil {
+		logs, end := context.WithCancel(context.WithoutCancel(ctx))
+		wg.Go(func() { i.server.log.run(logs) })
+		defer end() // after the drain, whose requests are logged, too
+	}
 	close(i.ready)
 	return i.server.run(ctx)
 }
@@ -113,6 +131,7 @@ type RouteInfo struct {
 	Endpoints []netip.AddrPort
 	Problem   string // why there are no endpoints; empty: none is ready, or all is well
 	Origin    Origin
+	Canaries  []string // services that may take requests of this route
 }
 
 // Routes is the live table, sorted by host, then in the order that paths are tried: Exact, the longest Prefix,
@@ -120,15 +139,22 @@ type RouteInfo struct {
 func (i *Ingress) Routes() []RouteInfo {
 	var all []RouteInfo
 	for _, r := range i.server.table.Load().routes() {
-		info := RouteInfo{Host: cmp.Or(r.Host, "*"), Path: r.Path, Kind: r.Kind, Service: r.Group.Key.String(), Origin: r.Origin}
-		state := r.Group.state.Load()
-		info.Problem = state.problem.Message
-		for _, e := range state.endpoints {
-			info.Endpoints = append(info.Endpoints, e.addr)
-		}
-		all = append(all, info)
+		all = append(all, infoOf(r))
 	}
 	return all
+}
+
+func infoOf(r *Route) RouteInfo {
+	info := RouteInfo{Host: cmp.Or(r.Host, "*"), Path: r.Path, Kind: r.Kind, Service: r.Group.Key.String(), Origin: r.Origin}
+	state := r.Group.state.Load()
+	info.Problem = state.problem.Message
+	for _, e := range state.endpoints {
+		info.Endpoints = append(info.Endpoints, e.addr)
+	}
+	for _, c := range r.canaries {
+		info.Canaries = append(info.Canaries, c.Group.Key.String())
+	}
+	return info
 }
 
 // routes lists a table in the order of Ingress.Routes.
@@ -142,9 +168,21 @@ func (t *Table) routes() []*Route {
 	if t.any != nil {
 		all = append(all, t.any.routes...)
 	}
-	rank := map[PathKind]int{Exact: 0, Prefix: 1, Default: 2}
-	slices.SortFunc(all, func(a, b *Route) int {
-		return cmp.Or(strings.Compare(a.Host, b.Host), rank[a.Kind]-rank[b.Kind], len(b.Path)-len(a.Path), strings.Compare(a.Path, b.Path))
-	})
+	slices.SortFunc(all, precedence)
 	return all
+}
+
+// precedence sorts by host, then in the order that paths are tried.
+func precedence(a, b *Route) int {
+	return cmp.Or(strings.Compare(a.Host, b.Host), a.Kind.rank()-b.Kind.rank(), len(b.Path)-len(a.Path), strings.Compare(a.Path, b.Path))
+}
+
+func (k PathKind) rank() int {
+	switch k {
+	case Exact:
+		return 0
+	case Prefix:
+		return 1
+	}
+	return 2
 }

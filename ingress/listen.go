@@ -2,9 +2,9 @@ package ingress
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -44,34 +44,82 @@ func listen(what, flag string, addr netip.AddrPort) (net.Listener, error) {
 	return nil, fmt.Errorf("listening for %s on %s: %w; %s", what, addr, err, remedy)
 }
 
-// connSet holds the open connections of clients, those taken over by WebSocket included.
+// connSet holds the open connections of clients, those taken over by WebSocket included, and shares them out: one
+// client may have perClient of them and, the fuller it gets, the less, so that one cannot keep the others out.
 type connSet struct {
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	empty chan struct{} // closed when the last one went after closeAll
-	ended bool
+	max, perClient int
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	clients map[netip.Addr]int
+	empty   chan struct{} // closed when the last one went after closeAll
+	ended   bool
+	refused atomic.Uint64 // for being too many
 }
 
-func newConnSet() *connSet {
-	return &connSet{conns: map[*conn]struct{}{}, empty: make(chan struct{})}
+func newConnSet(most, perClient int) *connSet {
+	if perClient == 0 {
+		perClient = most / 2
+	}
+	return &connSet{max: most, perClient: perClient, conns: map[*conn]struct{}{}, clients: map[netip.Addr]int{}, empty: make(chan struct{})}
 }
 
-// add takes c in; false when there are too many or the end has come.
-func (s *connSet) add(c *conn) bool {
+// add takes c in; false when there are too many or the end has come. A trusted proxy speaks for many clients, so
+// the limit of one is not for it.
+func (s *connSet) add(c *conn, trusted bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || len(s.conns) >= maxConnections {
+	if s.ended || len(s.conns) >= s.max || !trusted && s.clients[c.client] >= s.limit() {
+		s.refused.Add(1)
 		return false
 	}
 	s.conns[c] = struct{}{}
+	s.clients[c.client]++
 	return true
 }
 
+// limit is what one client may have now; called with mu held.
+func (s *connSet) limit() int { return min(s.perClient, max(1, (s.max-len(s.conns))*2)) }
+
+// rename counts c for another client, the one that a proxy named; false when that one has too many.
+func (s *connSet) rename(c *conn, client netip.Addr) bool {
+	client = subscriber(client.WithZone(""))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if client == c.client {
+		return true
+	}
+	if s.clients[client] >= s.limit() {
+		s.refused.Add(1)
+		return false
+	}
+	if s.clients[c.client]--; s.clients[c.client] == 0 {
+		delete(s.clients, c.client)
+	}
+	c.client = client
+	s.clients[client]++
+	return true
+}
+
+// remove lets c go; it does nothing for one that was not taken in.
 func (s *connSet) remove(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, ok := s.conns[c]; !ok {
+		return
+	}
 	delete(s.conns, c)
+	if s.clients[c.client]--; s.clients[c.client] == 0 {
+		delete(s.clients, c.client)
+	}
 	s.checkEmpty()
+}
+
+// count is the number of open connections.
+func (s *connSet) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
 }
 
 // checkEmpty is called with mu held, at most once per connection after the end.
@@ -105,10 +153,36 @@ func (s *connSet) closeAll() {
 type conn struct {
 	*net.TCPConn
 	set     *connSet
+	client  netip.Addr     // whom the connection counts for
+	remote  netip.AddrPort // who the client is, as far as the connection tells: the peer, or whom PROXY names
+	prefix  []byte         // read already, to be read again
 	once    sync.Once
 	fixed   atomic.Bool  // somebody else set a write deadline
 	renewed atomic.Int64 // when ours was set, unix nanoseconds
 }
+
+func newConn(c *net.TCPConn, set *connSet) *conn {
+	remote := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	return &conn{TCPConn: c, set: set, remote: remote, client: subscriber(remote.Addr().WithZone(""))}
+}
+
+func (c *conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
+
+func (c *conn) Read(p []byte) (int, error) {
+	if len(c.prefix) > 0 {
+		n := copy(p, c.prefix)
+		c.prefix = c.prefix[n:]
+		return n, nil
+	}
+	return c.TCPConn.Read(p)
+}
+
+// ReadFrom and WriteTo would go past Read and Write.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{c}, r) }
+
+// WriteTo: see ReadFrom.
+func (c *conn) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, struct{ io.Reader }{c}) }
 
 func (c *conn) Close() error {
 	err := c.TCPConn.Close()
@@ -139,111 +213,4 @@ func (c *conn) SetDeadline(t time.Time) error {
 		return err
 	}
 	return c.SetWriteDeadline(t)
-}
-
-// trackingListener accepts into a connSet.
-type trackingListener struct {
-	net.Listener
-	set *connSet
-}
-
-func (l *trackingListener) accept() (*conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		tracked := &conn{TCPConn: c.(*net.TCPConn), set: l.set}
-		if l.set.add(tracked) {
-			return tracked, nil
-		}
-		_ = c.Close() // refused: nobody to tell
-	}
-}
-
-// Accept makes it the net.Listener of plain HTTP.
-func (l *trackingListener) Accept() (net.Conn, error) {
-	c, err := l.accept()
-	if err != nil {
-		return nil, err
-	}
-	return &strictConn{Conn: c, bodyTimeout: bodyReadTimeout}, nil
-}
-
-// tlsListener does the handshakes itself, each in its own goroutine, because what follows depends on the protocol:
-// HTTP/2 connections go on as *tls.Conn, HTTP/1.1 is read strictly.
-type tlsListener struct {
-	trackingListener
-	config *tls.Config
-	ready  chan net.Conn
-	ctx    context.Context // ends at Close: the handshakes must end with the listener
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-}
-
-func newTLSListener(l net.Listener, set *connSet, config *tls.Config) *tlsListener {
-	t := &tlsListener{trackingListener: trackingListener{l, set}, config: config, ready: make(chan net.Conn)}
-	t.ctx, t.cancel = context.WithCancel(context.Background())
-	return t
-}
-
-// run accepts until the listener is closed and waits for its handshakes.
-func (l *tlsListener) run() {
-	defer l.wg.Wait()
-	for {
-		c, err := l.accept()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err != nil:
-			// out of file descriptors, most likely: some will be free again
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-l.ctx.Done():
-				return
-			}
-		default:
-			l.wg.Go(func() { l.handshake(c) })
-		}
-	}
-}
-
-func (l *tlsListener) handshake(c *conn) {
-	ctx, cancel := context.WithTimeout(l.ctx, handshakeTimeout)
-	defer cancel()
-	secure := tls.Server(c, l.config)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		quietLog.Printf("TLS handshake with %s: %v", c.RemoteAddr(), err)
-		if header := (tls.RecordHeaderError{}); errors.As(err, &header) && header.Conn != nil {
-			// A plain request on the TLS port deserves a word; it is closed whether or not that arrives.
-			_, _ = c.Write([]byte("HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nthis port speaks HTTPS\n"))
-		}
-		_ = c.Close()
-		return
-	}
-	var ready net.Conn = secure
-	if secure.ConnectionState().NegotiatedProtocol != "h2" {
-		ready = &strictTLSConn{&strictConn{Conn: secure, bodyTimeout: bodyReadTimeout}, secure}
-	}
-	select {
-	case l.ready <- ready:
-	case <-l.ctx.Done():
-		_ = ready.Close()
-	}
-}
-
-// Accept returns connections whose handshake is done.
-func (l *tlsListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.ready:
-		return c, nil
-	case <-l.ctx.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-// Close ends Accept, run and the handshakes under way.
-func (l *tlsListener) Close() error {
-	l.cancel()
-	return l.Listener.Close()
 }

@@ -17,12 +17,13 @@ import (
 // newProxy makes the handler that sends requests, whose path is clean, through group.
 func newProxy(group *Group) http.Handler {
 	return &httputil.ReverseProxy{
-		Rewrite:       rewrite,
-		Transport:     group,
-		FlushInterval: -1, // what an endpoint says goes on at once: streams and server-sent events
-		BufferPool:    copyBuffers,
-		ErrorHandler:  answerFailure,
-		ErrorLog:      quietLog,
+		Rewrite:        rewrite,
+		Transport:      group,
+		ModifyResponse: finishResponse,
+		FlushInterval:  -1, // what an endpoint says goes on at once: streams and server-sent events
+		BufferPool:     copyBuffers,
+		ErrorHandler:   answerFailure,
+		ErrorLog:       quietLog,
 	}
 }
 
@@ -39,26 +40,17 @@ func (p *bufferPool) Put(b []byte) { p.Pool.Put((*[32 << 10]byte)(b)) }
 var quietLog = klogAt(4)
 
 // rewrite prepares the request for an endpoint. Hop-by-hop headers are gone already. What the client claims about
-// earlier proxies is replaced, not extended: nobody in front of us is trusted to say it.
+// earlier proxies counts only if it comes from a trusted one.
 func rewrite(r *httputil.ProxyRequest) {
 	out := r.Out.Header
 	for name := range out {
-		if strings.HasPrefix(name, "X-Forwarded-") || strings.IndexByte(name, '_') >= 0 {
+		if strings.HasPrefix(name, "X-Forwarded-") || name == "Forwarded" || name == "X-Real-Ip" || strings.IndexByte(name, '_') >= 0 {
 			// Frameworks that read X_Forwarded_For as X-Forwarded-For would be fooled by an underscore.
 			delete(out, name)
 		}
 	}
-	r.SetXForwarded()
-	if client := out.Get("X-Forwarded-For"); client != "" {
-		out.Set("X-Real-Ip", client)
-	} else {
-		out.Del("X-Real-Ip")
-	}
-	if local, ok := r.In.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
-		if _, port, err := net.SplitHostPort(local.String()); err == nil {
-			out.Set("X-Forwarded-Port", port)
-		}
-	}
+	c := callOf(r.In.Context())
+	c.forward(r.In.Header, out, r.In.Host, localPort(r.In))
 	// Only WebSocket may switch protocols: an upgrade to h2c would open a tunnel past the routing table.
 	out.Del("Http2-Settings")
 	if !isWebSocket(out) {
@@ -67,6 +59,49 @@ func rewrite(r *httputil.ProxyRequest) {
 	}
 	// ReverseProxy drops what it cannot parse of a query; an endpoint may well understand it.
 	r.Out.URL.RawQuery = cleanQuery(r.In.URL.RawQuery)
+	p := c.policy()
+	setHeaders(out, p.RequestHeaders)
+	if p.UpstreamHost != "" {
+		r.Out.Host = p.UpstreamHost
+	}
+	if p.Auth != nil {
+		out.Del("Authorization") // it was for us: the endpoint has no use for the password
+	}
+}
+
+// setHeaders applies what a policy says.
+func setHeaders(h http.Header, fields []HeaderField) {
+	for _, f := range fields {
+		if f.Value == "" {
+			h.Del(f.Name)
+		} else {
+			h.Set(f.Name, f.Value)
+		}
+	}
+}
+
+// localPort is the port that the client came to.
+func localPort(r *http.Request) string {
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		if _, port, err := net.SplitHostPort(local.String()); err == nil {
+			return port
+		}
+	}
+	return ""
+}
+
+// finishResponse adds to an endpoint's answer what the policy of its route wants.
+func finishResponse(resp *http.Response) error {
+	c := callOf(resp.Request.Context())
+	p := c.policy()
+	if p.CORS != nil {
+		p.CORS.allow(resp.Header, c.origin)
+	}
+	if p.Sticky != nil && c.endpoint != nil && c.endpoint.id != c.choice.pinned {
+		resp.Header.Add("Set-Cookie", p.Sticky.pin(c.endpoint).String())
+	}
+	setHeaders(resp.Header, p.ResponseHeaders)
+	return nil
 }
 
 func isWebSocket(h http.Header) bool { return strings.EqualFold(h.Get("Upgrade"), "websocket") }
@@ -86,6 +121,10 @@ func answerFailure(w http.ResponseWriter, req *http.Request, err error) {
 	var client *clientError
 	switch {
 	case errors.As(err, &client):
+		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+			answer(w, http.StatusRequestEntityTooLarge, "the request body is larger than this route allows")
+			return
+		}
 		if errors.Is(err, context.Canceled) {
 			panic(http.ErrAbortHandler) // nobody is there to read an answer
 		}

@@ -41,6 +41,10 @@ type Route struct {
 	Origin Origin
 	// Weak routes give way to every other claim on the same host and path, and losing is no conflict.
 	Weak bool
+
+	guard    *guard   // nil: no policy
+	canaries []*Route // that may take requests of this one; only on routes in a table
+	stats    *stats   // nil: not counted
 }
 
 // Table is a set of routes, immutable, safe for concurrent use. Precedence, after the Ingress specification

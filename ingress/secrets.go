@@ -13,7 +13,7 @@ import (
 
 // certStore knows the certificates that Ingresses refer to. It is not safe for concurrent use; the tables are.
 type certStore struct {
-	get     func(types.NamespacedName) *corev1.Secret // nil: there is none of the right type
+	get     func(types.NamespacedName) *corev1.Secret // nil: there is none
 	refs    map[types.NamespacedName]*compiled        // Ingresses with TLS
 	bySec   map[types.NamespacedName]names            // who refers to a Secret
 	secrets map[types.NamespacedName]parsedSecret     // those that somebody refers to
@@ -81,7 +81,7 @@ func (s *certStore) load(key types.NamespacedName) {
 	secret := s.get(key)
 	if secret == nil {
 		s.secrets[key] = parsedSecret{problem: Problem{"SecretNotFound", fmt.Sprintf(
-			"there is no Secret %s of type %s: the default certificate is served; create it (kubectl create secret tls) or correct spec.tls", key, corev1.SecretTypeTLS)}}
+			"there is no Secret %s: the default certificate is served; create it (kubectl create secret tls) or correct spec.tls", key)}}
 		return
 	}
 	cert, err := parseCertificate(secret)
@@ -154,13 +154,13 @@ func (s *certStore) problems(key types.NamespacedName, now time.Time) []Problem 
 	return all
 }
 
-// onlyCertificates keeps of a Secret what TLS needs, so that nothing else of it stays in memory.
-func onlyCertificates(o any) (any, error) {
+// onlyOurKeys keeps of a Secret what TLS and logins need, so that nothing else of it stays in memory.
+func onlyOurKeys(o any) (any, error) {
 	if s, ok := o.(*corev1.Secret); ok {
 		s = s.DeepCopy()
 		s.ManagedFields, s.Annotations, s.Labels, s.StringData = nil, nil, nil, nil
 		for name := range s.Data {
-			if name != corev1.TLSCertKey && name != corev1.TLSPrivateKeyKey {
+			if name != corev1.TLSCertKey && name != corev1.TLSPrivateKeyKey && name != authKey {
 				delete(s.Data, name)
 			}
 		}

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -29,14 +30,29 @@ type server struct {
 
 	plain, secure net.Listener // nil: not served
 	conns         *connSet
+	toHTTP        *handoff // connections that net/http serves
+
+	trusted     []netip.Prefix // peers that may say who asked
+	publicHTTPS uint16         // port for redirects; 0: that of httpsAddr
+	bodyTimeout time.Duration  // for the next part of a request body
+	log         *accessLog     // nil: none
+	unrouted    stats          // requests that no route took
 }
 
-func newServer(httpAddr, httpsAddr netip.AddrPort, drainTimeout time.Duration) (*server, error) {
+func newServer(cfg Config) (*server, error) {
 	fallback, err := selfSigned(time.Now())
 	if err != nil {
 		return nil, err
 	}
-	s := &server{httpAddr: httpAddr, httpsAddr: httpsAddr, drainTimeout: drainTimeout, conns: newConnSet()}
+	s := &server{httpAddr: cfg.HTTP, httpsAddr: cfg.HTTPS, drainTimeout: cmp.Or(cfg.DrainTimeout, 10*time.Second),
+		conns: newConnSet(cmp.Or(cfg.MaxConnections, maxConnections), cfg.MaxPerClient), trusted: cfg.TrustedProxies,
+		publicHTTPS: cfg.PublicHTTPS, bodyTimeout: bodyReadTimeout}
+	if cfg.AccessLog != nil {
+		if s.log, err = newAccessLog(cfg.AccessLog, cmp.Or(cfg.AccessLogFormat, LogJSON), cmp.Or(cfg.AccessLogSample, 1)); err != nil {
+			return nil, err
+		}
+	}
+	s.toHTTP = newHandoff(net.TCPAddrFromAddrPort(cfg.HTTP))
 	s.table.Store(&Table{})
 	s.certs.Store(newCertTable(fallback))
 	return s, nil
@@ -87,34 +103,38 @@ func (s *server) unlisten() error {
 func (s *server) run(ctx context.Context) error {
 	hs := s.httpServer()
 	var wg sync.WaitGroup
-	failed := make(chan error, 2)
-	serve := func(l net.Listener) {
-		wg.Go(func() {
-			if err := hs.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-				failed <- fmt.Errorf("serving on %s: %w", l.Addr(), err)
-			}
-		})
-	}
-	if s.plain != nil {
-		serve(&trackingListener{s.plain, s.conns})
-	}
-	if s.secure != nil {
-		l := newTLSListener(s.secure, s.conns, s.tlsConfig())
-		wg.Go(l.run)
-		serve(l)
+	failed := make(chan error, 1)
+	wg.Go(func() {
+		if err := hs.Serve(s.toHTTP); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			failed <- fmt.Errorf("serving HTTP: %w", err)
+		}
+	})
+	var fronts []*front
+	for _, door := range []struct {
+		net.Listener
+		config *tls.Config
+	}{{s.plain, nil}, {s.secure, s.tlsConfig()}} {
+		if door.Listener != nil {
+			f := newFront(door.Listener, s, door.config)
+			fronts = append(fronts, f)
+			wg.Go(f.run)
+		}
 	}
 	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	for _, f := range fronts {
+		_ = f.Close() // it is going away: there is nothing to do about an error
+	}
 	s.drain(hs)
 	wg.Wait()
 	return err
 }
 
-// drain stops accepting, tells clients to go (Connection: close, GOAWAY), waits for what is under way and closes
-// what is left: requests that last too long, and WebSockets, which never end by themselves.
+// drain tells clients to go (Connection: close, GOAWAY), waits for what is under way and closes what is left:
+// requests that last too long, and WebSockets, which never end by themselves.
 func (s *server) drain(hs *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.drainTimeout)
 	defer cancel()
@@ -125,6 +145,11 @@ func (s *server) drain(hs *http.Server) {
 	case <-s.conns.empty:
 	case <-time.After(s.drainTimeout):
 	}
+}
+
+// serveConn serves a client's connection, over TLS if secure is not nil.
+func (s *server) serveConn(c *conn, secure *tls.Conn) {
+	s.handOver(s.strict(c, secure, nil))
 }
 
 func (s *server) httpServer() *http.Server {
@@ -152,46 +177,5 @@ func (s *server) tlsConfig() *tls.Config {
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return s.certs.Load().choose(hello)
 		},
-	}
-}
-
-// ServeHTTP routes one request.
-func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
-		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-		answer(w, http.StatusMethodNotAllowed, r.Method+" is not allowed here")
-		return
-	}
-	path, err := cleanURLPath(escapedPath(r.URL))
-	if err == nil {
-		err = setPath(r.URL, path)
-	}
-	if err != nil {
-		answer(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	group := s.route(normalHost(r.Host), path.match)
-	if group == nil {
-		answer(w, http.StatusNotFound, "no ingress rule matches this host and path")
-		return
-	}
-	defer group.requests.leave()
-	if r.Header.Get("Upgrade") != "" {
-		w = upgradeWriter{w}
-	}
-	group.proxy.ServeHTTP(w, r)
-}
-
-// route finds the group of a request and enters it; nil when no route matches.
-func (s *server) route(host, path string) *Group {
-	for {
-		route := s.table.Load().Match(host, path)
-		if route == nil {
-			return nil
-		}
-		if route.Group.requests.enter() {
-			return route.Group
-		}
-		// the route was removed between the two: a table without it is there already
 	}
 }

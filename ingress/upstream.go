@@ -18,6 +18,8 @@ import (
 type GroupKey struct {
 	Service types.NamespacedName
 	Port    PortRef
+	// Protocol is what the endpoints speak whatever the Service says; empty: by its appProtocol.
+	Protocol protocol
 }
 
 // PortRef is a Service port by name or, when the name is empty, by number.
@@ -99,12 +101,11 @@ func (g *Group) set(want []catalog.Endpoint, p protocol, problem Problem) []*end
 	return gone
 }
 
-// pick enters the next endpoint in turn that was not tried. Endpoints that refused lately are used when there is
-// nothing else. nil: none is left.
-func (g *Group) pick(tried []*endpoint) *endpoint {
+// pick enters an endpoint that was not tried, as how says. nil: none is left.
+func (g *Group) pick(how choice, tried []*endpoint) *endpoint {
 	for {
 		endpoints := g.state.Load().endpoints
-		e := choose(endpoints, g.next.Add(1), tried)
+		e := choose(endpoints, how, g.next.Add(1), tried)
 		if e == nil || e.requests.enter() {
 			return e
 		}
@@ -112,36 +113,24 @@ func (g *Group) pick(tried []*endpoint) *endpoint {
 	}
 }
 
-func choose(endpoints []*endpoint, turn uint32, tried []*endpoint) *endpoint {
-	var resting *endpoint
-	for i := range endpoints {
-		e := endpoints[(uint64(turn)+uint64(i))%uint64(len(endpoints))]
-		switch {
-		case slices.Contains(tried, e):
-		case !e.resting():
-			return e
-		case resting == nil:
-			resting = e
-		}
-	}
-	return resting
-}
-
 // RoundTrip sends req to an endpoint. It tries another one when the connection was refused, and once more when a
 // request that is safe to repeat (RFC 9110 section 9.2.1, no body) got no answer. It returns errNoEndpoint or a
 // *clientError where the endpoint is not to blame.
 func (g *Group) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := callOf(req.Context())
 	body := trackBody(req)
 	var tried []*endpoint
 	var last error
 	for resends := 0; len(tried) < maxDials; {
-		e := g.pick(tried)
+		e := g.pick(c.choice, tried)
 		if e == nil {
 			break
 		}
 		tried = append(tried, e)
-		resp, err := e.roundTrip(req)
+		c.endpoint = e
+		resp, err := e.roundTrip(req, c.policy().ReadTimeout, body)
 		if err == nil {
+			g.note(e, failing(resp.StatusCode))
 			return resp, nil
 		}
 		last = err
@@ -152,6 +141,9 @@ func (g *Group) RoundTrip(req *http.Request) (*http.Response, error) {
 		switch {
 		case req.Context().Err() != nil:
 			return nil, &clientError{context.Cause(req.Context())}
+		}
+		g.note(e, true)
+		switch {
 		case errors.As(err, &unsent) && !body.touched():
 			e.rest()
 		case repeatable(req) && resends < maxResends && !isTimeout(err):
@@ -164,6 +156,11 @@ func (g *Group) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errNoEndpoint
 	}
 	return nil, last
+}
+
+// failing says whether a code means that the endpoint, not the request, is in trouble.
+func failing(code int) bool {
+	return code == http.StatusBadGateway || code == http.StatusServiceUnavailable || code == http.StatusGatewayTimeout
 }
 
 func repeatable(req *http.Request) bool {
@@ -187,8 +184,9 @@ func (e *clientError) Unwrap() error { return e.error }
 // Close does nothing: the http.Server closes the real body after the handler.
 type trackedBody struct {
 	io.Reader
-	read atomic.Bool
-	err  atomic.Pointer[error]
+	read     atomic.Bool
+	err      atomic.Pointer[error]
+	progress atomic.Pointer[func()] // called at each read; nil: nothing
 }
 
 // trackBody puts a trackedBody in the place of req's body; nil when there is none.
@@ -203,11 +201,21 @@ func trackBody(req *http.Request) *trackedBody {
 
 func (b *trackedBody) Read(p []byte) (int, error) {
 	b.read.Store(true)
+	if f := b.progress.Load(); f != nil {
+		(*f)()
+	}
 	n, err := b.Reader.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.err.Store(&err)
 	}
 	return n, err
+}
+
+// onRead has f called at each read from now on.
+func (b *trackedBody) onRead(f func()) {
+	if b != nil {
+		b.progress.Store(&f)
+	}
 }
 
 func (b *trackedBody) Close() error { return nil }

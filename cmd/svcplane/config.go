@@ -24,6 +24,7 @@ type Options struct {
 	Etcd, Disable                                                  []string
 	Verbosity                                                      int
 	DNS                                                            dnsOptions
+	Ingress                                                        ingressOptions
 }
 
 // register declares the flags; their names are also the keys of the config file.
@@ -40,6 +41,7 @@ func (o *Options) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.API, "api-address", "0.0.0.0:6443", "where the API listens")
 	fs.StringVar(&o.IngressHTTP, "ingress-http", "0.0.0.0:80", "where the ingress listens for HTTP")
 	fs.StringVar(&o.IngressHTTPS, "ingress-https", "0.0.0.0:443", "where the ingress listens for HTTPS")
+	o.Ingress.register(fs)
 	fs.StringSliceVar(&o.Etcd, "etcd-endpoints", nil, "URLs of an external etcd instead of the embedded one")
 	fs.StringSliceVar(&o.Disable, "disable", nil, "parts to leave out: dns, ingress, node, proxy")
 	fs.StringVar(&o.Cgroup, "cgroup", "", "cgroup v2 folder whose processes are this node's (default: the root)")
@@ -107,6 +109,7 @@ type Config struct {
 	Etcd                 []string
 	disabled             []string
 	Cgroup               string
+	Ingress              ingressConfig
 }
 
 // The parts that --disable may leave out.
@@ -143,6 +146,9 @@ func (o *Options) check(host Host) (*Config, error) {
 		return nil, fmt.Errorf("--service-cidr %s: %w", o.ServiceCIDR, err)
 	}
 	if c.NodeName, err = nodeName(o.NodeName, host.Name); err != nil {
+		return nil, err
+	}
+	if c.Ingress, err = o.Ingress.check(); err != nil {
 		return nil, err
 	}
 	if c.NodeIP, err = nodeIP(o.NodeIP, host); err != nil {

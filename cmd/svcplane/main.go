@@ -52,6 +52,7 @@ func newRoot() *cobra.Command {
 		newStatus(&dataDir),
 		newProxy(&dataDir),
 		newDNS(&dataDir),
+		newIngress(&dataDir),
 		newImage(&dataDir),
 		newCleanup(&dataDir),
 

@@ -12,7 +12,6 @@ import (
 	"svcplane/catalog"
 	"svcplane/controllers"
 	"svcplane/dns"
-	"svcplane/ingress"
 	"svcplane/node"
 	"svcplane/node/runtime"
 	"svcplane/proxy"
@@ -143,20 +142,6 @@ func (h *house) addProxy(services *catalog.Catalog, plane proxy.Dataplane) error
 	return nil
 }
 
-func (h *house) addIngress(services *catalog.Catalog) error {
-	i, err := ingress.New(ingress.Config{
-		Client: h.client, Factory: h.api.Informers(), Catalog: services,
-		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: []netip.Addr{h.cfg.NodeIP},
-		NodeName: h.cfg.NodeName, Recorder: h.recorder("svcplane-ingress"),
-	})
-	if err != nil {
-		return err
-	}
-	h.add("ingress", i)
-	return nil
-}
-
-// cleanupKernel removes every trace of this data directory's server from the kernel.
 func cleanupKernel(ctx context.Context, dataDir string) error {
 	return runCleanups(
 		cleanupStep{"pods, their links and namespaces", func() error { return runtime.Cleanup(ctx, runtimeDir(dataDir)) }},

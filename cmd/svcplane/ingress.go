@@ -1,0 +1,214 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/component-base/metrics/legacyregistry"
+
+	"svcplane/catalog"
+	"svcplane/ingress"
+)
+
+func newIngress(dataDir *string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "ingress",
+		Short: "Look at where HTTP requests go",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newIngressRoutes(dataDir), newIngressExplain(dataDir))
+	return cmd
+}
+
+func newIngressRoutes(dataDir *string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "routes [HOST]",
+		Short: "Print the live routing table, in the order that rules are tried",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			query := url.Values{}
+			if len(args) == 1 {
+				query.Set("host", args[0])
+			}
+			var routes []ingress.RouteInfo
+			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/ingress/routes", query, nil, &routes); err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(routes)
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
+			fmt.Fprintln(w, "HOST\tTYPE\tPATH\tSERVICE\tENDPOINTS\tINGRESS")
+			for _, r := range routes {
+				service := strings.Join(append([]string{r.Service}, r.Canaries...), " canary ")
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Host, r.Kind, r.Path, service, endpointsText(&r), r.Origin)
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func endpointsText(r *ingress.RouteInfo) string {
+	if len(r.Endpoints) == 0 {
+		if r.Problem != "" {
+			return "none: " + r.Problem
+		}
+		return "none is ready"
+	}
+	var texts []string
+	for _, e := range r.Endpoints[:min(3, len(r.Endpoints))] {
+		texts = append(texts, e.String())
+	}
+	if more := len(r.Endpoints) - len(texts); more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(texts, " ")
+}
+
+func newIngressExplain(dataDir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain URL",
+		Short: "Say which rule takes a URL and why the others do not; exit 1 if none does",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var e ingress.Explanation
+			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/ingress/explain", url.Values{"url": args}, nil, &e); err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "host %s, path %s\n", e.Host, e.Path)
+			for _, s := range e.Steps {
+				fmt.Fprintln(out, "  "+s)
+			}
+			for _, p := range e.Policies {
+				fmt.Fprintln(out, "policy: "+p)
+			}
+			if e.Route == nil {
+				return errors.New("no rule takes it: it is answered 404")
+			}
+			fmt.Fprintf(out, "answered by %s (%s) for ingress %s\n", e.Route.Service, endpointsText(e.Route), e.Route.Origin)
+			return nil
+		},
+	}
+}
+
+// adminIngress answers the commands above and adds the figures to the metrics.
+func adminIngress(a *admin, i *ingress.Ingress) error {
+	a.handle("GET /ingress/routes", func(r *http.Request) (any, error) {
+		host := r.URL.Query().Get("host")
+		routes := []ingress.RouteInfo{}
+		for _, info := range i.Routes() {
+			if host == "" || info.Host == host {
+				routes = append(routes, info)
+			}
+		}
+		return routes, nil
+	})
+	a.handle("GET /ingress/explain", func(r *http.Request) (any, error) { return i.Explain(r.URL.Query().Get("url")) })
+	if err := legacyregistry.Registerer().Register(i.Collector()); err != nil {
+		return fmt.Errorf("registering the metrics of the ingress: %w", err)
+	}
+	return nil
+}
+
+// ingressOptions are the flags of the ingress beyond where it listens.
+type ingressOptions struct {
+	Trusted          []string
+	MaxConns, Client int
+	Log, LogFormat   string
+	Sample           float64
+}
+
+func (o *ingressOptions) register(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&o.Trusted, "ingress-trusted-proxies", nil, "networks of proxies in front of the ingress, whose X-Forwarded-* and PROXY protocol are believed")
+	fs.IntVar(&o.MaxConns, "ingress-max-connections", 16384, "open connections of clients; more are answered 503")
+	fs.IntVar(&o.Client, "ingress-max-connections-per-client", 0, "the same for one address (default: half of all)")
+	fs.StringVar(&o.Log, "ingress-access-log", "", "file for a line per request; - is stdout, empty none")
+	fs.StringVar(&o.LogFormat, "ingress-access-log-format", "json", "json or combined")
+	fs.Float64Var(&o.Sample, "ingress-access-log-sample", 1, "share of the requests that are logged, above 0 and up to 1")
+}
+
+// ingressConfig is the checked form of ingressOptions.
+type ingressConfig struct {
+	trusted          []netip.Prefix
+	maxConns, client int
+	log              string
+	format           ingress.LogFormat
+	sample           float64
+}
+
+func (o *ingressOptions) check() (ingressConfig, error) {
+	c := ingressConfig{maxConns: o.MaxConns, client: o.Client, log: o.Log, format: ingress.LogFormat(o.LogFormat), sample: o.Sample}
+	for _, text := range o.Trusted {
+		p, err := netip.ParsePrefix(text)
+		if err != nil || p != p.Masked() {
+			return c, fmt.Errorf("--ingress-trusted-proxies %q: must be ranges with zeros behind their prefix, like 10.0.0.0/8", text)
+		}
+		c.trusted = append(c.trusted, p)
+	}
+	if c.maxConns < 1 || c.client < 0 {
+		return c, errors.New("--ingress-max-connections: must be at least 1")
+	}
+	if c.sample <= 0 || c.sample > 1 {
+		return c, fmt.Errorf("--ingress-access-log-sample %v: must be above 0 and at most 1", c.sample)
+	}
+	if c.format != ingress.LogJSON && c.format != ingress.LogCombined {
+		return c, fmt.Errorf("--ingress-access-log-format %q: must be json or combined", o.LogFormat)
+	}
+	return c, nil
+}
+
+// openLog opens the access log for appending; nil when there is to be none.
+func (c *ingressConfig) openLog() (*os.File, error) {
+	switch c.log {
+	case "":
+		return nil, nil
+	case "-":
+		return os.Stdout, nil
+	}
+	f, err := os.OpenFile(c.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	if err != nil {
+		return nil, fmt.Errorf("--ingress-access-log: %w", err)
+	}
+	return f, nil
+}
+
+func (h *house) addIngress(services *catalog.Catalog) error {
+	o := &h.cfg.Ingress
+	cfg := ingress.Config{
+		Client: h.client, Factory: h.api.Informers(), Catalog: services,
+		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: []netip.Addr{h.cfg.NodeIP},
+		NodeName: h.cfg.NodeName, Recorder: h.recorder("svcplane-ingress"),
+		TrustedProxies: o.trusted, MaxConnections: o.maxConns, MaxPerClient: o.client,
+		AccessLogFormat: o.format, AccessLogSample: o.sample,
+	}
+	log, err := o.openLog()
+	if err != nil {
+		return err
+	}
+	if log != nil {
+		cfg.AccessLog = log
+	}
+	i, err := ingress.New(cfg)
+	if err != nil {
+		return err
+	}
+	if err := adminIngress(h.admin, i); err != nil {
+		return err
+	}
+	h.add("ingress", i)
+	return nil
+}

@@ -1,0 +1,134 @@
+package ingress
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// call is one request on its way: who asked, which route took it, who answers. It belongs to the request's
+// goroutine, except choice and policy, which do not change once the request is sent.
+type call struct {
+	began    time.Time
+	peer     netip.AddrPort // the connection's other end, or whom a PROXY header names
+	client   netip.Addr     // who asked, through trusted proxies
+	chain    string         // X-Forwarded-For from trusted proxies, without peer; empty: none
+	proto    string         // "http" or "https", as the client sees it
+	trusted  bool           // peer may say who asked
+	route    *Route
+	choice   choice
+	endpoint *endpoint // the last one that was tried
+	origin   string    // Origin header, for CORS
+	path     string    // of the request before any rewriting
+	query    string
+}
+
+type callKey struct{}
+
+// callOf is the call of a request's context; an empty one if it came another way.
+func callOf(ctx context.Context) *call {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return c
+	}
+	return &call{}
+}
+
+func withCall(ctx context.Context, c *call) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+// policy is the policy of the route; a zero one if there is none.
+func (c *call) policy() *Policy {
+	if c.route == nil || c.route.guard == nil {
+		return &noPolicy
+	}
+	return c.route.guard.Policy
+}
+
+// noPolicy is never changed.
+var noPolicy Policy
+
+// identify finds out who asks. What a peer says about earlier ones counts only if it is trusted; then the client
+// is the last address in the chain that is not.
+func (s *server) identify(r *http.Request) *call {
+	c := &call{began: time.Now(), proto: "http"}
+	c.peer, _ = netip.ParseAddrPort(r.RemoteAddr) // net/http wrote it
+	c.client = c.peer.Addr().Unmap()
+	if r.TLS != nil {
+		c.proto = "https"
+	}
+	if len(s.trusted) == 0 || !within(s.trusted, c.client) {
+		return c
+	}
+	c.trusted = true
+	if p := r.Header.Get("X-Forwarded-Proto"); p == "http" || p == "https" {
+		c.proto = p
+	}
+	c.chain = strings.Join(r.Header.Values("X-Forwarded-For"), ", ")
+	c.client = lastUntrusted(c.chain, s.trusted, c.client)
+	return c
+}
+
+// lastUntrusted walks a chain of proxies back from peer. What is no address ends it: nobody vouches for it.
+func lastUntrusted(chain string, trusted []netip.Prefix, peer netip.Addr) netip.Addr {
+	client := peer
+	for chain != "" && within(trusted, client) {
+		text := chain
+		if i := strings.LastIndexByte(chain, ','); i >= 0 {
+			chain, text = chain[:i], chain[i+1:]
+		} else {
+			chain = ""
+		}
+		addr, err := netip.ParseAddr(strings.TrimSpace(text))
+		if err != nil {
+			return client
+		}
+		client = addr.Unmap().WithZone("")
+	}
+	return client
+}
+
+// forward says to the endpoint who asked for what (RFC 7239 and its older relatives).
+func (c *call) forward(in, out http.Header, host string, port string) {
+	peer := c.peer.Addr().Unmap().WithZone("")
+	if !peer.IsValid() {
+		return
+	}
+	chain := peer.String()
+	if c.chain != "" {
+		chain = c.chain + ", " + chain
+	}
+	out.Set("X-Forwarded-For", chain)
+	out.Set("X-Real-Ip", c.client.String())
+	out.Set("X-Forwarded-Proto", c.proto)
+	out.Set("X-Forwarded-Host", host)
+	if port != "" {
+		out.Set("X-Forwarded-Port", port)
+	}
+	if c.trusted {
+		for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Port"} {
+			if v := in.Get(name); v != "" {
+				out.Set(name, v)
+			}
+		}
+	}
+	out.Set("Forwarded", forwarded(c.client, c.proto, host))
+}
+
+// forwarded is the value of the Forwarded header (RFC 7239 section 4).
+func forwarded(client netip.Addr, proto, host string) string {
+	node := client.String()
+	if client.Is6() {
+		node = `"[` + node + `]"`
+	}
+	text := "for=" + node + ";proto=" + proto
+	if !strings.ContainsAny(host, `"\`) {
+		text += `;host="` + host + `"`
+	}
+	return text
+}
+
+func portText(port uint16) string { return strconv.Itoa(int(port)) }

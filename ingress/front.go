@@ -1,0 +1,195 @@
+package ingress
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+
+	"net"
+	"sync"
+	"time"
+)
+
+// front accepts the connections of one listener and does what comes before the first request: limits, the PROXY
+// header of a trusted peer, TLS. Each connection has its own goroutine, which serves it or hands it to net/http.
+type front struct {
+	net.Listener
+	server *server
+	config *tls.Config     // nil: plain
+	ctx    context.Context // ends at Close: handshakes must end with the listener
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	busy   chan struct{} // slots for telling clients that there are too many
+}
+
+func newFront(l net.Listener, s *server, config *tls.Config) *front {
+	f := &front{Listener: l, server: s, config: config, busy: make(chan struct{}, 64)}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	return f
+}
+
+// run accepts until the listener is closed and waits for what it started.
+func (f *front) run() {
+	defer f.wg.Wait()
+	for {
+		raw, err := f.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			// out of file descriptors, most likely: some will be free again
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-f.ctx.Done():
+				return
+			}
+		default:
+			f.take(newConn(raw.(*net.TCPConn), f.server.conns))
+		}
+	}
+}
+
+func (f *front) take(c *conn) {
+	trusted := within(f.server.trusted, c.remote.Addr())
+	if !f.server.conns.add(c, trusted) {
+		f.shed(c)
+		return
+	}
+	f.wg.Go(func() {
+		if trusted {
+			if err := f.readProxyHeader(c); err != nil {
+				quietLog.Printf("PROXY header of %s: %v", c.remote, err)
+				_ = c.Close() // it is no use
+				return
+			}
+			if !f.server.conns.rename(c, c.remote.Addr()) {
+				f.shed(c)
+				return
+			}
+		}
+		if f.config != nil {
+			f.handshake(c)
+			return
+		}
+		f.server.serveConn(c, nil)
+	})
+}
+
+// tooMany is sent to a client that is one too many. A TLS client would not understand it.
+const tooMany = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 21\r\n\r\ntoo many connections\n"
+
+// shed closes a connection, with a word if there is somebody to say it.
+func (f *front) shed(c *conn) {
+	select {
+	case f.busy <- struct{}{}:
+	default:
+		_ = c.Close() // nobody to tell
+		return
+	}
+	f.wg.Go(func() {
+		defer func() { <-f.busy }()
+		defer c.Close()
+		if f.config == nil && c.SetDeadline(time.Now().Add(time.Second)) == nil {
+			var request [4096]byte
+			// Closing on unread bytes would reset the connection and take the answer away.
+			_, _ = c.TCPConn.Read(request[:])
+			_, _ = c.TCPConn.Write([]byte(tooMany))
+			_ = c.CloseWrite()
+			_, _ = c.TCPConn.Read(request[:])
+		}
+	})
+}
+
+func (f *front) handshake(c *conn) {
+	ctx, cancel := context.WithTimeout(f.ctx, handshakeTimeout)
+	defer cancel()
+	secure := tls.Server(c, f.config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		quietLog.Printf("TLS handshake with %s: %v", c.RemoteAddr(), err)
+		if header := (tls.RecordHeaderError{}); errors.As(err, &header) && header.Conn != nil {
+			// A plain request on the TLS port deserves a word; it is closed whether or not that arrives.
+			_, _ = c.Write([]byte("HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nthis port speaks HTTPS\n"))
+		}
+		_ = c.Close()
+		return
+	}
+	if secure.ConnectionState().NegotiatedProtocol == "h2" {
+		f.server.handOver(secure)
+		return
+	}
+	f.server.serveConn(c, secure)
+}
+
+// Close ends run and the handshakes under way.
+func (f *front) Close() error {
+	f.cancel()
+	return f.Listener.Close()
+}
+
+// handoff is the net.Listener that net/http gets its connections from.
+type handoff struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newHandoff(addr net.Addr) *handoff {
+	return &handoff{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// give waits until net/http takes c; it closes c when there is no more serving.
+func (h *handoff) give(c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.done:
+		_ = c.Close() // the end has come
+	}
+}
+
+func (h *handoff) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handoff) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+func (h *handoff) Addr() net.Addr { return h.addr }
+
+// handOver lets net/http serve a connection.
+func (s *server) handOver(c net.Conn) { s.toHTTP.give(c) }
+
+// strict is c, or TLS over it, as net/http gets it for HTTP/1.1: what was read already comes first.
+func (s *server) strict(c *conn, secure *tls.Conn, read []byte) net.Conn {
+	if secure == nil {
+		c.prefix = append(read, c.prefix...)
+		return &strictConn{Conn: c, bodyTimeout: s.bodyTimeout}
+	}
+	var under net.Conn = secure
+	if len(read) > 0 {
+		under = &replayConn{secure, read}
+	}
+	return &strictTLSConn{&strictConn{Conn: under, bodyTimeout: s.bodyTimeout}, secure}
+}
+
+// replayConn gives back what was read before.
+type replayConn struct {
+	*tls.Conn
+	read []byte
+}
+
+func (r *replayConn) Read(p []byte) (int, error) {
+	if len(r.read) > 0 {
+		n := copy(p, r.read)
+		r.read = r.read[n:]
+		return n, nil
+	}
+	return r.Conn.Read(p)
+}

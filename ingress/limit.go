@@ -1,0 +1,117 @@
+package ingress
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	limitShards      = 64
+	maxClientsOfOne  = 4096 // per shard; beyond it, idle clients are forgotten, then the shard starts anew
+	clientPrefixIPv6 = 64   // what one subscriber has
+)
+
+// limiter counts requests per client: a token bucket, kept as the one moment at which it would be full again
+// (GCRA), and requests under way. It is safe for concurrent use.
+type limiter struct {
+	limits   Limits
+	interval time.Duration // between two requests at the steady rate; 0: no rate limit
+	seed     maphash.Seed
+	shards   [limitShards]limitShard
+}
+
+type limitShard struct {
+	mu      sync.Mutex
+	clients map[netip.Addr]*clientCount
+}
+
+type clientCount struct {
+	full   int64 // unix nanoseconds at which the bucket is full
+	inside int
+}
+
+func newLimiter(l Limits) *limiter {
+	lim := &limiter{limits: l, seed: maphash.MakeSeed()}
+	if l.PerSecond > 0 {
+		lim.interval = time.Duration(float64(time.Second) / l.PerSecond)
+	}
+	for i := range lim.shards {
+		lim.shards[i].clients = map[netip.Addr]*clientCount{}
+	}
+	return lim
+}
+
+// subscriber is the address that a client counts as: IPv6 clients choose freely within their network.
+func subscriber(a netip.Addr) netip.Addr {
+	if !a.Is6() || a.Is4In6() {
+		return a.Unmap()
+	}
+	p, err := a.Prefix(clientPrefixIPv6)
+	if err != nil {
+		return a
+	}
+	return p.Addr()
+}
+
+// enter counts a request in. wait is zero when it may go on, and leave must be called after it; else it is how
+// long the client should wait.
+func (l *limiter) enter(client netip.Addr, now time.Time) (wait time.Duration) {
+	if within(l.limits.ExemptFrom, client) {
+		return 0
+	}
+	s := l.shard(subscriber(client))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.client(subscriber(client), now)
+	if l.limits.Concurrent > 0 && c.inside >= l.limits.Concurrent {
+		return time.Second
+	}
+	if l.interval > 0 {
+		start := max(c.full, now.UnixNano())
+		spare := int64(l.interval) * int64(max(l.limits.Burst, 1)-1)
+		if ahead := start - now.UnixNano(); ahead > spare {
+			return time.Duration(ahead - spare)
+		}
+		c.full = start + int64(l.interval)
+	}
+	c.inside++
+	return 0
+}
+
+func (l *limiter) leave(client netip.Addr) {
+	if within(l.limits.ExemptFrom, client) {
+		return
+	}
+	s := l.shard(subscriber(client))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.clients[subscriber(client)]; c != nil && c.inside > 0 {
+		c.inside--
+	}
+}
+
+func (l *limiter) shard(a netip.Addr) *limitShard {
+	return &l.shards[maphash.Comparable(l.seed, a)%limitShards]
+}
+
+// client is called with mu held.
+func (s *limitShard) client(a netip.Addr, now time.Time) *clientCount {
+	if c := s.clients[a]; c != nil {
+		return c
+	}
+	if len(s.clients) >= maxClientsOfOne {
+		for k, c := range s.clients {
+			if c.inside == 0 && c.full <= now.UnixNano() {
+				delete(s.clients, k)
+			}
+		}
+		if len(s.clients) >= maxClientsOfOne {
+			clear(s.clients) // a flood from everywhere: bounded memory comes before exact counting
+		}
+	}
+	c := &clientCount{}
+	s.clients[a] = c
+	return c
+}

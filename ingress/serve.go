@@ -1,0 +1,230 @@
+package ingress
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// ServeHTTP routes one request and counts it.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := s.identify(r)
+	rec := &recorder{ResponseWriter: w}
+	defer s.finish(c, rec, r) // also when the handler is aborted
+	s.serve(rec, r, c)
+}
+
+func (s *server) serve(w http.ResponseWriter, r *http.Request, c *call) {
+	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
+		w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		answer(w, http.StatusMethodNotAllowed, r.Method+" is not allowed here")
+		return
+	}
+	host := normalHost(r.Host)
+	if r.TLS != nil && s.certs.Load().misdirected(r.TLS.ServerName, host) {
+		answer(w, http.StatusMisdirectedRequest, "this connection was opened for another host")
+		return
+	}
+	path, err := cleanURLPath(escapedPath(r.URL))
+	if err == nil {
+		err = setPath(r.URL, path)
+	}
+	if err != nil {
+		answer(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	c.path, c.query = path.sent, r.URL.RawQuery
+	if c.route = s.route(host, path.match, r); c.route == nil {
+		answer(w, http.StatusNotFound, "no ingress rule matches this host and path")
+		return
+	}
+	defer c.route.Group.requests.leave()
+	if c.route.guard != nil {
+		if !s.admit(w, r, c) {
+			return
+		}
+		if limit := c.route.guard.limit; limit != nil {
+			if wait := limit.enter(c.client, c.began); wait > 0 {
+				w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+				answer(w, http.StatusTooManyRequests, "too many requests from this address")
+				return
+			}
+			defer limit.leave(c.client)
+		}
+		if err := c.rewrite(r, path); err != nil {
+			answer(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		c.choice = c.policy().prepare(r, c)
+	}
+	s.send(w, r, c)
+}
+
+// send hands the request to the endpoints of its route.
+func (s *server) send(w http.ResponseWriter, r *http.Request, c *call) {
+	p := c.policy()
+	if p.MaxBody > 0 && r.Body != nil && r.Body != http.NoBody {
+		if r.ContentLength > p.MaxBody {
+			answer(w, http.StatusRequestEntityTooLarge, "the request body is larger than this route allows")
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, p.MaxBody)
+	}
+	if r.ProtoMajor == 2 && r.Body != nil && r.Body != http.NoBody && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		r.Body = &patientBody{ReadCloser: r.Body, control: http.NewResponseController(w), limit: s.bodyTimeout}
+	}
+	if r.Header.Get("Upgrade") != "" {
+		w = upgradeWriter{w}
+	}
+	c.route.Group.proxy.ServeHTTP(w, r.WithContext(withCall(r.Context(), c)))
+}
+
+// route finds the route of a request and enters its group; nil when none matches.
+func (s *server) route(host, path string, r *http.Request) *Route {
+	for {
+		route := s.table.Load().Match(host, path)
+		if route == nil {
+			return nil
+		}
+		if len(route.canaries) > 0 {
+			route = route.pick(r)
+		}
+		if route.Group.requests.enter() {
+			return route
+		}
+		// the route was removed between the two: a table without it is there already
+	}
+}
+
+// admit applies what a policy says before anything is sent; false when the request was answered.
+func (s *server) admit(w http.ResponseWriter, r *http.Request, c *call) bool {
+	p := c.route.guard.Policy
+	switch {
+	case p.Broken:
+		answer(w, http.StatusServiceUnavailable, "this route is misconfigured; its Ingress has an Event that says how")
+	case !p.allows(c.client):
+		answer(w, http.StatusForbidden, "this address is not allowed here")
+	case p.HTTPSRedirect && c.proto == "http":
+		redirect(w, httpsLocation(hostOnly(r.Host), s.httpsPort(), r.URL), http.StatusPermanentRedirect)
+	case p.Redirect != nil:
+		redirect(w, p.Redirect.To, p.Redirect.Code)
+	case p.AppRoot != "" && c.path == "/":
+		redirect(w, p.AppRoot, http.StatusFound)
+	case p.CORS != nil && p.CORS.preflight(w, r):
+	case p.Auth != nil && !c.route.guard.users.Load().check(r):
+		w.Header().Set("WWW-Authenticate", `Basic realm="`+p.Auth.Realm+`", charset="UTF-8"`)
+		answer(w, http.StatusUnauthorized, "a name and password are needed here")
+	default:
+		c.origin = r.Header.Get("Origin")
+		return true
+	}
+	return false
+}
+
+func redirect(w http.ResponseWriter, to string, code int) {
+	w.Header().Set("Location", to)
+	answer(w, code, "see "+to)
+}
+
+// hostOnly is a Host header without its port, as it was written.
+func hostOnly(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		if strings.Contains(host, ":") {
+			return "[" + host + "]"
+		}
+		return host
+	}
+	return hostport
+}
+
+func (s *server) httpsPort() uint16 {
+	if s.publicHTTPS != 0 {
+		return s.publicHTTPS
+	}
+	_, secure := s.addrs()
+	return secure.Port()
+}
+
+// rewrite puts the path to send into r.
+func (c *call) rewrite(r *http.Request, path cleanPath) error {
+	p := c.policy()
+	if p.Rewrite == nil {
+		return nil
+	}
+	next, err := p.Rewrite.apply(c.route.Path, path)
+	if err != nil {
+		return err
+	}
+	return setPath(r.URL, next)
+}
+
+// patientBody bounds the wait for each part of a body over HTTP/2, as strictConn does for HTTP/1.1.
+type patientBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+	limit   time.Duration
+}
+
+func (b *patientBody) Read(p []byte) (int, error) {
+	if err := b.control.SetReadDeadline(time.Now().Add(b.limit)); err != nil {
+		return 0, err
+	}
+	return b.ReadCloser.Read(p)
+}
+
+// recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	code  int
+	bytes int64
+}
+
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (r *recorder) WriteHeader(code int) {
+	if r.code == 0 && (code >= 200 || code == http.StatusSwitchingProtocols) {
+		r.code = code
+	}
+	r.ResponseWriter.WriteHeader(code)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.code == 0 {
+		r.code = http.StatusOK
+	}
+	n, err := r.ResponseWriter.Write(p)
+	r.bytes += int64(n)
+	return n, err
+}
+
+// clientGone is what is counted for a request whose client did not wait for the answer (nginx's convention).
+const clientGone = 499
+
+// finish counts and logs a request.
+func (s *server) finish(c *call, rec *recorder, r *http.Request) {
+	took := time.Since(c.began)
+	if rec.code == 0 {
+		rec.code = clientGone
+	}
+	s.count(c, rec.code, took)
+	if s.log != nil && s.log.wants() {
+		s.log.write(entryOf(c, r, rec, took))
+	}
+}
+
+// count adds an answer to the figures of its route and endpoint.
+func (s *server) count(c *call, code int, took time.Duration) {
+	if c.route == nil {
+		s.unrouted.observe(code, took)
+		return
+	}
+	if c.route.stats != nil {
+		c.route.stats.observe(code, took)
+	}
+	if c.endpoint != nil {
+		c.endpoint.stats.observe(code, took)
+	}
+}
