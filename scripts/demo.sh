@@ -144,7 +144,8 @@ step_change() {
 
 	local pid restarts victim old
 	pid=$(kubectl logs clock | sed -n 's/^the clock runs as process //p' | tail -n 1)
-	kubectl exec clock -- kill -TERM "$pid"
+	# the container may end faster than kill itself, which is a process of it
+	kubectl exec clock -- kill -TERM "$pid" 2>/dev/null || true
 	soon 30 "kubectl exec clock -- kill $pid; restarts, last exit code" '^1 3 true$' kubectl get pod clock -o 'jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].lastState.terminated.exitCode} {.status.containerStatuses[0].ready}'
 
 	read -r victim old < <(pods)
