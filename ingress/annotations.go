@@ -52,7 +52,7 @@ func readAnnotations(ing *networkingv1.Ingress) (*Policy, []Problem) {
 	var problems []Problem
 	found := false
 	known := annotationTable()
-	for _, key := range slices.Backward(slices.Sorted(maps.Keys(ing.Annotations))) { // svcplane.io/ last: it has the last word
+	for _, key := range slices.Sorted(maps.Keys(ing.Annotations)) { // svcplane.io/ last: it has the last word
 		name, nginx, ok := annotationName(key)
 		if !ok {
 			continue

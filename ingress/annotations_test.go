@@ -1,0 +1,136 @@
+package ingress
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
+func annotated(pairs ...string) *networkingv1.Ingress {
+	ing := anIngress("x")
+	ing.Annotations = map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		ing.Annotations[pairs[i]] = pairs[i+1]
+	}
+	return ing
+}
+
+// TestAnnotations has a row per annotation: what it sets, under both prefixes unless it is ours alone.
+func TestAnnotations(t *testing.T) {
+	ten := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")}
+	for _, row := range []struct {
+		name, value string
+		want        Policy
+	}{
+		{"force-ssl-redirect", "true", Policy{HTTPSRedirect: true}},
+		{"ssl-redirect", "true", Policy{}}, // without TLS in the Ingress there is nowhere to go
+		{"permanent-redirect", "https://a.test/x", Policy{Redirect: &Redirect{"https://a.test/x", 301}}},
+		{"temporal-redirect", "/x", Policy{Redirect: &Redirect{"/x", 302}}},
+		{"app-root", "/app", Policy{AppRoot: "/app"}},
+		{"rewrite-target", "/$2", Policy{Rewrite: &Rewrite{"/$2", RewriteFull}}},
+		{"proxy-connect-timeout", "7", Policy{ConnectTimeout: 7 * time.Second}},
+		{"proxy-read-timeout", "90s", Policy{ReadTimeout: 90 * time.Second}},
+		{"proxy-body-size", "8m", Policy{MaxBody: 8 << 20}},
+		{"proxy-buffering", "off", Policy{}},
+		{"backend-protocol", "GRPC", Policy{Protocol: protocolH2C}},
+		{"backend-protocol", "HTTPS", Policy{Protocol: protocolTLS}},
+		{"upstream-hash-by", "$http_x_user", Policy{Hash: HashSource{HashHeader, "x-user"}}},
+		{"upstream-hash-by", "$request_uri", Policy{Hash: HashSource{Of: HashURI}}},
+		{"upstream-hash-by", "cookie:id", Policy{Hash: HashSource{HashCookie, "id"}}},
+		{"upstream-vhost", "inner.test", Policy{UpstreamHost: "inner.test"}},
+		{"load-balance", "round_robin", Policy{}},
+		{"whitelist-source-range", "10.0.0.0/8, 192.0.2.1", Policy{Allow: ten}},
+		{"allowlist-source-range", "10.1.2.3/8,192.0.2.1", Policy{Allow: ten}},
+		{"denylist-source-range", "10.0.0.0/8,192.0.2.1/32", Policy{Deny: ten}},
+		{"limit-rps", "4", Policy{Limits: Limits{PerSecond: 4, Burst: 20}}},
+		{"limit-rpm", "120", Policy{Limits: Limits{PerSecond: 2, Burst: 600}}},
+		{"limit-connections", "3", Policy{Limits: Limits{Concurrent: 3}}},
+		{"canary", "true", Policy{Canary: &Canary{Total: 100}}},
+		{"affinity", "cookie", Policy{Sticky: &Sticky{Cookie: "INGRESSCOOKIE", Path: "/"}}},
+		{"x-forwarded-prefix", "/p", Policy{RequestHeaders: []HeaderField{{"X-Forwarded-Prefix", "/p"}}}},
+	} {
+		for _, prefix := range []string{ownPrefix, nginxPrefix} {
+			got, problems := readAnnotations(annotated(prefix+row.name, row.value))
+			if len(problems) > 0 || got == nil || !reflect.DeepEqual(*got, row.want) {
+				t.Errorf("%s%s: %q: got %+v %v, want %+v", prefix, row.name, row.value, got, problems, row.want)
+			}
+		}
+	}
+	own, problems := readAnnotations(annotated(
+		ownPrefix+"rewrite-target", "/new", ownPrefix+"load-balance", "least-requests",
+		ownPrefix+"request-headers", "X-A: b\nX-Gone:", ownPrefix+"response-headers", "x-frame-options: DENY"))
+	want := &Policy{Rewrite: &Rewrite{"/new", RewritePrefix}, Balance: LeastRequests,
+		RequestHeaders: []HeaderField{{"X-A", "b"}, {"X-Gone", ""}}, ResponseHeaders: []HeaderField{{"X-Frame-Options", "DENY"}}}
+	if len(problems) > 0 || !reflect.DeepEqual(own, want) {
+		t.Errorf("ours alone: got %+v %v, want %+v", own, problems, want)
+	}
+}
+
+func TestAnnotationsTogether(t *testing.T) {
+	ing := annotated(
+		nginxPrefix+"limit-rps", "1", ownPrefix+"limit-rps", "9", ownPrefix+"limit-burst-multiplier", "2",
+		ownPrefix+"canary", "true", ownPrefix+"canary-weight", "30", ownPrefix+"canary-by-header", "X-C",
+		ownPrefix+"auth-type", "basic", ownPrefix+"auth-secret", "logins", ownPrefix+"auth-realm", "the shed",
+		nginxPrefix+"permanent-redirect", "https://a.test", nginxPrefix+"permanent-redirect-code", "308",
+		nginxPrefix+"ssl-redirect", "true")
+	ing.Spec.TLS = []networkingv1.IngressTLS{{}}
+	p, problems := readAnnotations(ing)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	if p.Limits.PerSecond != 9 || p.Limits.Burst != 18 {
+		t.Errorf("ours has the last word: %+v", p.Limits)
+	}
+	if *p.Canary != (Canary{Weight: 30, Total: 100, Header: "X-C"}) {
+		t.Errorf("canary %+v", *p.Canary)
+	}
+	if p.Auth.Realm != "the shed" || p.Auth.Secret.String() != "default/logins" || p.Redirect.Code != 308 || !p.HTTPSRedirect || p.Broken {
+		t.Errorf("%+v %+v %v %v", p.Auth, p.Redirect, p.HTTPSRedirect, p.Broken)
+	}
+}
+
+// TestBadAnnotations: each is told, and those that protect close the route.
+func TestBadAnnotations(t *testing.T) {
+	for _, row := range []struct {
+		name, value, reason string
+		broken              bool
+	}{
+		{ownPrefix + "rewritetarget", "/", "AnnotationUnknown", false},
+		{nginxPrefix + "configuration-snippet", "return 200;", "AnnotationIgnored", false},
+		{nginxPrefix + "request-headers", "X-A: b", "AnnotationIgnored", false},
+		{nginxPrefix + "load-balance", "ewma", "AnnotationInvalid", false},
+		{ownPrefix + "ssl-redirect", "yes please", "AnnotationInvalid", false},
+		{ownPrefix + "permanent-redirect", "javascript:alert(1)", "AnnotationInvalid", false},
+		{ownPrefix + "permanent-redirect", "https://a.test/\r\nSet-Cookie: x", "AnnotationInvalid", false},
+		{ownPrefix + "app-root", "//evil.test", "AnnotationInvalid", false},
+		{ownPrefix + "rewrite-target", "/../x", "AnnotationInvalid", false},
+		{ownPrefix + "proxy-read-timeout", "0", "AnnotationInvalid", false},
+		{ownPrefix + "proxy-body-size", "lots", "AnnotationInvalid", true},
+		{ownPrefix + "allowlist-source-range", "10.0.0.0/33", "AnnotationInvalid", true},
+		{ownPrefix + "allowlist-source-range", "", "AnnotationInvalid", true},
+		{ownPrefix + "denylist-source-range", "everybody", "AnnotationInvalid", true},
+		{ownPrefix + "limit-rps", "-1", "AnnotationInvalid", true},
+		{ownPrefix + "auth-type", "digest", "AnnotationInvalid", true},
+		{ownPrefix + "auth-type", "basic", "AnnotationInvalid", true}, // without a Secret
+		{ownPrefix + "auth-secret", "other/logins", "AnnotationInvalid", true},
+		{ownPrefix + "cors-allow-origin", "https://*.*.test", "AnnotationInvalid", false},
+		{ownPrefix + "request-headers", "Host: evil.test", "AnnotationInvalid", false},
+		{ownPrefix + "request-headers", "Transfer-Encoding: chunked", "AnnotationInvalid", false},
+		{ownPrefix + "session-cookie-path", "/; Domain=test", "AnnotationInvalid", false},
+		{ownPrefix + "canary-by-header-pattern", "(", "AnnotationInvalid", false},
+		{ownPrefix + "backend-protocol", "FCGI", "AnnotationInvalid", false},
+		{ownPrefix + "upstream-hash-by", "$host$uri", "AnnotationInvalid", false},
+	} {
+		p, problems := readAnnotations(annotated(row.name, row.value))
+		if len(problems) != 1 || problems[0].Reason != row.reason || !strings.Contains(problems[0].Message, strings.TrimPrefix(row.name, ownPrefix)) {
+			t.Errorf("%s %q: %v, want one %s", row.name, row.value, problems, row.reason)
+		}
+		if broken := p != nil && p.Broken; broken != row.broken {
+			t.Errorf("%s %q: broken %v, want %v", row.name, row.value, broken, row.broken)
+		}
+	}
+}

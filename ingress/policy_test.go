@@ -1,0 +1,376 @@
+package ingress
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// guarded is a world where host "toad" goes to one endpoint under the policy of our annotations.
+func guarded(t *testing.T, handler http.HandlerFunc, annotations map[string]string) *world {
+	t.Helper()
+	_, addr := endpointServer(t, handler)
+	ing := toService("toad")
+	ing.Annotations = map[string]string{}
+	for name, value := range annotations {
+		ing.Annotations[ownPrefix+name] = value
+	}
+	return newWorld(t, service("toad"), slice("toad", addr), ing)
+}
+
+// direct does not follow redirects.
+var direct = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+func (w *world) request(method, path string, change func(*http.Request)) (*http.Response, string) {
+	w.t.Helper()
+	req, err := http.NewRequest(method, "http://"+w.plain+path, nil)
+	w.must(err)
+	req.Host = "toad"
+	if change != nil {
+		change(req)
+	}
+	return w.do(direct, req)
+}
+
+func TestRedirects(t *testing.T) {
+	w := guarded(t, says("reached"), map[string]string{"force-ssl-redirect": "true"})
+	resp, _ := w.request("GET", "/a%20b?x=1", nil)
+	_, port, _ := strings.Cut(w.secure, ":")
+	if want := "https://toad:" + port + "/a%20b?x=1"; resp.StatusCode != 308 || resp.Header.Get("Location") != want {
+		t.Errorf("%d %q, want 308 %q", resp.StatusCode, resp.Header.Get("Location"), want)
+	}
+	w = guarded(t, says("reached"), map[string]string{"app-root": "/app"})
+	if resp, _ := w.request("GET", "/", nil); resp.StatusCode != 302 || resp.Header.Get("Location") != "/app" {
+		t.Errorf("app root: %d %q", resp.StatusCode, resp.Header.Get("Location"))
+	}
+	if _, body := w.request("GET", "/app", nil); body != "reached /app" {
+		t.Errorf("behind the app root: %q", body)
+	}
+	w = guarded(t, says("reached"), map[string]string{"permanent-redirect": "https://new.test/", "permanent-redirect-code": "308"})
+	if resp, body := w.request("POST", "/x", nil); resp.StatusCode != 308 || resp.Header.Get("Location") != "https://new.test/" || strings.Contains(body, "reached") {
+		t.Errorf("permanent: %d %q %q", resp.StatusCode, resp.Header.Get("Location"), body)
+	}
+}
+
+func TestRewrite(t *testing.T) {
+	for _, row := range []struct {
+		to     string
+		mode   RewriteMode
+		route  string
+		asked  string
+		expect string
+	}{
+		{"/new", RewritePrefix, "/old", "/old", "/new"},
+		{"/new", RewritePrefix, "/old", "/old/", "/new/"},
+		{"/new", RewritePrefix, "/old", "/old/a%2Fb", "/new/a%2Fb"},
+		{"/", RewritePrefix, "/old", "/old", "/"},
+		{"/", RewritePrefix, "/old", "/old/x", "/x"},
+		{"/new/", RewritePrefix, "/", "/x", "/new/x"},
+		{"/", RewriteFull, "/old", "/old/x", "/"},
+		{"/$2", RewriteFull, "/old", "/old/x/y", "/x/y"},
+		{"/$2", RewriteFull, "/old", "/old", "/"},
+		{"/in$1$2", RewriteFull, "/old", "/old/x", "/in/x"},
+		{"/in/$1", RewriteFull, "/", "/x", "/in/x"},
+	} {
+		p, err := cleanURLPath(row.asked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rw := Rewrite{row.to, row.mode}
+		if got, err := rw.apply(row.route, p); err != nil || got.sent != row.expect {
+			t.Errorf("%s of %s to %s: %q %v, want %q", row.asked, row.route, row.to, got.sent, err, row.expect)
+		}
+	}
+	_, addr := endpointServer(t, says("got"))
+	ing := anIngress("re", rule("toad", path("/api(/|$)(.*)", networkingv1.PathTypeImplementationSpecific, "toad"), path("/[a-z]+", networkingv1.PathTypeImplementationSpecific, "toad")))
+	ing.Annotations = map[string]string{nginxPrefix + "rewrite-target": "/v1/$2", nginxPrefix + "use-regex": "true"}
+	w := newWorld(t, service("toad"), slice("toad", addr), ing)
+	w.answers("toad", "/api/x%2Fy", 200, "got /v1/x%2Fy")
+	w.answers("toad", "/api", 200, "got /v1/")
+	w.answers("toad", "/apix", 404, "")
+	w.event("PathUnsupported", "[a-z]+")
+}
+
+func TestSourceRanges(t *testing.T) {
+	w := guarded(t, says("reached"), map[string]string{"allowlist-source-range": "192.0.2.0/24"})
+	if resp, _ := w.request("GET", "/", nil); resp.StatusCode != 403 {
+		t.Errorf("outside: %d", resp.StatusCode)
+	}
+	w = guarded(t, says("reached"), map[string]string{"allowlist-source-range": "127.0.0.0/8", "denylist-source-range": "127.0.0.2"})
+	if resp, _ := w.request("GET", "/", nil); resp.StatusCode != 200 {
+		t.Errorf("inside: %d", resp.StatusCode)
+	}
+	w = guarded(t, says("reached"), map[string]string{"denylist-source-range": "127.0.0.1"})
+	if resp, _ := w.request("GET", "/", nil); resp.StatusCode != 403 {
+		t.Errorf("denied: %d", resp.StatusCode)
+	}
+	w = guarded(t, says("reached"), map[string]string{"allowlist-source-range": "nonsense"})
+	if resp, _ := w.request("GET", "/", nil); resp.StatusCode != 503 {
+		t.Errorf("a protection that nobody understands: %d", resp.StatusCode)
+	}
+	w.event("AnnotationInvalid", "allowlist-source-range")
+}
+
+func TestBasicAuth(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("open sesame"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := guarded(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "reached ", r.Header.Get("Authorization")) },
+		map[string]string{"auth-type": "basic", "auth-secret": "logins", "auth-realm": "the shed"})
+	code := func(user, password string) int {
+		resp, body := w.request("GET", "/", func(r *http.Request) {
+			if user != "" {
+				r.SetBasicAuth(user, password)
+			}
+		})
+		if resp.StatusCode == 401 && resp.Header.Get("Www-Authenticate") != `Basic realm="the shed", charset="UTF-8"` {
+			t.Errorf("challenge %q", resp.Header.Get("Www-Authenticate"))
+		}
+		if resp.StatusCode == 200 && body != "reached " {
+			t.Errorf("the endpoint saw the password: %q", body)
+		}
+		return resp.StatusCode
+	}
+	if got := code("ali", "open sesame"); got != 401 {
+		t.Errorf("without a Secret: %d", got)
+	}
+	w.event("AuthSecretNotFound", "default/logins")
+	_, err = w.client.CoreV1().Secrets("default").Create(context.Background(), &corev1.Secret{ObjectMeta: meta("logins"), Type: corev1.SecretTypeOpaque,
+		Data: map[string][]byte{"auth": []byte("ali:" + string(hash) + "\nold:$apr1$lZL6V/ci$eIMz/iKDkbtys/uU7LEK00\n")}}, metav1.CreateOptions{})
+	w.must(err)
+	w.eventually(func() error {
+		if got := code("ali", "open sesame"); got != 200 {
+			return fmt.Errorf("with the password: %d", got)
+		}
+		return nil
+	})
+	for user, password := range map[string]string{"": "", "ali": "sesame", "eve": "open sesame", "old": "wrong"} {
+		if got := code(user, password); got != 401 {
+			t.Errorf("%q %q: %d", user, password, got)
+		}
+	}
+}
+
+// TestHashes: known pairs of the formats that are not bcrypt.
+func TestHashes(t *testing.T) {
+	for hash, password := range map[string]string{
+		"$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/": "myPassword",
+		"{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=":     "test",
+	} {
+		if !verify(hash, password) || verify(hash, password+"x") {
+			t.Errorf("%s", hash)
+		}
+	}
+}
+
+func TestRateLimit(t *testing.T) {
+	l := newLimiter(Limits{PerSecond: 10, Burst: 3})
+	client, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	now := time.Unix(1000, 0)
+	for i := range 3 {
+		if wait := l.enter(client, now); wait != 0 {
+			t.Fatalf("request %d of a burst of 3 waits %v", i, wait)
+		}
+	}
+	if wait := l.enter(client, now); wait <= 0 || wait > 100*time.Millisecond {
+		t.Errorf("the fourth waits %v, want up to 100ms", wait)
+	}
+	if wait := l.enter(other, now); wait != 0 {
+		t.Errorf("another client waits %v", wait)
+	}
+	if wait := l.enter(client, now.Add(100*time.Millisecond)); wait != 0 {
+		t.Errorf("after 100ms it waits %v", wait)
+	}
+	six := newLimiter(Limits{PerSecond: 1, Burst: 1})
+	six.enter(netip.MustParseAddr("2001:db8::1"), now)
+	if wait := six.enter(netip.MustParseAddr("2001:db8::2"), now); wait == 0 {
+		t.Error("a /64 counts as one client")
+	}
+	w := guarded(t, says("reached"), map[string]string{"limit-rps": "1", "limit-burst-multiplier": "2"})
+	var codes []int
+	for range 3 {
+		resp, _ := w.request("GET", "/", nil)
+		codes = append(codes, resp.StatusCode)
+		if resp.StatusCode == 429 && resp.Header.Get("Retry-After") != "1" {
+			t.Errorf("Retry-After %q", resp.Header.Get("Retry-After"))
+		}
+	}
+	if fmt.Sprint(codes) != "[200 200 429]" {
+		t.Errorf("codes %v", codes)
+	}
+}
+
+func TestConcurrencyLimit(t *testing.T) {
+	enter, release := make(chan bool), make(chan bool)
+	w := guarded(t, func(http.ResponseWriter, *http.Request) { enter <- true; <-release }, map[string]string{"limit-connections": "1"})
+	first := make(chan int)
+	go func() {
+		resp, _ := w.request("GET", "/", nil)
+		first <- resp.StatusCode
+	}()
+	<-enter
+	if resp, _ := w.request("GET", "/", nil); resp.StatusCode != 429 {
+		t.Errorf("the second at a time: %d", resp.StatusCode)
+	}
+	release <- true
+	if code := <-first; code != 200 {
+		t.Errorf("the first: %d", code)
+	}
+}
+
+func TestBodySize(t *testing.T) {
+	w := guarded(t, func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, err)
+	}, map[string]string{"proxy-body-size": "1k"})
+	for size, want := range map[int]int{1024: 200, 1025: 413} {
+		for _, chunked := range []bool{false, true} {
+			resp, body := w.request("POST", "/", func(r *http.Request) {
+				r.Body = io.NopCloser(strings.NewReader(strings.Repeat("x", size)))
+				if !chunked {
+					r.ContentLength = int64(size)
+				}
+			})
+			if resp.StatusCode != want {
+				t.Errorf("%d bytes, chunked %v: %d %q, want %d", size, chunked, resp.StatusCode, body, want)
+			}
+		}
+	}
+}
+
+func TestCORS(t *testing.T) {
+	w := guarded(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", "https://from-the-endpoint.test")
+		fmt.Fprint(w, "reached")
+	}, map[string]string{"enable-cors": "true", "cors-allow-origin": "https://a.test, https://*.b.test", "cors-max-age": "60"})
+	for origin, allowed := range map[string]bool{
+		"https://a.test": true, "https://x.b.test": true, "http://a.test": false, "https://b.test": false, "https://evil.test": false,
+		"https://a.test.evil.test": false, "https://evil.test/.b.test": false, "null": false,
+	} {
+		want := ""
+		if allowed {
+			want = origin
+		}
+		resp, body := w.request("GET", "/", func(r *http.Request) { r.Header.Set("Origin", origin) })
+		if got := resp.Header.Values("Access-Control-Allow-Origin"); strings.Join(got, "+") != want || body != "reached" {
+			t.Errorf("%s: allows %q, want %q", origin, got, want)
+		}
+		resp, body = w.request("OPTIONS", "/", func(r *http.Request) {
+			r.Header.Set("Origin", origin)
+			r.Header.Set("Access-Control-Request-Method", "PUT")
+		})
+		if resp.StatusCode != 204 || body != "" || resp.Header.Get("Access-Control-Allow-Origin") != want || (resp.Header.Get("Access-Control-Max-Age") == "60") != allowed {
+			t.Errorf("preflight of %s: %d %v", origin, resp.StatusCode, resp.Header)
+		}
+	}
+}
+
+func TestCustomHeaders(t *testing.T) {
+	w := guarded(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", "secret/1.0")
+		fmt.Fprint(w, r.Host, " ", r.Header.Get("X-Tenant"), " ", r.Header.Get("Cookie"))
+	}, map[string]string{"request-headers": "X-Tenant: seven\nCookie:", "response-headers": "Server:\nX-Frame-Options: DENY", "upstream-vhost": "inner.test"})
+	resp, body := w.request("GET", "/", func(r *http.Request) { r.Header.Set("Cookie", "a=b"); r.Header.Set("X-Tenant", "one") })
+	if body != "inner.test seven " || resp.Header.Get("Server") != "" || resp.Header.Get("X-Frame-Options") != "DENY" {
+		t.Errorf("%q %v", body, resp.Header)
+	}
+}
+
+func TestStickyCookie(t *testing.T) {
+	_, a := endpointServer(t, says("a"))
+	_, b := endpointServer(t, says("b"))
+	ing := toService("toad")
+	ing.Annotations = map[string]string{nginxPrefix + "affinity": "cookie", nginxPrefix + "session-cookie-name": "route", nginxPrefix + "session-cookie-max-age": "60"}
+	w := newWorld(t, service("toad"), slice("toad", a), slice("toad", b), ing)
+	resp, first := w.request("GET", "/", nil)
+	cookies := resp.Cookies()
+	if len(cookies) != 1 || cookies[0].Name != "route" || !cookies[0].HttpOnly || cookies[0].MaxAge != 60 || strings.Contains(cookies[0].Value, "127") {
+		t.Fatalf("%v", resp.Header["Set-Cookie"])
+	}
+	for range 6 {
+		resp, body := w.request("GET", "/", func(r *http.Request) { r.AddCookie(cookies[0]) })
+		if body != first || len(resp.Cookies()) != 0 {
+			t.Errorf("%q %v, want %q and no new cookie", body, resp.Cookies(), first)
+		}
+	}
+	name := fmt.Sprintf("toad-%d", map[bool]netip.AddrPort{true: a, false: b}[strings.HasPrefix(first, "a")].Port())
+	w.must(w.client.DiscoveryV1().EndpointSlices("default").Delete(context.Background(), name, metav1.DeleteOptions{}))
+	w.eventually(func() error {
+		resp, body := w.request("GET", "/", func(r *http.Request) { r.AddCookie(cookies[0]) })
+		if body == first || len(resp.Cookies()) != 1 {
+			return fmt.Errorf("after its endpoint left: %q %v", body, resp.Cookies())
+		}
+		return nil
+	})
+}
+
+func TestCanary(t *testing.T) {
+	_, a := endpointServer(t, says("main"))
+	_, b := endpointServer(t, says("canary"))
+	side := anIngress("side", rule("toad", path("/", networkingv1.PathTypePrefix, "next")))
+	side.Annotations = map[string]string{nginxPrefix + "canary": "true", nginxPrefix + "canary-by-header": "X-Canary", nginxPrefix + "canary-by-cookie": "try", nginxPrefix + "canary-weight": "0"}
+	lonely := anIngress("lonely", rule("other", path("/", networkingv1.PathTypePrefix, "next")))
+	lonely.Annotations = map[string]string{nginxPrefix + "canary": "true"}
+	w := newWorld(t, service("toad"), slice("toad", a), service("next"), slice("next", b), toService("toad"), side, lonely)
+	for _, row := range []struct{ header, cookie, want string }{
+		{"", "", "main"}, {"always", "", "canary"}, {"never", "always", "main"}, {"other", "always", "canary"}, {"", "never", "main"},
+	} {
+		_, body := w.request("GET", "/", func(r *http.Request) {
+			r.Header.Set("X-Canary", row.header)
+			r.AddCookie(&http.Cookie{Name: "try", Value: row.cookie})
+		})
+		if !strings.HasPrefix(body, row.want) {
+			t.Errorf("%+v: %q", row, body)
+		}
+	}
+	w.event("CanaryWithoutRoute", "other")
+	w.updateIngress("side", func(ing *networkingv1.Ingress) { ing.Annotations[nginxPrefix+"canary-weight"] = "100" })
+	w.answers("toad", "/", 200, "canary")
+	w.must(w.client.NetworkingV1().Ingresses("default").Delete(context.Background(), "side", metav1.DeleteOptions{}))
+	w.answers("toad", "/", 200, "main")
+	g := newGuard(&Policy{Canary: &Canary{Weight: 30, Total: 100}})
+	taken := 0
+	for range 10000 {
+		if g.takes(&http.Request{}) {
+			taken++
+		}
+	}
+	if taken < 2700 || taken > 3300 { // six standard deviations
+		t.Errorf("a weight of 30%% took %d of 10,000", taken)
+	}
+}
+
+func TestReadTimeout(t *testing.T) {
+	hold := make(chan bool)
+	defer close(hold)
+	w := guarded(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/body" {
+			fmt.Fprint(w, "part")
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-hold
+	}, map[string]string{"proxy-read-timeout": "200ms"})
+	if resp, _ := w.request("GET", "/head", nil); resp.StatusCode != 504 {
+		t.Errorf("an answer that does not begin: %d", resp.StatusCode)
+	}
+	req, err := http.NewRequest("GET", "http://"+w.plain+"/body", nil)
+	w.must(err)
+	req.Host = "toad"
+	resp, err := direct.Do(req)
+	w.must(err)
+	defer resp.Body.Close()
+	if _, err := io.ReadAll(resp.Body); err == nil {
+		t.Error("an answer that stops in the middle ended well")
+	}
+}
