@@ -120,15 +120,19 @@ func (c *call) forward(in, out http.Header, host string, port string) {
 
 // forwarded is the value of the Forwarded header (RFC 7239 section 4).
 func forwarded(client netip.Addr, proto, host string) string {
-	node := client.String()
-	if client.Is6() {
-		node = `"[` + node + `]"`
-	}
-	text := "for=" + node + ";proto=" + proto
+	text := "for=" + nodeText(client) + ";proto=" + proto
 	if !strings.ContainsAny(host, `"\`) {
 		text += `;host="` + host + `"`
 	}
 	return text
+}
+
+// nodeText is an address as Forwarded writes it (RFC 7239 section 6).
+func nodeText(a netip.Addr) string {
+	if a.Is6() {
+		return `"[` + a.String() + `]"`
+	}
+	return a.String()
 }
 
 func portText(port uint16) string { return strconv.Itoa(int(port)) }

@@ -53,6 +53,7 @@ type endpoint struct {
 	upgrade   *http.Transport // for requests that switch protocols, which only HTTP/1.1 can
 
 	id        uint64        // endpointID
+	wires     pool          // of the fast path
 	requests  gate          // those under way
 	drained   chan struct{} // closed when retired and no request is under way
 	restUntil atomic.Int64  // unix nanoseconds
@@ -221,6 +222,7 @@ func (e *endpoint) close() {
 }
 
 func (e *endpoint) closeIdle() {
+	e.wires.close()
 	e.transport.CloseIdleConnections()
 	if e.upgrade != e.transport {
 		e.upgrade.CloseIdleConnections()

@@ -139,7 +139,7 @@ type HeaderField struct{ Name, Value string }
 // simple says whether nothing has to be done before a request is sent and after its answer came, apart from
 // choosing an endpoint and keeping time.
 func (p *Policy) simple() bool {
-	return !p.HTTPSRedirect && p.Redirect == nil && p.AppRoot == "" && p.Rewrite == nil && p.CORS == nil && p.Auth == nil &&
+	return p.ReadTimeout == 0 && p.Hash == (HashSource{}) && p.Canary == nil && !p.HTTPSRedirect && p.Redirect == nil && p.AppRoot == "" && p.Rewrite == nil && p.CORS == nil && p.Auth == nil &&
 		len(p.Allow)+len(p.Deny) == 0 && p.Limits.PerSecond == 0 && p.Limits.Concurrent == 0 && p.Sticky == nil &&
 		len(p.RequestHeaders)+len(p.ResponseHeaders) == 0 && p.UpstreamHost == "" && !p.Broken
 }

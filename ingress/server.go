@@ -30,7 +30,8 @@ type server struct {
 
 	plain, secure net.Listener // nil: not served
 	conns         *connSet
-	toHTTP        *handoff // connections that net/http serves
+	fasts         *fastSet // connections that the fast path serves
+	toHTTP        *handoff // those that net/http serves
 
 	trusted     []netip.Prefix // peers that may say who asked
 	publicHTTPS uint16         // port for redirects; 0: that of httpsAddr
@@ -52,6 +53,7 @@ func newServer(cfg Config) (*server, error) {
 			return nil, err
 		}
 	}
+	s.fasts = newFastSet()
 	s.toHTTP = newHandoff(net.TCPAddrFromAddrPort(cfg.HTTP))
 	s.table.Store(&Table{})
 	s.certs.Store(newCertTable(fallback))
@@ -138,18 +140,18 @@ func (s *server) run(ctx context.Context) error {
 func (s *server) drain(hs *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.drainTimeout)
 	defer cancel()
+	s.fasts.finish()
 	// Its only error is that time ran out; the rest is closed either way.
 	_ = hs.Shutdown(ctx)
+	select {
+	case <-s.fasts.empty:
+	case <-ctx.Done():
+	}
 	s.conns.closeAll()
 	select {
 	case <-s.conns.empty:
 	case <-time.After(s.drainTimeout):
 	}
-}
-
-// serveConn serves a client's connection, over TLS if secure is not nil.
-func (s *server) serveConn(c *conn, secure *tls.Conn) {
-	s.handOver(s.strict(c, secure, nil))
 }
 
 func (s *server) httpServer() *http.Server {

@@ -1,0 +1,368 @@
+package ingress
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// fast serves ordinary HTTP/1.1 requests on one connection: one goroutine reads the request, writes it to an
+// endpoint, reads the answer and writes it to the client, without handing anything to another and without building
+// a map of headers. The first request that is not ordinary takes the whole connection to net/http.
+type fast struct {
+	s      *server
+	c      *conn
+	secure *tls.Conn // nil: plain
+	raw    syscall.RawConn
+	who    fastCall
+
+	buf      []byte // of the client; what was read lies in buf[r:w]
+	r, w     int
+	head     fastHead
+	out      []byte // what is being written
+	answer   answerHead
+	deadline time.Time // for the client's next bytes
+	started  bool      // a part of a head is there
+	drained  bool      // the last read took all there was
+	end      outcome
+}
+
+// outcome is what becomes of the connection after a request.
+type outcome int
+
+const (
+	goOn     outcome = iota // the next request
+	finished                // close it
+	unusual                 // net/http serves what is in the buffer, and all that follows
+	wantBody                // the rest of the request's body must be read first
+)
+
+const fastBuffer = 8 << 10
+
+// fastBuffers keeps the state of connections that have ended.
+var fastBuffers = sync.Pool{New: func() any { return &fast{buf: make([]byte, fastBuffer), out: make([]byte, 0, fastBuffer)} }}
+
+// serveConn serves a client's connection, over TLS if secure is not nil.
+func (s *server) serveConn(c *conn, secure *tls.Conn) {
+	f := fastBuffers.Get().(*fast)
+	f.s, f.c, f.secure = s, c, secure
+	f.r, f.w, f.started, f.drained, f.deadline = 0, 0, false, false, time.Time{}
+	f.identify()
+	var end outcome
+	if !s.fasts.add(f) {
+		end = finished
+	} else {
+		end = f.serve()
+		s.fasts.remove(f)
+	}
+	rest := append([]byte(nil), f.buf[f.r:f.w]...)
+	if len(f.buf) > fastBuffer {
+		f.buf = make([]byte, fastBuffer)
+	}
+	f.s, f.c, f.secure, f.raw, f.head, f.answer = nil, nil, nil, nil, fastHead{}, answerHead{}
+	fastBuffers.Put(f)
+	if end == unusual && c.SetReadDeadline(time.Time{}) == nil {
+		s.handOver(s.strict(c, secure, rest))
+		return
+	}
+	if secure != nil {
+		_ = secure.Close() // the client may be gone
+		return
+	}
+	_ = c.Close()
+}
+
+func (f *fast) identify() {
+	client := f.c.remote.Addr().WithZone("")
+	f.who = fastCall{client: client, peer: client.String(), proto: "http"}
+	f.who.node = nodeText(client)
+	if f.secure != nil {
+		f.who.proto = "https"
+	}
+	if local, err := netip.ParseAddrPort(f.c.LocalAddr().String()); err == nil {
+		f.who.port = portText(local.Port())
+	}
+}
+
+func (f *fast) serve() outcome {
+	if f.secure == nil {
+		copied := copy(f.buf, f.c.prefix)
+		if copied < len(f.c.prefix) {
+			return unusual
+		}
+		f.c.prefix, f.w = nil, copied
+		raw, err := f.c.SyscallConn()
+		if err != nil {
+			return finished
+		}
+		f.raw = raw
+		return f.servePlain()
+	}
+	return f.serveTLS()
+}
+
+// servePlain keeps the whole exchange of requests and answers within one RawConn.Read: the poller then remembers
+// whatever arrives meanwhile, and no read is needed to find out that nothing has.
+func (f *fast) servePlain() outcome {
+	step := f.step
+	for {
+		f.end, f.drained = goOn, false
+		if err := f.arm(); err != nil {
+			return finished
+		}
+		err := f.raw.Read(step)
+		switch {
+		case err != nil:
+			return f.timedOut(err)
+		case f.end == wantBody:
+			// waiting for bytes needs a Read of its own
+			if err := f.readBody(); err != nil {
+				return f.slowBody(err)
+			}
+			if f.end = f.request(); f.end != goOn {
+				return f.end
+			}
+		default:
+			return f.end
+		}
+	}
+}
+
+// step serves what is there; true when something else than more bytes is needed.
+func (f *fast) step(fd uintptr) bool {
+	for {
+		if f.w > f.r || f.started {
+			switch end := f.next(); end {
+			case goOn:
+				continue
+			case needMore:
+			default:
+				f.end = end
+				return true
+			}
+		}
+		if f.drained {
+			f.drained = false
+			if f.arm() != nil {
+				f.end = finished
+				return true
+			}
+			return false
+		}
+		if f.w == len(f.buf) && !f.room() {
+			f.end = unusual
+			return true
+		}
+		n, errno := rawRead(fd, f.buf[f.w:])
+		switch {
+		case errno == unix.EAGAIN:
+			f.drained = true
+			continue
+		case errno != 0 || n == 0:
+			f.end = finished
+			return true
+		}
+		f.drained = n < len(f.buf)-f.w
+		f.w += n
+	}
+}
+
+// needMore says that a head is not complete.
+const needMore outcome = -1
+
+// next serves the request at the beginning of the buffer.
+func (f *fast) next() outcome {
+	if f.w == f.r {
+		f.started = false
+		return needMore
+	}
+	switch f.head.parse(f.buf[f.r:f.w]) {
+	case headMore:
+		if !f.started {
+			f.started, f.deadline = true, time.Time{}
+		}
+		return needMore
+	case headUnusual:
+		return unusual
+	}
+	f.started = false
+	if f.w-f.r < f.head.size+f.head.length {
+		return wantBody
+	}
+	return f.request()
+}
+
+// room makes place in the buffer for more of a head; false when the head is longer than the fast path likes.
+func (f *fast) room() bool {
+	if f.r == 0 {
+		return false
+	}
+	f.w = copy(f.buf, f.buf[f.r:f.w])
+	f.r = 0
+	return true
+}
+
+// serveTLS is the same over TLS, where what the socket says tells nothing about requests.
+func (f *fast) serveTLS() outcome {
+	for {
+		end := f.next()
+		switch end {
+		case goOn:
+			continue
+		case wantBody:
+			if err := f.readBody(); err != nil {
+				return f.slowBody(err)
+			}
+			if end := f.request(); end != goOn {
+				return end
+			}
+			continue
+		case needMore:
+		default:
+			return end
+		}
+		if f.w == len(f.buf) && !f.room() {
+			return unusual
+		}
+		if f.r == f.w {
+			f.r, f.w = 0, 0
+		}
+		if err := f.arm(); err != nil {
+			return finished
+		}
+		n, err := f.secure.Read(f.buf[f.w:])
+		f.w += n
+		if err != nil {
+			return f.timedOut(err)
+		}
+	}
+}
+
+// arm sets the limit for the client's next bytes: a short one within a head, a long one before it, which is set
+// anew only when a part of it is over, because that costs more than a small request.
+func (f *fast) arm() error {
+	limit := clientIdleTimeout
+	if f.started {
+		limit = headerTimeout
+		if !f.deadline.IsZero() {
+			return nil
+		}
+	}
+	if f.s.fasts.ending() {
+		return os.ErrDeadlineExceeded
+	}
+	now := time.Now()
+	if left := f.deadline.Sub(now); left > limit*3/4 && left <= limit {
+		return nil
+	}
+	f.deadline = now.Add(limit)
+	if err := f.c.SetReadDeadline(f.deadline); err != nil {
+		return err
+	}
+	if f.s.fasts.ending() { // it began between the two: its deadline is gone
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// timedOut ends a connection on which nothing more came. One that stopped within a head hears why.
+func (f *fast) timedOut(err error) outcome {
+	if f.started && errors.Is(err, os.ErrDeadlineExceeded) && !f.s.fasts.ending() {
+		f.say("HTTP/1.1 408 Request Timeout", "the request did not come in time")
+	}
+	return finished
+}
+
+func (f *fast) slowBody(err error) outcome {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		f.say("HTTP/1.1 408 Request Timeout", "the request body did not come in time")
+	}
+	return finished
+}
+
+// say answers for ourselves, and last on this connection.
+func (f *fast) say(status, why string) {
+	f.out = append(f.out[:0], status...)
+	f.out = append(f.out, "\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n"...)
+	if strings.HasPrefix(status, "HTTP/1.1 503") {
+		f.out = append(f.out, "Retry-After: 1\r\n"...)
+	}
+	f.out = append(f.out, "\r\n"...)
+	f.out = append(f.out, why...)
+	f.out = append(f.out, '\n')
+	_ = f.write(f.out) // the client may be gone
+}
+
+// readBody reads the rest of a body, which is small, behind its head.
+func (f *fast) readBody() error {
+	need := f.head.size + f.head.length
+	if f.r > 0 || need > len(f.buf) {
+		to := f.buf
+		if need > len(f.buf) {
+			to = make([]byte, need)
+		}
+		f.w = copy(to, f.buf[f.r:f.w])
+		f.r, f.buf = 0, to
+	}
+	var from io.Reader = f.c
+	if f.secure != nil {
+		from = f.secure
+	}
+	for f.w < need {
+		f.deadline = time.Now().Add(f.s.bodyTimeout)
+		if err := f.c.SetReadDeadline(f.deadline); err != nil {
+			return err
+		}
+		n, err := from.Read(f.buf[f.w:need])
+		f.w += n
+		if err != nil && f.w < need {
+			return err
+		}
+	}
+	f.deadline = time.Time{}
+	f.head.parse(f.buf[:f.w]) // its slices point into the old place
+	return nil
+}
+
+// write sends all of b to the client.
+func (f *fast) write(b []byte) error {
+	if f.secure != nil {
+		_, err := f.secure.Write(b)
+		return err
+	}
+	var errno syscall.Errno
+	n := 0
+	err := f.raw.Control(func(fd uintptr) { n, errno = rawWrite(fd, b) })
+	switch {
+	case err != nil:
+		return err
+	case errno != 0 && errno != unix.EAGAIN:
+		return errno
+	case n < len(b):
+		_, err = f.c.Write(b[n:])
+	}
+	return err
+}
+
+// gone says whether the client has closed the connection while it waits.
+func (f *fast) gone() bool {
+	raw, err := f.c.SyscallConn()
+	if err != nil {
+		return true
+	}
+	closed := false
+	err = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		closed = err == nil && n == 0 || err != nil && err != unix.EAGAIN
+	})
+	return err != nil || closed
+}

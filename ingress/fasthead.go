@@ -1,0 +1,348 @@
+package ingress
+
+import (
+	"bytes"
+	"net/netip"
+	"strconv"
+	"unsafe"
+)
+
+// fastHead is the head of a request as the fast path understands it: slices of the connection's buffer, good until
+// the request has been answered.
+type fastHead struct {
+	method, target []byte
+	host           []byte // as it came
+	fields         [maxFastFields]field
+	n              int
+	size           int // bytes of the head, with the empty line
+	length         int // of the body
+	close          bool
+	agent, referer []byte
+	trace          []byte
+}
+
+type field struct{ name, value []byte }
+
+const (
+	maxFastFields = 48
+	maxFastBody   = 64 << 10
+)
+
+// headState is what parse found.
+type headState int
+
+const (
+	headMore     headState = iota // it is not complete
+	headOrdinary                  // the fast path can serve it
+	headUnusual                   // net/http decides
+)
+
+// parse reads the head at the beginning of b. It accepts only what leaves no room for two opinions (RFC 9112): one
+// Host, at most one Content-Length, nothing of the rest of the protocol. Whatever it has a doubt about is unusual
+// and goes, unchanged, to the strict reader in front of net/http, which alone refuses requests.
+func (h *fastHead) parse(b []byte) headState {
+	end := bytes.Index(b, crlf2)
+	if end < 0 {
+		if bytes.HasPrefix(b, prefaceStart) || len(b) < len(prefaceStart) && bytes.HasPrefix(prefaceStart, b) && len(b) >= 3 {
+			return headUnusual // HTTP/2, or soon
+		}
+		if i := bytes.IndexByte(b, '\n'); i == 0 || i > 0 && b[i-1] != '\r' {
+			return headUnusual // it would never end
+		}
+		return headMore
+	}
+	h.n, h.length, h.close, h.host, h.size = 0, -1, false, nil, end+4
+	h.agent, h.referer, h.trace = nil, nil, nil
+	eol := bytes.IndexByte(b, '\r')
+	if !h.requestLine(b[:eol]) {
+		return headUnusual
+	}
+	for rest := b[eol : end+2]; len(rest) > 2; {
+		rest = rest[2:] // CR LF of the line before
+		eol := bytes.IndexByte(rest, '\r')
+		if rest[eol+1] != '\n' || !h.line(rest[:eol]) {
+			return headUnusual
+		}
+		rest = rest[eol:]
+	}
+	if len(h.host) == 0 || h.length > maxFastBody {
+		return headUnusual
+	}
+	h.length = max(h.length, 0)
+	return headOrdinary
+}
+
+var (
+	crlf2        = []byte("\r\n\r\n")
+	prefaceStart = []byte("PRI * HTTP/2.0\r\n")
+	fastMethods  = [...]string{"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"}
+)
+
+func (h *fastHead) requestLine(line []byte) bool {
+	const version = " HTTP/1.1"
+	sp := bytes.IndexByte(line, ' ')
+	if sp < 0 || len(line) < sp+1+1+len(version) || string(line[len(line)-len(version):]) != version {
+		return false
+	}
+	h.method, h.target = line[:sp], line[sp+1:len(line)-len(version)]
+	known := false
+	for _, m := range fastMethods {
+		if string(h.method) == m {
+			known = true
+			break
+		}
+	}
+	if !known || h.target[0] != '/' {
+		return false
+	}
+	for _, c := range h.target {
+		if c <= ' ' || c >= 0x7f || c == '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// line takes a header line; false when there is anything about it.
+func (h *fastHead) line(line []byte) bool {
+	colon := bytes.IndexByte(line, ':')
+	if colon <= 0 || h.n == len(h.fields) {
+		return false
+	}
+	name, value := line[:colon], trimSpace(line[colon+1:])
+	underscore := false
+	for _, c := range name {
+		if !token(c) {
+			return false
+		}
+		underscore = underscore || c == '_'
+	}
+	for _, c := range value {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	switch h.kind(name, value) {
+	case fieldBad:
+		return false
+	case fieldOurs:
+		return true
+	}
+	if !underscore {
+		h.fields[h.n] = field{name, value}
+		h.n++
+	}
+	return true
+}
+
+type fieldKind int
+
+const (
+	fieldPlain fieldKind = iota
+	fieldOurs            // not passed on: it is for us, or ours to say
+	fieldBad             // the fast path does not know it
+)
+
+// kind sorts the headers that mean something to a proxy by their length first, because most mean nothing.
+func (h *fastHead) kind(name, value []byte) fieldKind {
+	switch len(name) {
+	case 2:
+		if isName(name, "te") {
+			return fieldOurs
+		}
+	case 4:
+		if isName(name, "host") {
+			if h.host != nil || !hostText(value) {
+				return fieldBad
+			}
+			h.host = value
+			return fieldOurs
+		}
+	case 6, 7, 17, 19:
+		if isName(name, "expect") || isName(name, "upgrade") || isName(name, "trailer") || isName(name, "transfer-encoding") {
+			return fieldBad
+		}
+		if isName(name, "referer") {
+			h.referer = value
+		}
+		if isName(name, "proxy-authorization") {
+			return fieldOurs
+		}
+	case 9:
+		if isName(name, "forwarded") || isName(name, "x-real-ip") {
+			return fieldOurs
+		}
+	case 10:
+		if isName(name, "connection") {
+			return h.connection(value)
+		}
+		if isName(name, "keep-alive") {
+			return fieldOurs
+		}
+		if isName(name, "user-agent") {
+			h.agent = value
+		}
+	case 11:
+		if isName(name, "traceparent") {
+			h.trace = value
+		}
+	case 14:
+		if isName(name, "content-length") {
+			n, err := strconv.Atoi(text(value))
+			if h.length >= 0 || !digits(value) || err != nil {
+				return fieldBad
+			}
+			h.length = n
+			return fieldOurs
+		}
+		if isName(name, "http2-settings") {
+			return fieldOurs
+		}
+	case 16:
+		if isName(name, "proxy-connection") {
+			return fieldOurs
+		}
+	}
+	if len(name) > len(forwardedPrefix) && isName(name[:len(forwardedPrefix)], forwardedPrefix) {
+		return fieldOurs
+	}
+	return fieldPlain
+}
+
+const forwardedPrefix = "x-forwarded-"
+
+func (h *fastHead) connection(value []byte) fieldKind {
+	switch {
+	case isName(value, "keep-alive"):
+	case isName(value, "close"):
+		h.close = true
+	default:
+		return fieldBad
+	}
+	return fieldOurs
+}
+
+// isName compares without regard to case; name is in lower case.
+func isName(b []byte, name string) bool {
+	if len(b) != len(name) {
+		return false
+	}
+	for i, c := range b {
+		if c|0x20 != name[i] && c != name[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// hostText: what the host of a URL may hold (RFC 3986 section 3.2.2), without the rare rest.
+func hostText(b []byte) bool {
+	for _, c := range b {
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-' || c == ':' || c == '[' || c == ']' || c == '_') {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+func trimSpace(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
+	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+// text is b as a string without a copy: it must not outlive the request whose buffer b lies in.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// trustedChain is X-Forwarded-For and X-Forwarded-Proto of a head whose fields were not kept: it reads the head
+// again, which only peers that are trusted cost.
+func trustedChain(head []byte) (chain, proto, host, port string) {
+	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
+		name, value, found := bytes.Cut(line, []byte(":"))
+		if !found {
+			continue
+		}
+		value = trimSpace(value)
+		switch {
+		case isName(name, "x-forwarded-for"):
+			if chain != "" {
+				chain += ", "
+			}
+			chain += string(value)
+		case isName(name, "x-forwarded-proto") && proto == "":
+			proto = string(value)
+		case isName(name, "x-forwarded-host") && host == "":
+			host = string(value)
+		case isName(name, "x-forwarded-port") && port == "":
+			port = string(value)
+		}
+	}
+	return chain, proto, host, port
+}
+
+// appendRequest writes the head that the endpoint gets. sent and query are what setPath and cleanQuery make.
+func (h *fastHead) appendRequest(out []byte, sent, query string, hasQuery bool, c *fastCall) []byte {
+	out = append(out, h.method...)
+	out = append(out, ' ')
+	out = append(out, sent...)
+	if hasQuery {
+		out = append(out, '?')
+		out = append(out, query...)
+	}
+	out = append(out, " HTTP/1.1\r\nHost: "...)
+	out = append(out, h.host...)
+	out = append(out, "\r\n"...)
+	for _, f := range h.fields[:h.n] {
+		out = append(out, f.name...)
+		out = append(out, ": "...)
+		out = append(out, f.value...)
+		out = append(out, "\r\n"...)
+	}
+	if h.length > 0 || len(h.method) > 2 && (h.method[0] == 'P') {
+		out = append(out, "Content-Length: "...)
+		out = strconv.AppendInt(out, int64(h.length), 10)
+		out = append(out, "\r\n"...)
+	}
+	return c.appendForwarded(out, h.host)
+}
+
+// fastCall is what the endpoint is told about who asked. It is the same for a connection unless the peer is a
+// trusted proxy.
+type fastCall struct {
+	client                   netip.Addr
+	chain, proto, host, port string
+	peer                     string
+	node                     string // client as Forwarded writes it
+}
+
+func (c *fastCall) appendForwarded(out, host []byte) []byte {
+	out = append(out, "X-Forwarded-For: "...)
+	if c.chain != "" {
+		out = append(out, c.chain...)
+		out = append(out, ", "...)
+	}
+	out = append(out, c.peer...)
+	out = append(out, "\r\nX-Real-Ip: "...)
+	out = c.client.AppendTo(out)
+	out = append(out, "\r\nX-Forwarded-Proto: "...)
+	out = append(out, c.proto...)
+	out = append(out, "\r\nX-Forwarded-Host: "...)
+	if c.host != "" {
+		out = append(out, c.host...)
+	} else {
+		out = append(out, host...)
+	}
+	out = append(out, "\r\nX-Forwarded-Port: "...)
+	out = append(out, c.port...)
+	out = append(out, "\r\nForwarded: for="...)
+	out = append(out, c.node...)
+	out = append(out, ";proto="...)
+	out = append(out, c.proto...)
+	out = append(out, `;host="`...)
+	out = append(out, host...)
+	return append(out, "\"\r\n\r\n"...)
+}

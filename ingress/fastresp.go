@@ -1,0 +1,256 @@
+package ingress
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+)
+
+// answerHead is the head of an endpoint's answer, slices of its connection's buffer.
+type answerHead struct {
+	status  []byte // "200 OK"
+	code    int
+	fields  [maxAnswerFields]field
+	n       int
+	size    int   // bytes, with the empty line
+	length  int64 // -1: not said
+	chunked bool
+	close   bool // the connection is not to be used again
+	listed  []byte
+}
+
+const maxAnswerFields = 96
+
+var errBadAnswer = errors.New("the endpoint's answer is malformed")
+
+// parse reads the head at the beginning of b; done is false if it is not complete.
+func (h *answerHead) parse(b []byte) (done bool, err error) {
+	end := bytes.Index(b, crlf2)
+	if end < 0 {
+		return false, nil
+	}
+	eol := bytes.IndexByte(b, '\r')
+	const start = len("HTTP/1.1 200")
+	if eol < start || string(b[:7]) != "HTTP/1." || b[7] != '0' && b[7] != '1' || b[8] != ' ' || !digits(b[9:start]) || eol > start && b[start] != ' ' {
+		return false, errBadAnswer
+	}
+	h.code = int(b[9]-'0')*100 + int(b[10]-'0')*10 + int(b[11]-'0')
+	h.status, h.n, h.size, h.length, h.chunked, h.close, h.listed = b[9:eol], 0, end+4, -1, false, b[7] == '0', nil
+	for rest := b[eol : end+2]; len(rest) > 2; {
+		rest = rest[2:]
+		eol := bytes.IndexByte(rest, '\r')
+		if rest[eol+1] != '\n' || !h.line(rest[:eol]) {
+			return false, errBadAnswer
+		}
+		rest = rest[eol:]
+	}
+	if h.chunked && h.length >= 0 {
+		return false, errBadAnswer
+	}
+	return true, nil
+}
+
+func (h *answerHead) line(line []byte) bool {
+	colon := bytes.IndexByte(line, ':')
+	if colon <= 0 || h.n == len(h.fields) || bytes.IndexByte(line, '\n') >= 0 {
+		return false
+	}
+	name, value := line[:colon], trimSpace(line[colon+1:])
+	for _, c := range name {
+		if !token(c) {
+			return false
+		}
+	}
+	switch len(name) {
+	case 7:
+		if isName(name, "upgrade") {
+			return true
+		}
+	case 10:
+		if isName(name, "connection") {
+			h.connection(value)
+			return true
+		}
+		if isName(name, "keep-alive") {
+			return true
+		}
+	case 14:
+		if isName(name, "content-length") {
+			n, err := strconv.ParseInt(text(value), 10, 63)
+			if h.length >= 0 || !digits(value) || err != nil {
+				return false
+			}
+			h.length = n
+		}
+	case 16, 18:
+		if isName(name, "proxy-connection") || isName(name, "proxy-authenticate") {
+			return true
+		}
+	case 17:
+		if isName(name, "transfer-encoding") {
+			if h.chunked || h.close || !isName(value, "chunked") {
+				return false
+			}
+			h.chunked = true
+			return true
+		}
+	}
+	h.fields[h.n] = field{name, value}
+	h.n++
+	return true
+}
+
+func (h *answerHead) connection(value []byte) {
+	for part := range bytes.SplitSeq(value, []byte{','}) {
+		switch part = trimSpace(part); {
+		case isName(part, "close"):
+			h.close = true
+		case isName(part, "keep-alive"):
+		default:
+			h.listed = value // names headers that end here
+		}
+	}
+}
+
+// hop says whether a header is named by Connection.
+func (h *answerHead) hop(name []byte) bool {
+	for part := range bytes.SplitSeq(h.listed, []byte{','}) {
+		if bytes.EqualFold(trimSpace(part), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// bodyless says whether an answer to method ends with its head (RFC 9112 section 6.3).
+func (h *answerHead) bodyless(method []byte) bool {
+	return h.code < 200 || h.code == 204 || h.code == 304 || isName(method, "head")
+}
+
+// appendTo writes the head that the client gets.
+func (h *answerHead) appendTo(out []byte, closing bool) []byte {
+	out = append(out, "HTTP/1.1 "...)
+	out = append(out, h.status...)
+	out = append(out, "\r\n"...)
+	for _, f := range h.fields[:h.n] {
+		if h.listed != nil && h.hop(f.name) {
+			continue
+		}
+		out = append(out, f.name...)
+		out = append(out, ": "...)
+		out = append(out, f.value...)
+		out = append(out, "\r\n"...)
+	}
+	if h.chunked {
+		out = append(out, "Transfer-Encoding: chunked\r\n"...)
+	}
+	if closing {
+		out = append(out, "Connection: close\r\n"...)
+	}
+	return append(out, "\r\n"...)
+}
+
+// chunks follows a chunked body (RFC 9112 section 7.1) to its end, without changing it.
+type chunks struct {
+	state chunkState
+	left  int64
+	line  int // bytes of the line so far
+	cr    bool
+}
+
+type chunkState int
+
+const (
+	chunkSize chunkState = iota
+	chunkExtension
+	chunkData
+	chunkEnd
+	chunkTrailer
+	chunkDone
+)
+
+const maxChunkLine = 8 << 10
+
+// feed looks at the next bytes and returns how many of them belong to the body; state is chunkDone at its end.
+func (c *chunks) feed(b []byte) (int, error) {
+	for i := 0; i < len(b); {
+		if c.state == chunkDone {
+			return i, nil
+		}
+		if c.state == chunkData {
+			n := min(c.left, int64(len(b)-i))
+			c.left -= n
+			i += int(n)
+			if c.left == 0 {
+				c.state, c.line = chunkEnd, 0
+			}
+			continue
+		}
+		if err := c.byte(b[i]); err != nil {
+			return i, err
+		}
+		i++
+	}
+	return len(b), nil
+}
+
+// byte takes a byte of a line.
+func (c *chunks) byte(b byte) error {
+	switch {
+	case c.cr:
+		if b != '\n' {
+			return errBadAnswer
+		}
+		c.cr = false
+		return c.endLine()
+	case b == '\n':
+		return errBadAnswer
+	case b == '\r':
+		c.cr = true
+		return nil
+	}
+	if c.line++; c.line > maxChunkLine {
+		return errBadAnswer
+	}
+	switch c.state {
+	case chunkEnd:
+		return errBadAnswer
+	case chunkSize:
+		if b == ';' || b == ' ' || b == '\t' {
+			if c.line == 1 {
+				return errBadAnswer
+			}
+			c.state = chunkExtension
+			return nil
+		}
+		hex := '0' <= b && b <= '9' || 'a' <= b && b <= 'f' || 'A' <= b && b <= 'F'
+		if !hex || c.line > 15 {
+			return errBadAnswer
+		}
+		c.left = c.left<<4 | int64(unhex(b))
+	}
+	return nil
+}
+
+func (c *chunks) endLine() error {
+	empty := c.line == 0
+	c.line = 0
+	switch c.state {
+	case chunkSize, chunkExtension:
+		switch {
+		case empty:
+			return errBadAnswer
+		case c.left == 0:
+			c.state = chunkTrailer
+		default:
+			c.state = chunkData
+		}
+	case chunkEnd:
+		c.state = chunkSize
+	case chunkTrailer:
+		if empty {
+			c.state = chunkDone
+		}
+	}
+	return nil
+}
