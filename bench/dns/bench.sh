@@ -1,0 +1,171 @@
+#!/usr/bin/env bash
+# The name server beside CoreDNS (plugins kubernetes, cache, loadbalance, forward), both following the same API server, one
+# process each, asked in turns by dnsperf with the same files. SIZES (1000 10000) Services, ROUNDS (3) rounds of SECONDS
+# (5) each; a figure is the median of its rounds.
+#
+#   queries/s      answers that dnsperf got, as many questions outstanding as it likes (-q 500)
+#   us/query       user and system time of the server's process in that time, by answers
+#   20,000/s       the same at a fixed rate, and p99 of 500 further questions a second that time themselves
+#   memory         VmRSS after the cluster was filled and SETTLE (15) seconds have passed, less that with no Services
+#   first answer   from the API's reply to the creation of a Service, and from the sending of it, to the first right answer
+#   churn          5,000 questions a second for CHURN (60) seconds while Services come and go: wrong or missing answers
+set -euo pipefail
+. "$(dirname "$0")/../../scripts/lib.sh"
+SIZES=${SIZES:-1000 10000}
+ROUNDS=${ROUNDS:-3}
+SECONDS_EACH=${SECONDS_EACH:-5}
+SETTLE=${SETTLE:-15}
+CHURN=${CHURN:-60}
+TOOL=${TOOL:-$ROOT/bin/benchdns}
+COREDNS=${COREDNS:-$ROOT/bin/coredns}
+OURS=10.96.0.10 PEER=10.96.0.11 # both in the namespace of the node
+OURS_PID= PEER_PID= WORLD_PID=
+
+finish() {
+	local code=$?
+	trap - EXIT
+	stop_servers
+	[ -z "$WORLD_PID" ] || kill $WORLD_PID 2>/dev/null || true
+	lab_down
+	exit $code
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+median() { sort -n | awk '{v[NR] = $1} END {print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN {printf "%.2f", b ? a / b : 0}'; }
+# ticks PID: user and system time of a process, in 10 ms.
+ticks() { awk '{print $14 + $15}' "/proc/$1/stat"; }
+
+start_servers() {
+	nsenter --net=/run/netns/$LAB-node -- "$TOOL" serve -kubeconfig "$DATA/kubeconfig" -addr $OURS:53 -upstream $LAN_IP:53 >"$TMP/ours.log" 2>&1 &
+	OURS_PID=$!
+	nsenter --net=/run/netns/$LAB-node -- "$COREDNS" -conf "$TMP/Corefile" >"$TMP/peer.log" 2>&1 &
+	PEER_PID=$!
+	await 60 grep -q '^ready' "$TMP/ours.log" || die "our server is not ready: $(tail -n3 "$TMP/ours.log")"
+	await 60 node dig +short +time=1 @$PEER kubernetes.default.svc.cluster.local || die "CoreDNS is not ready: $(tail -n3 "$TMP/peer.log")"
+	await 60 node curl -sf http://127.0.0.1:8181/ready || die "CoreDNS has not synced: $(tail -n3 "$TMP/peer.log")"
+}
+
+stop_servers() {
+	local pid
+	for pid in $OURS_PID $PEER_PID; do
+		kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true
+	done
+	OURS_PID= PEER_PID=
+}
+
+corefile() {
+	cat >"$TMP/Corefile" <<-EOF
+		.:53 {
+		    bind $PEER
+		    errors
+		    ready 127.0.0.1:8181
+		    kubernetes cluster.local in-addr.arpa ip6.arpa {
+		        kubeconfig $DATA/kubeconfig
+		        ttl 5
+		        fallthrough in-addr.arpa ip6.arpa
+		    }
+		    cache 30
+		    loadbalance
+		    forward . $LAN_IP:53
+		}
+	EOF
+}
+
+# perf ADDR PID FILE FLAGS...: prints queries/s and us of CPU per query.
+perf() {
+	local addr=$1 pid=$2 file=$3 before out n qps
+	shift 3
+	before=$(ticks "$pid")
+	out=$(node dnsperf -s "$addr" -d "$file" -l "$SECONDS_EACH" -c 10 -t 2 "$@" 2>&1)
+	n=$(awk '/Queries completed/ {print $3}' <<<"$out")
+	qps=$(awk '/Queries per second/ {printf "%d", $4}' <<<"$out")
+	[ "$(awk '/Queries lost/ {print $3}' <<<"$out")" -le $((n / 100)) ] || echo "dnsperf lost: $(grep 'Queries lost' <<<"$out")" >&2
+	awk -v t=$(($(ticks "$pid") - before)) -v n="$n" -v q="$qps" 'BEGIN {printf "%d %.1f\n", q, t * 10000 / n}'
+}
+
+row='%-34s %12s %12s %8s %10s %10s %8s\n'
+# compare NAME FILE FLAGS...
+compare() {
+	local name=$1 file=$2 r
+	shift 2
+	rm -f "$TMP"/r.*
+	for r in $(seq "$ROUNDS"); do
+		perf $OURS $OURS_PID "$file" "$@" >>"$TMP/r.ours"
+		perf $PEER $PEER_PID "$file" "$@" >>"$TMP/r.peer"
+	done
+	local oq pq oc pc
+	oq=$(cut -d' ' -f1 "$TMP/r.ours" | median) pq=$(cut -d' ' -f1 "$TMP/r.peer" | median)
+	oc=$(cut -d' ' -f2 "$TMP/r.ours" | median) pc=$(cut -d' ' -f2 "$TMP/r.peer" | median)
+	printf "$row" "$name" "$oq" "$pq" "$(ratio "$oq" "$pq")" "$oc" "$pc" "$(ratio "$oc" "$pc")"
+}
+
+# tail_latency WHO ADDR PID: p99 at 20,000 queries a second, in us.
+tail_latency() {
+	local out
+	node "$TOOL" probe -addr "$1:53" -rate 500 -seconds "$((SECONDS_EACH - 1))" -file "$TMP/a" >"$TMP/probe" &
+	out=$!
+	perf "$1" "$2" "$TMP/a" -q 500 -Q 20000 >>"$TMP/$3"
+	wait $out
+	cut -d' ' -f2 "$TMP/probe" >>"$TMP/$3.p99"
+}
+
+fixed_rate() {
+	local r
+	rm -f "$TMP"/f.*
+	for r in $(seq "$ROUNDS"); do
+		tail_latency $OURS $OURS_PID f.ours
+		tail_latency $PEER $PEER_PID f.peer
+	done
+	local oc pc ol pl
+	oc=$(cut -d' ' -f2 "$TMP/f.ours" | median) pc=$(cut -d' ' -f2 "$TMP/f.peer" | median)
+	ol=$(median <"$TMP/f.ours.p99") pl=$(median <"$TMP/f.peer.p99")
+	printf "$row" '20,000/s: A (p99 us)' "$ol" "$pl" "$(ratio "$ol" "$pl")" "$oc" "$pc" "$(ratio "$oc" "$pc")"
+}
+
+rss() { kib "$1" VmRSS status; }
+
+measure() {
+	local n=$1
+	lab_up
+	lan "$TOOL" world -addr $LAN_IP:53 >"$TMP/world.log" 2>&1 &
+	WORLD_PID=$!
+	server_up --disable dns,proxy,ingress,node
+	node ip addr add $PEER/32 dev lo
+	corefile
+	start_servers
+	sleep "$SETTLE"
+	local ours0 peer0 ours1 peer1
+	ours0=$(rss $OURS_PID) peer0=$(rss $PEER_PID)
+	node "$TOOL" fill -kubeconfig "$DATA/kubeconfig" -services "$n"
+	sleep "$SETTLE"
+	ours1=$(rss $OURS_PID) peer1=$(rss $PEER_PID)
+	"$TOOL" questions -dir "$TMP" -services "$n"
+	printf "\n%s Services, load %s\n" "$n" "$(cut -d' ' -f1-3 /proc/loadavg)"
+	printf "$row" '' 'ours q/s' 'CoreDNS q/s' ratio 'ours us/q' 'CoreDNS' ratio
+	compare 'A' "$TMP/a" -q 500
+	compare 'SRV' "$TMP/srv" -q 500
+	compare 'headless, 100 endpoints, EDNS' "$TMP/headless" -q 500 -e
+	compare 'headless, 100 endpoints, TCP' "$TMP/headless" -q 500 -m tcp
+	compare 'search path, NXDOMAIN' "$TMP/search" -q 500
+	compare 'external, cached' "$TMP/external" -q 500
+	fixed_rate
+	printf '%-34s %9s MB %9s MB %8s\n' 'memory by the Services' "$(((ours1 - ours0) / 1024))" "$(((peer1 - peer0) / 1024))" "$(ratio $((ours1 - ours0)) $((peer1 - peer0)))"
+	printf '%-34s %9s MB %9s MB %8s\n' 'memory, all of it' "$((ours1 / 1024))" "$((peer1 / 1024))" "$(ratio "$ours1" "$peer1")"
+	node "$TOOL" first -kubeconfig "$DATA/kubeconfig" -addr $OURS:53 -peer $PEER:53 | awk '{printf "%-34s %s: %.1f ms after the reply of the API, %.1f ms after the request\n", "first right answer", $1, $3 / 1000, $2 / 1000}'
+	if [ "$n" = "${SIZES%% *}" ] && [ "$CHURN" -gt 0 ]; then
+		printf '%-34s ' "5,000/s for $CHURN s, Services changing"
+		node "$TOOL" churn -kubeconfig "$DATA/kubeconfig" -addr $OURS:53 -rate 5000 -seconds "$CHURN" || true
+	fi
+	stop_servers
+	kill $WORLD_PID && wait $WORLD_PID 2>/dev/null || true
+	WORLD_PID=
+	lab_down
+}
+
+printf '%s, %s cores, CoreDNS %s, medians of %s rounds of %s s\n' "$(uname -sr)" "$(nproc)" \
+	"$(awk '$1 == "require" && $2 == "github.com/coredns/coredns" {print $3}' "$(dirname "$0")/coredns/go.mod")" "$ROUNDS" "$SECONDS_EACH"
+for n in $SIZES; do
+	measure "$n"
+done

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	miekg "github.com/miekg/dns"
+	"k8s.io/client-go/informers"
+
+	"svcplane/catalog"
+	"svcplane/dns"
+)
+
+// serve runs the name server alone, following the API as CoreDNS does.
+func serve(ctx context.Context, o options) error {
+	client, err := o.client()
+	if err != nil {
+		return err
+	}
+	factory := informers.NewSharedInformerFactory(client, 0)
+	services, err := catalog.New(factory)
+	if err != nil {
+		return err
+	}
+	pods, err := dns.NewPodIndex(factory.Core().V1().Pods().Informer(), factory.Core().V1().Namespaces().Informer())
+	if err != nil {
+		return err
+	}
+	s, err := dns.New(dns.Config{
+		Catalog: services, Pods: pods, Addrs: []netip.Addr{o.addr.Addr()}, Port: o.addr.Port(), Upstreams: []netip.AddrPort{o.upstream},
+		Networks: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("10.244.0.0/16")},
+	})
+	if err != nil {
+		return err
+	}
+	factory.Start(ctx.Done())
+	go func() { _ = services.Run(ctx) }()
+	go func() {
+		<-s.Ready()
+		fmt.Println("ready")
+	}()
+	defer factory.Shutdown()
+	return s.Run(ctx)
+}
+
+// world answers every name below example. with an address, and says of every other that it does not exist.
+func world(ctx context.Context, o options) error {
+	server := &miekg.Server{Addr: o.addr.String(), Net: "udp", Handler: miekg.HandlerFunc(func(w miekg.ResponseWriter, q *miekg.Msg) {
+		m := new(miekg.Msg)
+		m.SetReply(q)
+		name := strings.ToLower(q.Question[0].Name)
+		switch {
+		case !strings.HasSuffix(name, "example."):
+			m.Rcode = miekg.RcodeNameError
+			fallthrough
+		case q.Question[0].Qtype != miekg.TypeA:
+			m.Ns = []miekg.RR{&miekg.SOA{
+				Hdr: miekg.RR_Header{Name: ".", Rrtype: miekg.TypeSOA, Class: miekg.ClassINET, Ttl: 3600}, Ns: "ns.example.", Mbox: "admin.example.", Minttl: 3600,
+			}}
+		default:
+			m.Answer = []miekg.RR{&miekg.A{
+				Hdr: miekg.RR_Header{Name: q.Question[0].Name, Rrtype: miekg.TypeA, Class: miekg.ClassINET, Ttl: 3600}, A: []byte{192, 0, 2, 80},
+			}}
+		}
+		_ = w.WriteMsg(m)
+	})}
+	context.AfterFunc(ctx, func() { _ = server.Shutdown() })
+	return server.ListenAndServe()
+}
