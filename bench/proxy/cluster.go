@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/util/retry"
+)
+
+// cluster is the API server that all contenders follow, and the Services in it.
+type cluster struct {
+	dir, ns    string
+	server     *process
+	client     kubernetes.Interface
+	services   []string // ClusterIPs, by number
+	generation map[int]int32
+}
+
+// Ports on which the pods answer: each says with the first byte which one it is.
+const (
+	portOld    = 8080
+	portNew    = 8081
+	portStream = 8082
+	endpoints  = 4 // of a Service
+)
+
+func newCluster(binary string) (*cluster, error) {
+	dir, err := os.MkdirTemp("", "svcplane-bench.")
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{dir: dir, ns: fmt.Sprintf("spb-%06x-api", rand.IntN(1<<24)), generation: map[int]int32{}}
+	err = script(fmt.Sprintf("ip netns add %[1]s; ip -n %[1]s link set lo up; ip -n %[1]s link add br0 type bridge; ip -n %[1]s addr add %[2]s/24 dev br0; ip -n %[1]s link set br0 up", c.ns, apiAddr))
+	if err != nil {
+		return c, err
+	}
+	log := filepath.Join(dir, "server.log")
+	if c.server, err = start(c.ns, log, binary, "server", "--data-dir", c.data(), "--node-ip", apiAddr, "--disable", "dns,ingress,proxy,node"); err != nil {
+		return c, err
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		text, _ := os.ReadFile(log)
+		if strings.Contains(string(text), "svcplane ready") {
+			break
+		}
+		if time.Now().After(deadline) || c.server.ended() {
+			return c, fmt.Errorf("the API server did not come up:\n%s", text)
+		}
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig())
+	if err != nil {
+		return c, err
+	}
+	config.QPS, config.Burst = -1, -1
+	config.Dial = func(_ context.Context, network, address string) (conn net.Conn, err error) {
+		return conn, within(c.ns, func() error { conn, err = net.Dial(network, address); return err })
+	}
+	c.client, err = kubernetes.NewForConfig(config)
+	return c, err
+}
+
+func (c *cluster) data() string       { return filepath.Join(c.dir, "data") }
+func (c *cluster) kubeconfig() string { return filepath.Join(c.data(), "kubeconfig") }
+
+func (c *cluster) down() {
+	if c.server != nil {
+		c.server.end()
+	}
+	_ = script("ip netns del " + c.ns)
+	os.RemoveAll(c.dir)
+}
+
+// addNode makes the Node object that kube-proxy looks for.
+func (c *cluster) addNode(ctx context.Context, name, ip string) error {
+	nodes := c.client.CoreV1().Nodes()
+	_, err := nodes.Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{PodCIDR: "10.244.0.0/16", PodCIDRs: []string{"10.244.0.0/16"}}}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		node, err := nodes.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}, {Type: corev1.NodeHostName, Address: name}}
+		_, err = nodes.UpdateStatus(ctx, node, metav1.UpdateOptions{})
+		return err
+	})
+}
+
+// grow makes Services until there are n.
+func (c *cluster) grow(ctx context.Context, n int) error {
+	from := len(c.services)
+	c.services = append(c.services, make([]string, n-from)...)
+	return inParallel(n-from, func(i int) error { return c.create(ctx, from+i) })
+}
+
+func inParallel(n int, f func(int) error) error {
+	var wg sync.WaitGroup
+	errs := make(chan error, 1)
+	work := make(chan int)
+	for range 16 {
+		wg.Go(func() {
+			for i := range work {
+				if err := f(i); err != nil {
+					select {
+					case errs <- err:
+					default:
+					}
+				}
+			}
+		})
+	}
+	for i := range n {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
+
+func serviceName(i int) string { return fmt.Sprintf("svc-%d", i) }
+
+func (c *cluster) create(ctx context.Context, i int) error {
+	svc, err := c.client.CoreV1().Services("default").Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: serviceName(i)},
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "main", Port: 80, Protocol: corev1.ProtocolTCP}}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	c.services[i] = svc.Spec.ClusterIP
+	_, err = c.client.DiscoveryV1().EndpointSlices("default").Create(ctx, slice(i, portOld), metav1.CreateOptions{})
+	return err
+}
+
+// slice is the endpoints of a Service, all on one port.
+func slice(i int, port int32) *discoveryv1.EndpointSlice {
+	name, protocol, ready := "main", corev1.ProtocolTCP, true
+	s := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Name: serviceName(i), Labels: map[string]string{discoveryv1.LabelServiceName: serviceName(i), discoveryv1.LabelManagedBy: "bench"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: &name, Protocol: &protocol, Port: &port}},
+	}
+	for j := range endpoints {
+		n := 4*i + j
+		address := fmt.Sprintf("10.244.%d.%d", n/250%128, 1+n%250)
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{Addresses: []string{address}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}})
+	}
+	return s
+}
+
+// move puts the endpoints of a Service on a port.
+func (c *cluster) move(ctx context.Context, i int, port int32) error {
+	_, err := c.client.DiscoveryV1().EndpointSlices("default").Update(ctx, slice(i, port), metav1.UpdateOptions{})
+	c.generation[i] = port
+	return err
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	"github.com/vishvananda/netns"
+)
+
+// network is the namespaces of one contender: its node, a client and a pod, joined to the API's namespace.
+type network struct {
+	api, node, client, pod string
+	index                  int
+}
+
+// apiAddr is where the API server listens, in a namespace of its own.
+const apiAddr = "172.30.0.1"
+
+func (n network) nodeIP() string { return fmt.Sprintf("172.30.%d.2", n.index) }
+
+// script runs lines of shell, and says which one failed.
+func script(text string) error {
+	cmd := exec.Command("bash", "-euc", "set -o pipefail; trap 'echo \"failed: $BASH_COMMAND\" >&2' ERR\n"+text)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+func (n network) up() error {
+	return script(strings.NewReplacer("API", n.api, "NODE", n.node, "CLIENT", n.client, "POD", n.pod, "IDX", fmt.Sprint(n.index)).Replace(`
+for ns in NODE CLIENT POD; do ip netns add $ns; ip -n $ns link set lo up; done
+ip -n API link add vIDX type veth peer name eth0 netns NODE
+ip -n API addr add 172.30.IDX.1/24 dev vIDX; ip -n API link set vIDX up
+ip -n NODE addr add 172.30.IDX.2/24 dev eth0; ip -n NODE link set eth0 up
+ip -n NODE route add default via 172.30.IDX.1
+ip -n NODE link add vpod type veth peer name eth0 netns POD
+ip -n NODE addr add 192.168.1.1/24 dev vpod; ip -n NODE link set vpod up
+ip -n POD addr add 192.168.1.2/24 dev eth0; ip -n POD link set eth0 up
+ip -n POD route add default via 192.168.1.1
+ip -n POD route add local 10.244.0.0/17 dev lo
+ip -n NODE route add 10.244.0.0/17 via 192.168.1.2
+ip -n NODE link add vcli type veth peer name eth0 netns CLIENT
+ip -n NODE addr add 192.168.2.1/24 dev vcli; ip -n NODE link set vcli up
+ip -n CLIENT addr add 192.168.2.2/24 dev eth0; ip -n CLIENT link set eth0 up
+ip -n CLIENT addr add 10.244.255.2/32 dev lo
+ip -n CLIENT route add default via 192.168.2.1 src 10.244.255.2
+ip -n NODE route add 10.244.255.2 via 192.168.2.2
+nsenter --net=/run/netns/NODE sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+nsenter --net=/run/netns/NODE iptables-nft -t nat -L -n >/dev/null
+nsenter --net=/run/netns/NODE sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_close=1
+nsenter --net=/run/netns/NODE nft flush ruleset
+nsenter --net=/run/netns/CLIENT sysctl -qw net.ipv4.conf.all.rp_filter=0
+nsenter --net=/run/netns/POD sysctl -qw net.ipv4.conf.all.rp_filter=0 net.core.somaxconn=4096
+`))
+}
+
+// down removes the namespaces; what is not there is not missed.
+func (n network) down() {
+	_ = exec.Command("ip", "-n", n.api, "link", "del", fmt.Sprintf("v%d", n.index)).Run()
+	for _, ns := range []string{n.node, n.client, n.pod} {
+		_ = exec.Command("ip", "netns", "del", ns).Run()
+	}
+}
+
+// within runs f on a thread in a namespace; sockets made in it stay there.
+func within(ns string, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		handle, err := netns.GetFromName(ns)
+		if err == nil {
+			err = netns.Set(handle)
+			handle.Close()
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// inside is a command in a namespace, with its output in a file.
+func inside(ns, log string, words ...string) (*exec.Cmd, error) {
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd := exec.Command("nsenter", append([]string{"--net=/run/netns/" + ns, "--"}, words...)...)
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd, cmd.Start()
+}

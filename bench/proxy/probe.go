@@ -1,0 +1,191 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// serve answers in a pod's namespace: a letter on the two ports that Services lead to, a stream on the third.
+func serve(ns string) (closeAll func(), err error) {
+	var listeners []net.Listener
+	closeAll = func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+	}
+	for port, answer := range map[int]func(net.Conn){portOld: letter("o"), portNew: letter("n"), portStream: stream} {
+		err := within(ns, func() error {
+			l, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port))
+			if err == nil {
+				listeners = append(listeners, l)
+				go accept(l, answer)
+			}
+			return err
+		})
+		if err != nil {
+			closeAll()
+			return nil, err
+		}
+	}
+	return closeAll, nil
+}
+
+func accept(l net.Listener, answer func(net.Conn)) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			go answer(conn)
+		}
+	}
+}
+
+func letter(text string) func(net.Conn) {
+	return func(conn net.Conn) {
+		defer conn.Close()
+		_, _ = conn.Write([]byte(text))
+		_, _ = conn.Read(make([]byte, 1)) // until the client is done
+	}
+}
+
+func stream(conn net.Conn) {
+	defer conn.Close()
+	buffer := make([]byte, 128<<10)
+	for {
+		if _, err := conn.Write(buffer); err != nil {
+			return
+		}
+	}
+}
+
+// dial connects with bare system calls and returns the socket and how long connect(2) took.
+func dial(to netip.AddrPort, patience time.Duration) (fd int, took time.Duration, err error) {
+	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	limit := unix.NsecToTimeval(int64(patience))
+	err = errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit), // bounds connect
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
+		// a reset at the end: neither side keeps the port
+		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+	if err == nil {
+		began := time.Now()
+		err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
+		took = time.Since(began)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return 0, 0, err
+	}
+	return fd, took, nil
+}
+
+// ask returns the letter that a Service answers with, 0 when it does not.
+func ask(to netip.AddrPort) byte {
+	fd, _, err := dial(to, 200*time.Millisecond)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	var b [1]byte
+	if n, err := unix.Read(fd, b[:]); n != 1 || err != nil {
+		return 0
+	}
+	return b[0]
+}
+
+// await asks until the letter comes.
+func await(to netip.AddrPort, want byte, deadline time.Time) error {
+	for ask(to) != want {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s did not answer with %q in time", to, want)
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
+	return nil
+}
+
+// connects returns how long each of n connects took.
+func connects(client string, to netip.AddrPort, n int) (all []time.Duration, err error) {
+	return all, within(client, func() error {
+		for range n {
+			fd, took, err := dial(to, time.Second)
+			if err != nil {
+				return fmt.Errorf("connecting to %s: %w", to, err)
+			}
+			unix.Close(fd)
+			all = append(all, took)
+		}
+		return nil
+	})
+}
+
+// rate is how many connections per second several clients make.
+func rate(client string, to netip.AddrPort, period time.Duration) (float64, error) {
+	const clients = 4
+	var count atomic.Int64
+	done := make(chan error, clients)
+	began := time.Now()
+	for range clients {
+		go func() {
+			done <- within(client, func() error {
+				for time.Since(began) < period {
+					fd, _, err := dial(to, time.Second)
+					if err != nil {
+						return err
+					}
+					unix.Close(fd)
+					count.Add(1)
+				}
+				return nil
+			})
+		}()
+	}
+	var errs []error
+	for range clients {
+		errs = append(errs, <-done)
+	}
+	return float64(count.Load()) / time.Since(began).Seconds(), errors.Join(errs...)
+}
+
+// throughput is the Gbit/s of one connection.
+func throughput(client string, to netip.AddrPort, period time.Duration) (gbits float64, err error) {
+	return gbits, within(client, func() error {
+		fd, _, err := dial(to, time.Second)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		buffer := make([]byte, 256<<10)
+		total, began := 0, time.Now()
+		for time.Since(began) < period {
+			n, err := unix.Read(fd, buffer)
+			if err != nil || n == 0 {
+				return fmt.Errorf("the stream of %s ended: %w", to, err)
+			}
+			total += n
+		}
+		gbits = float64(total) * 8 / 1e9 / time.Since(began).Seconds()
+		return nil
+	})
+}
+
+// quantile of samples, which it sorts; 0.5 is the median.
+func quantile[T time.Duration | float64](samples []T, q float64) T {
+	if len(samples) == 0 {
+		return 0
+	}
+	slices.Sort(samples)
+	return samples[min(len(samples)-1, int(q*float64(len(samples))))]
+}
