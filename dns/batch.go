@@ -1,10 +1,8 @@
 package dns
 
 import (
-	"net"
 	"net/netip"
 	"strconv"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,10 +20,10 @@ type datagram struct {
 }
 
 // batch moves many datagrams per system call and allocates nothing: replies go to where the kernel wrote the
-// asker's address. It belongs to one goroutine.
+// asker's address. It belongs to one goroutine, which blocks in the kernel: at rates that do not fill a batch, waking
+// one thread costs half of what the runtime's poller does.
 type batch struct {
-	conn     *net.UDPConn
-	raw      syscall.RawConn
+	socket   *udpSocket
 	in       [batchSize]datagram
 	out      [batchSize]datagram
 	inParts  [batchSize]unix.Iovec
@@ -33,60 +31,35 @@ type batch struct {
 	from     [batchSize]unix.RawSockaddrInet6 // large enough for both families
 	requests [batchSize][maxRequest]byte
 	replies  [batchSize][maxReplyUDP]byte
-
-	// what the functions below, made once, work on
-	receive func(fd uintptr) bool
-	send    func(fd uintptr) bool
-	n       int // received; to be sent
-	sent    int
-	errno   syscall.Errno
+	n        int // replies to be sent
 }
 
-func newBatch(conn *net.UDPConn) (*batch, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	b := &batch{conn: conn, raw: raw}
+func newBatch(socket *udpSocket) *batch {
+	b := &batch{socket: socket}
 	for i := range b.in {
 		b.inParts[i].Base = &b.requests[i][0]
 		b.inParts[i].SetLen(maxRequest)
 		b.in[i].header = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&b.from[i])), Iov: &b.inParts[i]}
 		b.in[i].header.SetIovlen(1)
 	}
-	b.receive = func(fd uintptr) bool {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
-		b.n, b.errno = int(n), errno
-		return errno != unix.EAGAIN
-	}
-	b.send = func(fd uintptr) bool {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&b.out[b.sent])), uintptr(b.n-b.sent), unix.MSG_DONTWAIT, 0, 0)
-		b.errno = errno
-		if errno == 0 {
-			b.sent += int(n)
-		}
-		return errno != unix.EAGAIN
-	}
-	return b, nil
+	return b
 }
 
-// read waits for datagrams and gives their number; request and asker tell of each.
+// read waits for a datagram, takes what else has arrived, and gives the number; request and asker tell of each. After
+// close of the socket it returns at once, with empty ones.
 func (b *batch) read() (int, error) {
+	b.n = 0
 	for i := range b.in {
 		b.in[i].header.Namelen = uint32(unsafe.Sizeof(b.from[i]))
 	}
 	for {
-		if err := b.raw.Read(b.receive); err != nil {
-			return 0, err
-		}
-		switch b.errno {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, b.socket.fd, uintptr(unsafe.Pointer(&b.in[0])), batchSize, unix.MSG_WAITFORONE, 0, 0)
+		switch errno {
 		case 0:
-			n := b.n
-			b.n, b.sent = 0, 0
-			return n, nil
+			return int(n), nil
 		case unix.EINTR, unix.ENOMEM, unix.ENOBUFS, unix.ECONNREFUSED: // passing, or about an asker that is gone
 		default:
-			return 0, b.errno
+			return 0, errno
 		}
 	}
 }
@@ -121,14 +94,15 @@ func (b *batch) reply(i int, reply []byte) {
 }
 
 // flush sends what was queued. One that cannot be sent is skipped: its asker will ask again.
-func (b *batch) flush() error {
-	for b.sent < b.n {
-		if err := b.raw.Write(b.send); err != nil {
-			return err
-		}
-		if b.errno != 0 && b.errno != unix.EINTR {
-			b.sent++
+func (b *batch) flush() {
+	for sent := 0; sent < b.n; {
+		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, b.socket.fd, uintptr(unsafe.Pointer(&b.out[sent])), uintptr(b.n-sent), unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			sent += int(n)
+		case unix.EINTR:
+		default:
+			sent++
 		}
 	}
-	return nil
 }

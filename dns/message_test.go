@@ -205,6 +205,14 @@ func TestEveryRecordComesFirst(t *testing.T) {
 	}
 }
 
+// everybody is a pod of namespace default.
+type everybody struct{}
+
+func (everybody) HasPod(string, netip.Addr) bool                   { return true }
+func (everybody) HasNamespace(string) bool                         { return true }
+func (everybody) HasSynced() bool                                  { return true }
+func (everybody) Searching(netip.Addr) (namespace string, ok bool) { return "default", true }
+
 func FuzzMessage(f *testing.F) {
 	for _, tt := range specification {
 		m := new(dns.Msg)
@@ -214,13 +222,22 @@ func FuzzMessage(f *testing.F) {
 			f.Add(wire, false)
 		}
 	}
+	for _, name := range []string{"dual.default.default.svc.cluster.local.", "alias.default.svc.default.svc.cluster.local.", "x.lab.example.", "example.com.default.svc.cluster.local."} {
+		m := new(dns.Msg)
+		m.SetQuestion(name, dns.TypeA)
+		if wire, err := m.Pack(); err == nil {
+			f.Add(wire, false)
+		}
+	}
 	f.Add([]byte("\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\xC0\x0C\x00\x01\x00\x01"), true)
-	s := synced(f, specConfig(), append(cluster(), crowd(100)...)...)
-	w := new(scratch)
+	cfg := specConfig()
+	cfg.Pods, cfg.LANDomain, cfg.LANAddrs = everybody{}, "lab.example", []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	s := synced(f, cfg, append(cluster(), crowd(100)...)...)
+	w := &scratch{from: netip.MustParseAddr("10.244.0.9")}
 	f.Fuzz(func(t *testing.T, msg []byte, tcp bool) {
 		reply, later := s.respond(nil, msg, w, tcp)
 		if later {
-			reply = s.wait(t.Context(), msg, netip.IPv4Unspecified(), tcp)
+			reply = s.wait(t.Context(), msg, w.from, tcp)
 		}
 		if len(reply) == 0 {
 			return

@@ -9,7 +9,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -27,20 +29,34 @@ const (
 
 // sockets are what a Server listens on: per address one TCP socket and one UDP socket per core.
 type sockets struct {
-	udp  []*net.UDPConn
+	udp  []*udpSocket
 	tcp  []*net.TCPListener
 	http net.Listener // nil: none
 }
 
+// udpSocket is a socket in blocking mode.
+type udpSocket struct {
+	file *os.File
+	fd   uintptr
+	addr string
+}
+
+// close wakes everybody who uses the sockets; release may follow when they are done.
 func (s *sockets) close() {
-	for _, c := range s.udp {
-		_ = c.Close()
+	for _, u := range s.udp {
+		_ = unix.Shutdown(int(u.fd), unix.SHUT_RD) // not connected, it says, and wakes the reader
 	}
 	for _, l := range s.tcp {
 		_ = l.Close()
 	}
 	if s.http != nil {
 		_ = s.http.Close()
+	}
+}
+
+func (s *sockets) release() {
+	for _, u := range s.udp {
+		_ = u.file.Close()
 	}
 }
 
@@ -59,22 +75,41 @@ func listen(ctx context.Context, addrs []netip.Addr, port uint16, http netip.Add
 		at := netip.AddrPortFrom(addr, port).String()
 		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", at)
 		if err != nil {
-			s.close()
+			s.abandon()
 			return nil, listenError(at, "tcp", err)
 		}
 		s.tcp = append(s.tcp, listener.(*net.TCPListener))
 		for range runtime.GOMAXPROCS(0) {
 			conn, err := shared.ListenPacket(ctx, "udp", at)
 			if err != nil {
-				s.close()
+				s.abandon()
 				return nil, listenError(at, "udp", err)
 			}
-			udp := conn.(*net.UDPConn)
-			_ = udp.SetReadBuffer(udpBuffer) // the kernel's limit (net.core.rmem_max) may keep it smaller
+			udp, err := blocking(conn.(*net.UDPConn))
+			if err != nil {
+				s.abandon()
+				return nil, fmt.Errorf("listening on %s/udp: %w", at, err)
+			}
 			s.udp = append(s.udp, udp)
 		}
 	}
 	return s, nil
+}
+
+func (s *sockets) abandon() {
+	s.close()
+	s.release()
+}
+
+// blocking takes a socket away from the runtime's poller.
+func blocking(conn *net.UDPConn) (*udpSocket, error) {
+	defer conn.Close()
+	_ = conn.SetReadBuffer(udpBuffer) // the kernel's limit (net.core.rmem_max) may keep it smaller
+	file, err := conn.File()
+	if err != nil {
+		return nil, err
+	}
+	return &udpSocket{file: file, fd: file.Fd(), addr: conn.LocalAddr().String()}, nil
 }
 
 func reusePort(_, _ string, c syscall.RawConn) error {
@@ -97,16 +132,18 @@ func listenError(at, network string, err error) error {
 }
 
 // serveUDP answers on one socket until it is closed.
-func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) error {
+func (s *Server) serveUDP(ctx context.Context, socket *udpSocket) error {
 	var waiters sync.WaitGroup
 	defer waiters.Wait()
-	b, err := newBatch(conn)
-	if err != nil {
-		return fmt.Errorf("serving %s: %w", conn.LocalAddr(), err)
-	}
-	w, t := new(scratch), s.newWorkerTally()
+	b, w, t := newBatch(socket), new(scratch), s.newWorkerTally()
 	for {
 		n, err := b.read()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("serving %s: %w", socket.addr, err)
+		}
 		began, answered := time.Now(), uint64(0)
 		for i := range n {
 			from := b.asker(i)
@@ -114,32 +151,36 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn) error {
 			reply, later := s.respond(b.replies[i][:0], b.request(i), w, false)
 			if later {
 				msg := bytes.Clone(b.request(i))
-				waiters.Go(func() { send(conn, s.wait(ctx, msg, from.Addr(), false), from) })
+				waiters.Go(func() { socket.send(s.wait(ctx, msg, from.Addr(), false), from) })
 				continue
 			}
 			b.reply(i, reply)
 			s.record(t, w, reply, false, began)
 			answered++
 		}
-		if err == nil {
-			err = b.flush()
-		}
+		b.flush()
 		t.memory.observe(time.Since(began), answered) // all of a batch leave together
-		switch {
-		case err == nil:
-		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
-			return nil
-		default:
-			return fmt.Errorf("serving %s: %w", conn.LocalAddr(), err)
-		}
 	}
 }
 
 // send tries once: an asker that is gone or a full queue is no reason to do anything else.
-func send(conn *net.UDPConn, reply []byte, to netip.AddrPort) {
-	if len(reply) > 0 {
-		_, _ = conn.WriteToUDPAddrPort(reply, to)
+func (u *udpSocket) send(reply []byte, to netip.AddrPort) {
+	if len(reply) == 0 {
+		return
 	}
+	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(to.Port()), Addr: v4(to.Addr())}
+	if to.Addr().Is6() {
+		zone, _ := strconv.Atoi(to.Addr().Zone()) // of a link-local asker, put there by asker
+		sa = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16(), ZoneId: uint32(zone)}
+	}
+	_ = unix.Sendto(int(u.fd), reply, unix.MSG_DONTWAIT, sa)
+}
+
+func v4(addr netip.Addr) (b [4]byte) {
+	if addr.Is4() {
+		b = addr.As4()
+	}
+	return b
 }
 
 // serveTCP answers on the connections of one listener until it is closed; more than maxConns wait in its queue.
