@@ -31,7 +31,7 @@ func (h *answerHead) parse(b []byte) (done bool, err error) {
 	}
 	eol := bytes.IndexByte(b, '\r')
 	const start = len("HTTP/1.1 200")
-	if eol < start || string(b[:7]) != "HTTP/1." || b[7] != '0' && b[7] != '1' || b[8] != ' ' || !digits(b[9:start]) || eol > start && b[start] != ' ' {
+	if eol < start || bytes.IndexByte(b[:eol], '\n') >= 0 || string(b[:7]) != "HTTP/1." || b[7] != '0' && b[7] != '1' || b[8] != ' ' || !digits(b[9:start]) || eol > start && b[start] != ' ' {
 		return false, errBadAnswer
 	}
 	h.code = int(b[9]-'0')*100 + int(b[10]-'0')*10 + int(b[11]-'0')
