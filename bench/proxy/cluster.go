@@ -59,6 +59,14 @@ func newCluster(binary string) (*cluster, error) {
 			return c, fmt.Errorf("the API server did not come up:\n%s", text)
 		}
 	}
+	// the administrator's file names the loopback address, which is another one in the contenders' namespaces
+	text, err := os.ReadFile(filepath.Join(c.data(), "kubeconfig"))
+	if err == nil {
+		err = os.WriteFile(c.kubeconfig(), []byte(strings.ReplaceAll(string(text), "127.0.0.1", apiAddr)), 0o600)
+	}
+	if err != nil {
+		return c, err
+	}
 	config, err := clientcmd.BuildConfigFromFlags("", c.kubeconfig())
 	if err != nil {
 		return c, err
@@ -72,7 +80,7 @@ func newCluster(binary string) (*cluster, error) {
 }
 
 func (c *cluster) data() string       { return filepath.Join(c.dir, "data") }
-func (c *cluster) kubeconfig() string { return filepath.Join(c.data(), "kubeconfig") }
+func (c *cluster) kubeconfig() string { return filepath.Join(c.dir, "kubeconfig") }
 
 func (c *cluster) down() {
 	if c.server != nil {

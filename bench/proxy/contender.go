@@ -93,7 +93,7 @@ func (k *contender) start(ctx context.Context, c *cluster, deadline time.Duratio
 	}
 	err := within(k.network.client, func() error {
 		for _, i := range []int{0, len(c.services) / 2, len(c.services) - 1} {
-			if err := await(to(c.services[i]), c.letterOf(i), began.Add(deadline)); err != nil {
+			if err := await(ctx, to(c.services[i]), c.letterOf(i), began.Add(deadline)); err != nil {
 				return err
 			}
 		}
@@ -172,7 +172,7 @@ func (k *contender) change(ctx context.Context, c *cluster, i int) error {
 	var end time.Time
 	go func() {
 		done <- within(k.network.client, func() error {
-			err := await(to(c.services[i]), want, time.Now().Add(2*time.Minute))
+			err := await(ctx, to(c.services[i]), want, time.Now().Add(2*time.Minute))
 			end = time.Now()
 			return err
 		})
@@ -205,7 +205,7 @@ func (k *contender) endure(ctx context.Context, c *cluster, changes int) error {
 			return err
 		}
 	}
-	if err := within(k.network.client, func() error { return await(to(c.services[last]), c.letterOf(last), time.Now().Add(5*time.Minute)) }); err != nil {
+	if err := within(k.network.client, func() error { return await(ctx, to(c.services[last]), c.letterOf(last), time.Now().Add(5*time.Minute)) }); err != nil {
 		return err
 	}
 	k.storm = time.Since(began)

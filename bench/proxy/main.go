@@ -156,12 +156,12 @@ func traffic(o options, c *cluster, all []*contender, streaming string) error {
 }
 
 // settle waits until a contender that was stopped has seen what happened meanwhile.
-func settle(c *cluster, k *contender) error {
+func settle(ctx context.Context, c *cluster, k *contender) error {
 	k.resume()
 	return within(k.network.client, func() error {
 		for i := range c.generation {
 			if i < len(c.services) {
-				if err := await(to(c.services[i]), c.letterOf(i), time.Now().Add(5*time.Minute)); err != nil {
+				if err := await(ctx, to(c.services[i]), c.letterOf(i), time.Now().Add(5*time.Minute)); err != nil {
 					return fmt.Errorf("%s after a pause: %w", k.name, err)
 				}
 			}
@@ -174,7 +174,7 @@ func changing(ctx context.Context, o options, c *cluster, all []*contender) erro
 	const atOnce = 5
 	for done := 0; done < o.changes; done += atOnce {
 		for _, k := range all {
-			if err := settle(c, k); err != nil {
+			if err := settle(ctx, c, k); err != nil {
 				return err
 			}
 			for j := range atOnce {
@@ -192,7 +192,7 @@ func changing(ctx context.Context, o options, c *cluster, all []*contender) erro
 
 func storming(ctx context.Context, o options, c *cluster, all []*contender) error {
 	for _, k := range all {
-		if err := settle(c, k); err != nil {
+		if err := settle(ctx, c, k); err != nil {
 			return err
 		}
 		time.Sleep(3 * time.Second)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -82,6 +83,9 @@ func dial(to netip.AddrPort, patience time.Duration) (fd int, took time.Duration
 	if err == nil {
 		began := time.Now()
 		err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
+		if errors.Is(err, unix.EINTR) { // by the runtime's own signals; the kernel goes on
+			err = finish(fd, patience)
+		}
 		took = time.Since(began)
 	}
 	if err != nil {
@@ -89,6 +93,26 @@ func dial(to netip.AddrPort, patience time.Duration) (fd int, took time.Duration
 		return 0, 0, err
 	}
 	return fd, took, nil
+}
+
+// finish waits for a connect that was interrupted.
+func finish(fd int, patience time.Duration) error {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	for {
+		switch n, err := unix.Poll(fds, int(patience.Milliseconds())); {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return err
+		case n == 0:
+			return unix.ETIMEDOUT
+		default:
+			code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+			if err == nil && code != 0 {
+				err = unix.Errno(code)
+			}
+			return err
+		}
+	}
 }
 
 // ask returns the letter that a Service answers with, 0 when it does not.
@@ -99,15 +123,23 @@ func ask(to netip.AddrPort) byte {
 	}
 	defer unix.Close(fd)
 	var b [1]byte
-	if n, err := unix.Read(fd, b[:]); n != 1 || err != nil {
-		return 0
+	for {
+		n, err := unix.Read(fd, b[:])
+		if n == 1 && err == nil {
+			return b[0]
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return 0
+		}
 	}
-	return b[0]
 }
 
 // await asks until the letter comes.
-func await(to netip.AddrPort, want byte, deadline time.Time) error {
+func await(ctx context.Context, to netip.AddrPort, want byte, deadline time.Time) error {
 	for ask(to) != want {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s did not answer with %q in time", to, want)
 		}
@@ -124,6 +156,7 @@ func connects(client string, to netip.AddrPort, n int) (all []time.Duration, err
 			if err != nil {
 				return fmt.Errorf("connecting to %s: %w", to, err)
 			}
+			_, _ = unix.Read(fd, make([]byte, 1)) // see rate
 			unix.Close(fd)
 			all = append(all, took)
 		}
@@ -141,12 +174,10 @@ func rate(client string, to netip.AddrPort, period time.Duration) (float64, erro
 		go func() {
 			done <- within(client, func() error {
 				for time.Since(began) < period {
-					fd, _, err := dial(to, time.Second)
-					if err != nil {
-						return err
+					// the answer is waited for, so that the queue of the listener does not overflow
+					if ask(to) != 0 {
+						count.Add(1)
 					}
-					unix.Close(fd)
-					count.Add(1)
 				}
 				return nil
 			})
@@ -171,6 +202,9 @@ func throughput(client string, to netip.AddrPort, period time.Duration) (gbits f
 		total, began := 0, time.Now()
 		for time.Since(began) < period {
 			n, err := unix.Read(fd, buffer)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
 			if err != nil || n == 0 {
 				return fmt.Errorf("the stream of %s ended: %w", to, err)
 			}
