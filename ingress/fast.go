@@ -27,8 +27,7 @@ type fast struct {
 	buf      []byte // of the client; what was read lies in buf[r:w]
 	r, w     int
 	head     fastHead
-	out      []byte // what is being written
-	answer   answerHead
+	sender             // its out is also what is written to the client
 	deadline time.Time // for the client's next bytes
 	started  bool      // a part of a head is there
 	drained  bool      // the last read took all there was
@@ -48,7 +47,9 @@ const (
 const fastBuffer = 8 << 10
 
 // fastBuffers keeps the state of connections that have ended.
-var fastBuffers = sync.Pool{New: func() any { return &fast{buf: make([]byte, fastBuffer), out: make([]byte, 0, fastBuffer)} }}
+var fastBuffers = sync.Pool{New: func() any {
+	return &fast{buf: make([]byte, fastBuffer), sender: sender{out: make([]byte, 0, fastBuffer)}}
+}}
 
 // serveConn serves a client's connection, over TLS if secure is not nil.
 func (s *server) serveConn(c *conn, secure *tls.Conn) {
@@ -56,13 +57,9 @@ func (s *server) serveConn(c *conn, secure *tls.Conn) {
 	f.s, f.c, f.secure = s, c, secure
 	f.r, f.w, f.started, f.drained, f.deadline = 0, 0, false, false, time.Time{}
 	f.identify()
-	var end outcome
-	if !s.fasts.add(f) {
-		end = finished
-	} else {
-		end = f.serve()
-		s.fasts.remove(f)
-	}
+	s.fasts.add(f)
+	end := f.serve()
+	s.fasts.remove(f)
 	rest := append([]byte(nil), f.buf[f.r:f.w]...)
 	if len(f.buf) > fastBuffer {
 		f.buf = make([]byte, fastBuffer)
@@ -257,7 +254,7 @@ func (f *fast) arm() error {
 		}
 	}
 	if f.s.fasts.ending() {
-		return os.ErrDeadlineExceeded
+		return f.c.SetReadDeadline(f.s.fasts.until)
 	}
 	now := time.Now()
 	if left := f.deadline.Sub(now); left > limit*3/4 && left <= limit {
@@ -268,7 +265,7 @@ func (f *fast) arm() error {
 		return err
 	}
 	if f.s.fasts.ending() { // it began between the two: its deadline is gone
-		return os.ErrDeadlineExceeded
+		return f.c.SetReadDeadline(f.s.fasts.until)
 	}
 	return nil
 }

@@ -123,8 +123,8 @@ func (h *answerHead) hop(name []byte) bool {
 }
 
 // bodyless says whether an answer to method ends with its head (RFC 9112 section 6.3).
-func (h *answerHead) bodyless(method []byte) bool {
-	return h.code < 200 || h.code == 204 || h.code == 304 || isName(method, "head")
+func (h *answerHead) bodyless(method string) bool {
+	return h.code < 200 || h.code == 204 || h.code == 304 || method == "HEAD"
 }
 
 // appendTo writes the head that the client gets.

@@ -86,127 +86,26 @@ func (g *Group) plain() bool {
 	return len(endpoints) > 0 && endpoints[0].protocol == protocolHTTP1
 }
 
-// exchange sends f.out to an endpoint and its answer to the client, under the rules of Group.RoundTrip for another
-// try. sent is the number of bytes of the answer's body, code what is counted.
+// exchange sends f.out to an endpoint and its answer to the client. sent is the number of bytes of the answer's
+// body, code what is counted.
 func (f *fast) exchange(c *call) (end outcome, code int, sent int64) {
-	g := c.route.Group
-	again := f.head.length == 0 && (isName(f.head.method, "get") || isName(f.head.method, "head") || isName(f.head.method, "options"))
-	var space [maxDials]*endpoint
-	tried := space[:0]
-	var last error
-	for resends := 0; len(tried) < maxDials; {
-		e := g.pick(c.choice, tried)
-		if e == nil {
-			break
-		}
-		tried = append(tried, e)
-		c.endpoint = e
-		w, err := f.ask(e, again, c.route.policy().ConnectTimeout)
-		if err == nil {
-			end, code, sent = f.deliver(w, e, c)
-			e.requests.leave()
-			return end, code, sent
-		}
-		e.requests.leave()
-		last = err
-		if errors.Is(err, errClientGone) {
-			return finished, clientGone, 0
-		}
-		g.note(e, true)
-		var unsent *dialError
-		switch {
-		case errors.As(err, &unsent):
-			e.rest()
-		case again && resends < maxResends && !isTimeout(err):
-			resends++
-		default:
-			return f.fail(c, err)
-		}
+	f.again = f.head.length == 0 && repeatableMethod(text(f.head.method))
+	w, e, err := f.connect(c, f)
+	if err != nil {
+		return f.fail(c, err)
 	}
-	if last == nil {
-		last = errNoEndpoint
-	}
-	return f.fail(c, last)
-}
-
-// ask sends the request to e and returns when the head of its answer is in f.answer. A connection that turns out
-// to be closed is no failure of the endpoint: a request that may be sent again is, on a new one.
-func (f *fast) ask(e *endpoint, again bool, dialLimit time.Duration) (*wire, error) {
-	for {
-		w := e.wires.get(!again)
-		if w == nil {
-			var err error
-			if w, err = e.dialWire(dialLimit); err != nil {
-				return nil, err
-			}
-		}
-		err := f.askOn(w)
-		if err == nil {
-			return w, nil
-		}
-		nothing := w.w == 0
-		_ = w.Close() // it is no use any more
-		if w.reused && again && nothing && !isTimeout(err) && !errors.Is(err, errClientGone) {
-			continue
-		}
-		return nil, err
-	}
-}
-
-func (f *fast) askOn(w *wire) error {
-	began := time.Now()
-	err := w.send(f.out)
-	for {
-		if err != nil && isWatch(err) {
-			err = f.watch(began)
-		}
-		if err != nil {
-			return err
-		}
-		done, bad := f.answer.parse(w.buf[w.r:w.w])
-		switch {
-		case bad != nil:
-			return bad
-		case !done:
-			err = w.more()
-			continue
-		case f.answer.code == 101:
-			return errBadAnswer // nobody asked for that
-		case f.answer.code < 200:
-			f.inform()
-			w.r += f.answer.size
-			if w.r == w.w {
-				err = w.more()
-			}
-			continue
-		}
-		return nil
-	}
+	end, code, sent = f.deliver(w, e, c)
+	e.requests.leave()
+	return end, code, sent
 }
 
 // inform passes on an interim answer, such as 103 Early Hints; its failure shows when the real one is written.
-func (f *fast) inform() {
-	if f.answer.code != 100 {
-		_ = f.write(f.answer.appendTo(nil, false))
-	}
-}
-
-// watch decides about going on to wait for an endpoint.
-func (f *fast) watch(began time.Time) error {
-	switch {
-	case f.gone():
-		return errClientGone
-	case time.Since(began) > responseTimeout:
-		return answerTimeout{}
-	}
-	return nil
-}
+func (f *fast) inform(a *answerHead) { _ = f.write(a.appendTo(nil, false)) }
 
 // deliver sends the answer whose head is in f.answer to the client.
 func (f *fast) deliver(w *wire, e *endpoint, c *call) (outcome, int, int64) {
 	a := &f.answer
-	c.route.Group.note(e, failing(a.code))
-	none := a.bodyless(f.head.method)
+	none := a.bodyless(text(f.head.method))
 	untilClose := !none && !a.chunked && a.length < 0
 	closing := f.head.close || untilClose || f.s.fasts.ending()
 	body := &relay{w: w, left: a.length}
@@ -309,6 +208,8 @@ func (f *fast) wait(w *wire) error {
 // fail answers a request that got no answer from an endpoint.
 func (f *fast) fail(c *call, err error) (outcome, int, int64) {
 	switch {
+	case errors.Is(err, errClientGone):
+		return finished, clientGone, 0
 	case errors.Is(err, errNoEndpoint):
 		f.say("HTTP/1.1 503 Service Unavailable", "no endpoint of the service is ready")
 		return finished, 503, 0

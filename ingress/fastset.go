@@ -1,55 +1,75 @@
 package ingress
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
+// drainGrace is how long a connection without a request is kept at the end: a request may be on its way to it, and
+// is answered with Connection: close.
+const drainGrace = 500 * time.Millisecond
+
 // fastSet knows the connections that the fast path serves, so that it can be ended: each after the request that is
-// under way.
+// under way, or that comes within drainGrace.
 type fastSet struct {
-	over atomic.Bool
+	over  atomic.Bool
+	until time.Time // end of the grace; set before over
 
 	mu    sync.Mutex
 	conns map[*fast]*conn
-	empty chan struct{} // closed when it is over and the last one has left
+	left  chan struct{} // receives after a connection has gone
 }
 
-func newFastSet() *fastSet { return &fastSet{conns: map[*fast]*conn{}, empty: make(chan struct{})} }
+func newFastSet() *fastSet {
+	return &fastSet{conns: map[*fast]*conn{}, left: make(chan struct{}, 1)}
+}
 
 // ending says whether connections are to be closed after the request at hand.
 func (s *fastSet) ending() bool { return s.over.Load() }
 
-// add takes f in; false when the end has come.
-func (s *fastSet) add(f *fast) bool {
+func (s *fastSet) add(f *fast) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over.Load() {
-		return false
-	}
 	s.conns[f] = f.c
-	return true
 }
 
 func (s *fastSet) remove(f *fast) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, f)
-	if s.over.Load() && len(s.conns) == 0 {
-		close(s.empty)
+	select {
+	case s.left <- struct{}{}:
+	default:
 	}
 }
 
-// finish wakes those that wait for a request; the others see ending when they have answered. It is called once.
+// finish begins the end; it is called once. Connections that wait for a request go on until the grace is over, the
+// others see ending when they have answered.
 func (s *fastSet) finish() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.until = time.Now().Add(drainGrace)
 	s.over.Store(true)
 	for _, c := range s.conns {
-		_ = c.SetReadDeadline(time.Unix(1, 0)) // an error means that it is closed already
+		_ = c.SetReadDeadline(s.until) // an error means that it is closed already
 	}
-	if len(s.conns) == 0 {
-		close(s.empty)
+}
+
+// wait returns when there is no connection left or ctx has ended.
+func (s *fastSet) wait(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		n := len(s.conns)
+		s.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-s.left:
+		case <-ctx.Done():
+			return
+		}
 	}
 }

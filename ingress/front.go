@@ -19,11 +19,13 @@ type front struct {
 	ctx    context.Context // ends at Close: handshakes must end with the listener
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	busy   chan struct{} // slots for telling clients that there are too many
+	shake  sync.WaitGroup // handshakes
+	idle   chan struct{}  // closed when no more connections come and no handshake is under way
+	busy   chan struct{}  // slots for telling clients that there are too many
 }
 
 func newFront(l net.Listener, s *server, config *tls.Config) *front {
-	f := &front{Listener: l, server: s, config: config, busy: make(chan struct{}, 64)}
+	f := &front{Listener: l, server: s, config: config, idle: make(chan struct{}), busy: make(chan struct{}, 64)}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
@@ -35,6 +37,8 @@ func (f *front) run() {
 		raw, err := f.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
+			f.shake.Wait()
+			close(f.idle)
 			return
 		case err != nil:
 			// out of file descriptors, most likely: some will be free again
@@ -55,24 +59,40 @@ func (f *front) take(c *conn) {
 		f.shed(c)
 		return
 	}
-	f.wg.Go(func() {
-		if trusted {
-			if err := f.readProxyHeader(c); err != nil {
-				quietLog.Printf("PROXY header of %s: %v", c.remote, err)
-				_ = c.Close() // it is no use
-				return
-			}
-			if !f.server.conns.rename(c, c.remote.Addr()) {
-				f.shed(c)
-				return
-			}
+	f.shake.Add(1)
+	f.wg.Go(func() { f.greet(c, trusted) })
+}
+
+// greet does what comes before the first request and then serves the connection.
+func (f *front) greet(c *conn, trusted bool) {
+	secure, ok := f.prepare(c, trusted)
+	f.shake.Done()
+	switch {
+	case !ok:
+	case secure != nil && secure.ConnectionState().NegotiatedProtocol == "h2":
+		f.server.handOver(secure)
+	default:
+		f.server.serveConn(c, secure)
+	}
+}
+
+// prepare reads the PROXY header of a trusted peer and does the TLS handshake; false when the connection is no use.
+func (f *front) prepare(c *conn, trusted bool) (*tls.Conn, bool) {
+	if trusted {
+		if err := f.readProxyHeader(c); err != nil {
+			quietLog.Printf("PROXY header of %s: %v", c.remote, err)
+			_ = c.Close() // it is no use
+			return nil, false
 		}
-		if f.config != nil {
-			f.handshake(c)
-			return
+		if !f.server.conns.rename(c, c.remote.Addr()) {
+			f.shed(c)
+			return nil, false
 		}
-		f.server.serveConn(c, nil)
-	})
+	}
+	if f.config == nil {
+		return nil, true
+	}
+	return f.handshake(c)
 }
 
 // tooMany is sent to a client that is one too many. A TLS client would not understand it.
@@ -100,7 +120,7 @@ func (f *front) shed(c *conn) {
 	})
 }
 
-func (f *front) handshake(c *conn) {
+func (f *front) handshake(c *conn) (*tls.Conn, bool) {
 	ctx, cancel := context.WithTimeout(f.ctx, handshakeTimeout)
 	defer cancel()
 	secure := tls.Server(c, f.config)
@@ -111,19 +131,23 @@ func (f *front) handshake(c *conn) {
 			_, _ = c.Write([]byte("HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nthis port speaks HTTPS\n"))
 		}
 		_ = c.Close()
-		return
+		return nil, false
 	}
-	if secure.ConnectionState().NegotiatedProtocol == "h2" {
-		f.server.handOver(secure)
-		return
-	}
-	f.server.serveConn(c, secure)
+	return secure, true
 }
 
-// Close ends run and the handshakes under way.
-func (f *front) Close() error {
+// stop ends accepting. Connections that are here already are served.
+func (f *front) stop() {
+	_ = f.Listener.Close() // it is going away: there is nothing to do about an error
+}
+
+// settle waits for the handshakes under way and ends them with ctx.
+func (f *front) settle(ctx context.Context) {
+	select {
+	case <-f.idle:
+	case <-ctx.Done():
+	}
 	f.cancel()
-	return f.Listener.Close()
 }
 
 // handoff is the net.Listener that net/http gets its connections from.

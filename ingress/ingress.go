@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -40,6 +42,11 @@ type Config struct {
 	MaxConnections, MaxPerClient int
 	// PublicHTTPS is the port that redirects to https name; the one of HTTPS if zero.
 	PublicHTTPS uint16
+	// Inherited are listening sockets of an earlier run (Take); those for HTTP and HTTPS are used, the others closed.
+	Inherited []net.Listener
+	// Keep is given copies of the listening sockets when Run is told to end, before it stops accepting; nil: they
+	// are closed. They are closed when Keep returns, so it passes them to a process that calls Hold.
+	Keep func(sockets []*os.File) error
 	// AccessLog receives a line per request in AccessLogFormat, for the share AccessLogSample (0 means all); nil: none.
 	AccessLog       io.Writer
 	AccessLogFormat LogFormat

@@ -92,16 +92,19 @@ func localPort(r *http.Request) string {
 
 // finishResponse adds to an endpoint's answer what the policy of its route wants.
 func finishResponse(resp *http.Response) error {
-	c := callOf(resp.Request.Context())
+	callOf(resp.Request.Context()).finishHeader(resp.Header)
+	return nil
+}
+
+func (c *call) finishHeader(h http.Header) {
 	p := c.policy()
 	if p.CORS != nil {
-		p.CORS.allow(resp.Header, c.origin)
+		p.CORS.allow(h, c.origin)
 	}
 	if p.Sticky != nil && c.endpoint != nil && c.endpoint.id != c.choice.pinned {
-		resp.Header.Add("Set-Cookie", p.Sticky.pin(c.endpoint).String())
+		h.Add("Set-Cookie", p.Sticky.pin(c.endpoint).String())
 	}
-	setHeaders(resp.Header, p.ResponseHeaders)
-	return nil
+	setHeaders(h, p.ResponseHeaders)
 }
 
 func isWebSocket(h http.Header) bool { return strings.EqualFold(h.Get("Upgrade"), "websocket") }

@@ -73,6 +73,14 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, c *call) {
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, p.MaxBody)
 	}
+	if c.suits(r) {
+		if r.ContentLength > 0 && r.ProtoMajor == 2 {
+			// nobody else bounds how long the body may take
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyTimeout)) // it would fail at the first read
+		}
+		s.sendLean(w, r, c)
+		return
+	}
 	if r.ProtoMajor == 2 && r.Body != nil && r.Body != http.NoBody && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 		r.Body = &patientBody{ReadCloser: r.Body, control: http.NewResponseController(w), limit: s.bodyTimeout}
 	}

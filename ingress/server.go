@@ -9,9 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -33,6 +36,9 @@ type server struct {
 	fasts         *fastSet // connections that the fast path serves
 	toHTTP        *handoff // those that net/http serves
 
+	inherited []net.Listener         // of an earlier run, until listen
+	keep      func([]*os.File) error // nil: sockets are closed at the end
+
 	trusted     []netip.Prefix // peers that may say who asked
 	publicHTTPS uint16         // port for redirects; 0: that of httpsAddr
 	bodyTimeout time.Duration  // for the next part of a request body
@@ -47,7 +53,7 @@ func newServer(cfg Config) (*server, error) {
 	}
 	s := &server{httpAddr: cfg.HTTP, httpsAddr: cfg.HTTPS, drainTimeout: cmp.Or(cfg.DrainTimeout, 10*time.Second),
 		conns: newConnSet(cmp.Or(cfg.MaxConnections, maxConnections), cfg.MaxPerClient), trusted: cfg.TrustedProxies,
-		publicHTTPS: cfg.PublicHTTPS, bodyTimeout: bodyReadTimeout}
+		publicHTTPS: cfg.PublicHTTPS, bodyTimeout: bodyReadTimeout, inherited: cfg.Inherited, keep: cfg.Keep}
 	if cfg.AccessLog != nil {
 		if s.log, err = newAccessLog(cfg.AccessLog, cmp.Or(cfg.AccessLogFormat, LogJSON), cmp.Or(cfg.AccessLogSample, 1)); err != nil {
 			return nil, err
@@ -62,18 +68,23 @@ func newServer(cfg Config) (*server, error) {
 
 // listen takes the ports. Clients wait in the backlog until run.
 func (s *server) listen() error {
-	var err error
-	if s.plain == nil && s.httpAddr.IsValid() {
-		if s.plain, err = listen("HTTP", "--ingress-http", s.httpAddr); err != nil {
-			s.plain = nil
-			return err
+	defer s.disinherit()
+	for _, door := range []struct {
+		at         *net.Listener
+		what, flag string
+		addr       netip.AddrPort
+	}{{&s.plain, "HTTP", "--ingress-http", s.httpAddr}, {&s.secure, "HTTPS", "--ingress-https", s.httpsAddr}} {
+		if *door.at != nil || !door.addr.IsValid() {
+			continue
 		}
-	}
-	if s.secure == nil && s.httpsAddr.IsValid() {
-		if s.secure, err = listen("HTTPS", "--ingress-https", s.httpsAddr); err != nil {
-			s.secure = nil
-			return errors.Join(err, s.unlisten())
+		l := s.inherit(door.addr)
+		if l == nil {
+			var err error
+			if l, err = listen(door.what, door.flag, door.addr); err != nil {
+				return errors.Join(err, s.unlisten())
+			}
 		}
+		*door.at = l
 	}
 	return nil
 }
@@ -127,26 +138,34 @@ func (s *server) run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	for _, f := range fronts {
-		_ = f.Close() // it is going away: there is nothing to do about an error
+	if s.keep != nil && err == nil {
+		if err := s.handOn(); err != nil {
+			klog.ErrorS(err, "Connections are refused until the next start: the sockets could not be kept")
+		}
 	}
-	s.drain(hs)
+	s.drain(hs, fronts)
 	wg.Wait()
 	return err
 }
 
-// drain tells clients to go (Connection: close, GOAWAY), waits for what is under way and closes what is left:
-// requests that last too long, and WebSockets, which never end by themselves.
-func (s *server) drain(hs *http.Server) {
+// drain stops accepting, tells clients to go (Connection: close, GOAWAY), waits for what is under way and closes
+// what is left: requests that last too long, and WebSockets, which never end by themselves.
+func (s *server) drain(hs *http.Server, fronts []*front) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.drainTimeout)
 	defer cancel()
+	for _, f := range fronts {
+		f.stop()
+	}
 	s.fasts.finish()
+	grace, end := context.WithTimeout(ctx, drainGrace)
+	defer end()
+	for _, f := range fronts {
+		f.settle(grace)
+	}
+	s.fasts.wait(grace)
 	// Its only error is that time ran out; the rest is closed either way.
 	_ = hs.Shutdown(ctx)
-	select {
-	case <-s.fasts.empty:
-	case <-ctx.Done():
-	}
+	s.fasts.wait(ctx)
 	s.conns.closeAll()
 	select {
 	case <-s.conns.empty:

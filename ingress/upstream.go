@@ -167,7 +167,7 @@ func repeatable(req *http.Request) bool {
 	if req.Body != nil && req.Body != http.NoBody {
 		return false
 	}
-	return req.Method == http.MethodGet || req.Method == http.MethodHead || req.Method == http.MethodOptions
+	return repeatableMethod(req.Method)
 }
 
 func isTimeout(err error) bool {

@@ -51,14 +51,21 @@ type world struct {
 
 func newWorld(t *testing.T, objects ...runtime.Object) *world {
 	t.Helper()
+	return newWorldWith(t, func(*Config) {}, objects...)
+}
+
+func newWorldWith(t *testing.T, change func(*Config), objects ...runtime.Object) *world {
+	t.Helper()
 	objects = append(objects, class("svcplane", "svcplane.io/ingress", true))
 	w := &world{t: t, client: fake.NewClientset(objects...), events: record.NewFakeRecorder(1000)}
 	factory := informers.NewSharedInformerFactory(w.client, 0)
 	cat, err := catalog.New(factory)
 	w.must(err)
 	local := netip.MustParseAddrPort("127.0.0.1:0")
-	w.ingress, err = New(Config{Client: w.client, Factory: factory, Catalog: cat, HTTP: local, HTTPS: local,
-		Addresses: []netip.Addr{netip.MustParseAddr(nodeAddr)}, Recorder: w.events, DrainTimeout: 5 * time.Second})
+	cfg := Config{Client: w.client, Factory: factory, Catalog: cat, HTTP: local, HTTPS: local,
+		Addresses: []netip.Addr{netip.MustParseAddr(nodeAddr)}, Recorder: w.events, DrainTimeout: 5 * time.Second}
+	change(&cfg)
+	w.ingress, err = New(cfg)
 	w.must(err)
 	w.must(w.ingress.Listen())
 	plain, secure := w.ingress.Addrs()

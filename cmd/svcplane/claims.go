@@ -24,11 +24,15 @@ type claims struct {
 	data  *dataLock
 	api   net.Listener
 	plane proxy.Dataplane // nil without the proxy
+	held  []net.Listener  // the ingress's, of a run that ended a moment ago
 }
 
 func (c *claims) release() {
 	if c.api != nil {
 		c.api.Close()
+	}
+	for _, l := range c.held {
+		l.Close()
 	}
 	c.data.release()
 }
@@ -58,7 +62,10 @@ func (c *claims) take(cfg *Config) error {
 	if c.api, err = listen("api-address", cfg.API); err != nil {
 		return err
 	}
-	if err := tryPorts(cfg); err != nil {
+	if c.held, err = takeSockets(cfg); err != nil {
+		return err
+	}
+	if err := tryPorts(cfg, c.held); err != nil {
 		return err
 	}
 	if cfg.Enabled(partProxy) {
@@ -75,7 +82,7 @@ func hasIPv6() bool {
 	return err == nil
 }
 
-func tryPorts(cfg *Config) error {
+func tryPorts(cfg *Config, held []net.Listener) error {
 	type door struct {
 		flag string
 		at   netip.AddrPort
@@ -91,6 +98,9 @@ func tryPorts(cfg *Config) error {
 		doors = append(doors, door{"dns-ip", netip.AddrPortFrom(cfg.DNSIP, dnsPort)})
 	}
 	for _, d := range doors {
+		if holds(held, d.at) {
+			continue
+		}
 		l, err := listen(d.flag, d.at)
 		if err != nil {
 			return err

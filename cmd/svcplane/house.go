@@ -80,7 +80,7 @@ func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) erro
 		return err
 	}
 	h.add("catalog", services)
-	return h.addRooms(ctx, pki, services, c.plane)
+	return h.addRooms(ctx, pki, services, c)
 }
 
 func (h *house) add(name string, p part) { h.order = append(h.order, room{name, p}) }

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -26,7 +28,7 @@ func newIngress(dataDir *string) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newIngressRoutes(dataDir), newIngressExplain(dataDir))
+	cmd.AddCommand(newIngressRoutes(dataDir), newIngressExplain(dataDir), newIngressHold())
 	return cmd
 }
 
@@ -130,6 +132,7 @@ type ingressOptions struct {
 	MaxConns, Client int
 	Log, LogFormat   string
 	Sample           float64
+	Handover         time.Duration
 }
 
 func (o *ingressOptions) register(fs *pflag.FlagSet) {
@@ -139,6 +142,7 @@ func (o *ingressOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Log, "ingress-access-log", "", "file for a line per request; - is stdout, empty none")
 	fs.StringVar(&o.LogFormat, "ingress-access-log-format", "json", "json or combined")
 	fs.Float64Var(&o.Sample, "ingress-access-log-sample", 1, "share of the requests that are logged, above 0 and up to 1")
+	fs.DurationVar(&o.Handover, "ingress-handover", 10*time.Second, "how long after its end connections wait for the next start instead of being refused; 0: not at all")
 }
 
 // ingressConfig is the checked form of ingressOptions.
@@ -148,10 +152,11 @@ type ingressConfig struct {
 	log              string
 	format           ingress.LogFormat
 	sample           float64
+	handover         time.Duration
 }
 
 func (o *ingressOptions) check() (ingressConfig, error) {
-	c := ingressConfig{maxConns: o.MaxConns, client: o.Client, log: o.Log, format: ingress.LogFormat(o.LogFormat), sample: o.Sample}
+	c := ingressConfig{maxConns: o.MaxConns, client: o.Client, log: o.Log, format: ingress.LogFormat(o.LogFormat), sample: o.Sample, handover: o.Handover}
 	for _, text := range o.Trusted {
 		p, err := netip.ParsePrefix(text)
 		if err != nil || p != p.Masked() {
@@ -161,6 +166,9 @@ func (o *ingressOptions) check() (ingressConfig, error) {
 	}
 	if c.maxConns < 1 || c.client < 0 {
 		return c, errors.New("--ingress-max-connections: must be at least 1")
+	}
+	if c.handover < 0 || c.handover > 10*time.Minute {
+		return c, fmt.Errorf("--ingress-handover %v: must be at most 10m", c.handover)
 	}
 	if c.sample <= 0 || c.sample > 1 {
 		return c, fmt.Errorf("--ingress-access-log-sample %v: must be above 0 and at most 1", c.sample)
@@ -186,14 +194,17 @@ func (c *ingressConfig) openLog() (*os.File, error) {
 	return f, nil
 }
 
-func (h *house) addIngress(services *catalog.Catalog) error {
+func (h *house) addIngress(services *catalog.Catalog, held []net.Listener) error {
 	o := &h.cfg.Ingress
 	cfg := ingress.Config{
 		Client: h.client, Factory: h.api.Informers(), Catalog: services,
 		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: []netip.Addr{h.cfg.NodeIP},
 		NodeName: h.cfg.NodeName, Recorder: h.recorder("svcplane-ingress"),
 		TrustedProxies: o.trusted, MaxConnections: o.maxConns, MaxPerClient: o.client,
-		AccessLogFormat: o.format, AccessLogSample: o.sample,
+		AccessLogFormat: o.format, AccessLogSample: o.sample, Inherited: held,
+	}
+	if o.handover > 0 {
+		cfg.Keep = keepSockets(ingress.HolderName(h.cfg.HTTP, h.cfg.HTTPS), o.handover)
 	}
 	log, err := o.openLog()
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // addRooms builds what leans on the API, in the order of the start.
-func (h *house) addRooms(ctx context.Context, pki *apiserver.PKI, services *catalog.Catalog, plane proxy.Dataplane) error {
+func (h *house) addRooms(ctx context.Context, pki *apiserver.PKI, services *catalog.Catalog, c *claims) error {
 	if err := h.addControllers(ctx, pki); err != nil {
 		return err
 	}
@@ -28,9 +28,9 @@ func (h *house) addRooms(ctx context.Context, pki *apiserver.PKI, services *cata
 		add  func() error
 	}{
 		{partNode, func() error { return h.addNode(pki, services) }},
-		{partProxy, func() error { return h.addProxy(services, plane) }},
+		{partProxy, func() error { return h.addProxy(services, c.plane) }},
 		{partDNS, func() error { return h.addDNS(services) }},
-		{partIngress, func() error { return h.addIngress(services) }},
+		{partIngress, func() error { return h.addIngress(services, c.held) }},
 	} {
 		if !h.cfg.Enabled(room.name) {
 			continue
@@ -147,6 +147,7 @@ func cleanupKernel(ctx context.Context, dataDir string) error {
 		cleanupStep{"pods, their links and namespaces", func() error { return runtime.Cleanup(ctx, runtimeDir(dataDir)) }},
 		cleanupStep{"the pods' volumes", func() error { return node.Cleanup(nodeDir(dataDir)) }},
 		cleanupStep{"the cluster DNS address", dns.Cleanup},
+		cleanupStep{"the sockets that wait for the next start", dropSockets},
 		cleanupStep{"iptables chains", func() error { return iptables.Cleanup(ctx) }},
 	)
 }

@@ -1,0 +1,189 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Between the end of a process and the start of the next, another one, the holder, keeps the listening sockets open.
+// Nobody accepts meanwhile, so that connections wait in their queues instead of being refused. Whoever starts next
+// takes the sockets from the holder over a unix socket and serves those who waited.
+
+const maxHeld = 8 // sockets
+
+// HolderName is where the holder of the sockets for these addresses is found, in this network namespace: an
+// abstract unix address, which needs no directory and goes with its process.
+func HolderName(http, https netip.AddrPort) string {
+	return holderPrefix + http.String() + "-" + https.String()
+}
+
+// HolderIn finds the name of a holder in a line of /proc/net/unix.
+func HolderIn(line string) (string, bool) {
+	i := strings.LastIndex(line, holderPrefix)
+	if i < 0 {
+		return "", false
+	}
+	return line[i:], true
+}
+
+const holderPrefix = "@svcplane-ingress-"
+
+// Hold keeps sockets open for a while, and hands them over to whoever asks first and is the same user, or root. ready
+// is called when it can be asked. It returns nil once they are handed over, or when ctx or the time has ended.
+func Hold(ctx context.Context, name string, sockets []*os.File, ready func()) error {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("waiting for the next start on %s: %w", name, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	defer l.Close()
+	ready()
+	for {
+		c, err := l.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("waiting for the next start on %s: %w", name, err)
+		}
+		err = giveSockets(c, sockets)
+		_ = c.Close() // all is said
+		if err == nil {
+			return nil
+		}
+	}
+}
+
+func giveSockets(c *net.UnixConn, sockets []*os.File) error {
+	if err := sameUser(c); err != nil {
+		return err
+	}
+	var fds []int
+	for _, f := range sockets {
+		fds = append(fds, int(f.Fd()))
+	}
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
+	if _, _, err := c.WriteMsgUnix([]byte{byte(len(fds))}, unix.UnixRights(fds...), nil); err != nil {
+		return fmt.Errorf("handing the sockets over: %w", err)
+	}
+	return nil
+}
+
+func sameUser(c *net.UnixConn) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	var inner error
+	err = raw.Control(func(fd uintptr) { peer, inner = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err = errors.Join(err, inner); err != nil {
+		return err
+	}
+	if peer.Uid != 0 && int(peer.Uid) != os.Geteuid() {
+		return errors.New("another user asked for the sockets")
+	}
+	return nil
+}
+
+// Take gets the listening sockets that a holder keeps; none if there is no holder.
+func Take(name string) ([]net.Listener, error) {
+	c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: name, Net: "unix"})
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking for the sockets of the last run at %s: %w", name, err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return nil, err
+	}
+	var count [1]byte
+	oob := make([]byte, unix.CmsgSpace(4*maxHeld))
+	_, n, _, _, err := c.ReadMsgUnix(count[:], oob)
+	if err != nil {
+		return nil, fmt.Errorf("taking the sockets of the last run: %w", err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil {
+		return nil, fmt.Errorf("taking the sockets of the last run: %w", err)
+	}
+	var all []net.Listener
+	for i := range messages {
+		fds, err := unix.ParseUnixRights(&messages[i])
+		if err != nil {
+			return all, fmt.Errorf("taking the sockets of the last run: %w", err)
+		}
+		for _, fd := range fds {
+			f := os.NewFile(uintptr(fd), "listener")
+			l, err := net.FileListener(f)
+			_ = f.Close() // l has its own
+			if err != nil {
+				return all, fmt.Errorf("taking the sockets of the last run: %w", err)
+			}
+			all = append(all, l)
+		}
+	}
+	return all, nil
+}
+
+// inherit takes the listener for addr out of those of the last run; nil if there is none.
+func (s *server) inherit(addr netip.AddrPort) net.Listener {
+	for i, l := range s.inherited {
+		if l != nil && sameDoor(l.Addr().(*net.TCPAddr).AddrPort(), addr) {
+			s.inherited[i] = nil
+			return l
+		}
+	}
+	return nil
+}
+
+// sameDoor: a socket for 0.0.0.0 calls itself ::, because it may be both.
+func sameDoor(a, b netip.AddrPort) bool {
+	same := a.Addr().Unmap() == b.Addr().Unmap() || a.Addr().IsUnspecified() && b.Addr().IsUnspecified()
+	return same && a.Port() == b.Port()
+}
+
+// disinherit closes what nobody wanted.
+func (s *server) disinherit() {
+	for _, l := range s.inherited {
+		if l != nil {
+			_ = l.Close() // it is going away: there is nothing to do about an error
+		}
+	}
+	s.inherited = nil
+}
+
+// handOn gives copies of the listening sockets to keep, whose business they are from then on.
+func (s *server) handOn() error {
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			_ = f.Close() // the holder has its own
+		}
+	}()
+	for _, l := range []net.Listener{s.plain, s.secure} {
+		if l == nil {
+			continue
+		}
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			return fmt.Errorf("copying the socket of %s: %w", l.Addr(), err)
+		}
+		files = append(files, f)
+	}
+	return s.keep(files)
+}
