@@ -11,7 +11,10 @@ wanted=(
 )
 [ "${1:-}" = bench ] && wanted+=(wrk:wrk)
 
+[ "${1:-}" = generate ] && wanted+=(clang:clang llvm-strip:llvm)
+
 missing=()
+[ "${1:-}" != generate ] || [ -e /usr/include/bpf/bpf_helpers.h ] || missing+=(libbpf-dev)
 for pair in "${wanted[@]}"; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || missing+=("${pair#*:}")
 done

@@ -50,7 +50,11 @@ lab_up() {
 	lan ip addr add $LAN_IP/24 dev eth0
 	lan ip link set eth0 up
 	node ip route add default via $LAN_IP
+	# the kernel finds out by and by that the link is up; the snapshots are taken with it up
+	await 10 link_is_up || die 'the veth pair of the lab does not come up'
 }
+
+link_is_up() { node ip -o link show eth0 | grep -q ' state UP ' && ! node ip route show table all | grep -q linkdown; }
 
 lan_server_up() {
 	lan "$LANSERVER" $LAN_IP:5432 >"$TMP/lan.log" 2>&1 &
@@ -114,7 +118,7 @@ snapshot() {
 	echo '# links and addresses'
 	node ip -o addr show | sed 's/valid_lft.*//'
 	echo '# routes and rules'
-	node ip route show table all
+	node ip route show table all | grep -v '^multicast ff00::/8' # the kernel's own, and late
 	node ip rule show
 	echo '# neighbours that are set by hand'
 	node ip neigh show nud permanent
