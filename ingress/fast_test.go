@@ -49,6 +49,27 @@ func FuzzFastHead(f *testing.F) {
 	})
 }
 
+// FuzzAnswerHead: what is taken for the head of an answer is one for net/http, too, with the same frame.
+func FuzzAnswerHead(f *testing.F) {
+	for _, seed := range []string{"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", "HTTP/1.0 404\r\nConnection: keep-alive, x\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 200\r\r\n\r\n"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var h answerHead
+		if done, err := h.parse(b); !done || err != nil {
+			return
+		}
+		out := h.appendTo(nil, false)
+		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(out)), nil)
+		if err != nil {
+			return // it checks more than we do: values, and what the code allows
+		}
+		if resp.StatusCode != h.code || h.chunked != (len(resp.TransferEncoding) == 1) || !h.chunked && h.length >= 0 && !h.bodyless("GET") && resp.ContentLength != h.length {
+			t.Fatalf("%+v is something else than %d %d %v", resp, h.code, h.length, h.chunked)
+		}
+	})
+}
+
 // FuzzChunks: the end of a chunked answer is where net/http sees it.
 func FuzzChunks(f *testing.F) {
 	for _, seed := range []string{"0\r\n\r\n", "3\r\nabc\r\n0\r\n\r\nHTTP", "a;x=y\r\n0123456789\r\n0\r\nT: v\r\n\r\n", "\r\n", "3\nabc\n0\n\n"} {
@@ -117,6 +138,8 @@ func TestFastHeads(t *testing.T) {
 		"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n": headUnusual,
 		"GET / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop\r\n\r\n":                         headUnusual,
 		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n":                                               headUnusual,
+		"GET / HTTP/1.1\r\r\n\r\n":                                                       headUnusual,
+		"GET / HTTP/1.1\rxHost: a\r\n\r\n":                                               headUnusual,
 	} {
 		var h fastHead
 		if got := h.parse([]byte(head)); got != want {

@@ -58,6 +58,9 @@ func (h *fastHead) parse(b []byte) headState {
 		return headUnusual
 	}
 	for rest := b[eol : end+2]; len(rest) > 2; {
+		if rest[1] != '\n' {
+			return headUnusual
+		}
 		rest = rest[2:] // CR LF of the line before
 		eol := bytes.IndexByte(rest, '\r')
 		if rest[eol+1] != '\n' || !h.line(rest[:eol]) {

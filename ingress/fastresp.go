@@ -37,6 +37,9 @@ func (h *answerHead) parse(b []byte) (done bool, err error) {
 	h.code = int(b[9]-'0')*100 + int(b[10]-'0')*10 + int(b[11]-'0')
 	h.status, h.n, h.size, h.length, h.chunked, h.close, h.listed = b[9:eol], 0, end+4, -1, false, b[7] == '0', nil
 	for rest := b[eol : end+2]; len(rest) > 2; {
+		if rest[1] != '\n' {
+			return false, errBadAnswer
+		}
 		rest = rest[2:]
 		eol := bytes.IndexByte(rest, '\r')
 		if rest[eol+1] != '\n' || !h.line(rest[:eol]) {

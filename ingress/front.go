@@ -4,10 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
 // front accepts the connections of one listener and does what comes before the first request: limits, the PROXY
@@ -65,6 +69,13 @@ func (f *front) take(c *conn) {
 
 // greet does what comes before the first request and then serves the connection.
 func (f *front) greet(c *conn, trusted bool) {
+	defer func() {
+		// as in net/http: a mistake of ours ends one connection, not the process
+		if p := recover(); p != nil {
+			klog.ErrorS(fmt.Errorf("%v", p), "Serving a connection failed; please report this", "client", c.remote, "stack", string(debug.Stack()))
+			_ = c.Close() // it is no use
+		}
+	}()
 	secure, ok := f.prepare(c, trusted)
 	f.shake.Done()
 	switch {
