@@ -1,5 +1,7 @@
 package catalog
 
+import "time"
+
 // Subscription is one reader's set of Services to look at again. Its owner, a single goroutine, loops:
 //
 //	for range sub.Dirty() { keys := sub.Take(); … read and apply …; sub.Done(keys...) }
@@ -8,14 +10,15 @@ package catalog
 type Subscription struct {
 	c      *Catalog
 	wake   chan struct{}
-	dirty  map[Key]uint64 // the oldest change that is not applied
-	taken  map[Key]uint64 // the same, in the owner's hands
+	dirty  map[Key]uint64    // the oldest change that is not applied
+	taken  map[Key]uint64    // the same, in the owner's hands
+	since  map[Key]time.Time // when the oldest change arrived that is not applied
 	closed bool
 }
 
 // Subscribe makes a subscription on which every Service that exists is dirty at once.
 func (c *Catalog) Subscribe() *Subscription {
-	s := &Subscription{c: c, wake: make(chan struct{}, 1), dirty: map[Key]uint64{}, taken: map[Key]uint64{}}
+	s := &Subscription{c: c, wake: make(chan struct{}, 1), dirty: map[Key]uint64{}, taken: map[Key]uint64{}, since: map[Key]time.Time{}}
 	c.mu.Lock()
 	c.subs = append(c.subs, s)
 	c.mu.Unlock()
@@ -47,8 +50,18 @@ func (s *Subscription) Done(keys ...Key) {
 	defer s.c.mu.Unlock()
 	for _, k := range keys {
 		delete(s.taken, k)
+		if _, again := s.dirty[k]; !again {
+			delete(s.since, k)
+		}
 	}
 	s.c.wakeDrains()
+}
+
+// Since is when the oldest change of a key arrived that is not Done; zero when there is none.
+func (s *Subscription) Since(key Key) time.Time {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.since[key]
 }
 
 // Retry makes keys dirty (again) and wakes the owner.
@@ -86,6 +99,9 @@ func (s *Subscription) mark(k Key, seq uint64) {
 	}
 	if old, ok := s.dirty[k]; !ok || seq < old {
 		s.dirty[k] = seq
+	}
+	if _, ok := s.since[k]; !ok {
+		s.since[k] = time.Now()
 	}
 	select {
 	case s.wake <- struct{}{}:

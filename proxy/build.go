@@ -19,6 +19,8 @@ type Node struct {
 	ServiceCIDRs []netip.Prefix
 	// MasqueradeAll replaces the client's address also for pods that dial a ClusterIP.
 	MasqueradeAll bool
+	// NoExternalIPs leaves spec.externalIPs out.
+	NoExternalIPs bool
 }
 
 // Build decides what the kernel of node has to do for svc. The result is sorted by ID and empty for a
@@ -50,13 +52,20 @@ func buildPort(svc *catalog.Service, port *catalog.Port, node Node) []Frontend {
 			all = append(all, externalFrontends(svc, port, node, netip.AddrPortFrom(addr, port.NodePort), nil)...)
 		}
 	}
-	for _, addr := range svc.ExternalIPs {
+	for _, addr := range externalIPs(svc, node) {
 		all = append(all, externalFrontends(svc, port, node, netip.AddrPortFrom(addr, port.Port), nil)...)
 	}
 	for _, addr := range svc.LoadBalancerIPs {
 		all = append(all, externalFrontends(svc, port, node, netip.AddrPortFrom(addr, port.Port), svc.SourceRanges)...)
 	}
 	return all
+}
+
+func externalIPs(svc *catalog.Service, node Node) []netip.Addr {
+	if node.NoExternalIPs {
+		return nil
+	}
+	return svc.ExternalIPs
 }
 
 func clusterFrontend(svc *catalog.Service, port *catalog.Port, node Node, addr netip.Addr) Frontend {

@@ -12,9 +12,10 @@ type Change struct {
 // Empty says that nothing changes.
 func (c Change) Empty() bool { return len(c.Remove) == 0 && len(c.Set) == 0 }
 
-// Dataplane makes a kernel do what Frontends say. Its methods are not called concurrently. All are
-// idempotent: what is already so is left alone. Resync comes before the first Sync. A Frontend that it cannot do is an error that names the
-// Service. After an error the kernel holds the state before, or a part of the change; the next Sync or
+// Dataplane makes a kernel do what Frontends say. Its methods are not called concurrently, but for Dump,
+// which may run beside a Sync or Resync and then returns the state before, after, or between. All are
+// idempotent: what is already so is left alone. Resync comes before the first Sync. A Frontend that it cannot
+// do is an error that names the Service. After an error the kernel holds the state before, or a part of the change; the next Sync or
 // Resync puts right what was left.
 type Dataplane interface {
 	// Sync applies one change; its cost does not depend on the number of Services.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -15,6 +16,7 @@ import (
 type claim struct {
 	frontends []Frontend
 	serving   []netip.AddrPort // endpoints that established flows may go on using, terminating ones too
+	triggered time.Time        // when the endpoints changed last; zero: not known
 }
 
 // ledger holds what every Service asks for and who gets an Address that several ask for: the first by
@@ -160,7 +162,10 @@ func (l *ledger) owner(addr Address) (claim, bool) {
 }
 
 // table is what all of it amounts to.
-func (l *ledger) table() Table {
+func (l *ledger) table() Table { return NewTable(l.frontends()...) }
+
+// frontends are those of the table, in no order.
+func (l *ledger) frontends() []Frontend {
 	var all []Frontend
 	for key, c := range l.claims {
 		for _, f := range c.frontends {
@@ -169,7 +174,7 @@ func (l *ledger) table() Table {
 			}
 		}
 	}
-	return NewTable(all...)
+	return all
 }
 
 // adopt takes over a Table that a kernel was found to hold.

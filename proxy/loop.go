@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
 
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	"svcplane/catalog"
@@ -23,6 +25,12 @@ func (p *Proxy) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	defer p.health.close()
+	unfollow, err := p.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer unfollow()
 	for wait := firstBackOff; ; wait = min(2*wait, lastBackOff) {
 		err := p.start(ctx, sub)
 		if err == nil {
@@ -42,11 +50,41 @@ func (p *Proxy) Run(ctx context.Context) error {
 	return nil
 }
 
+// open opens the health port and reads the node's object.
+func (p *Proxy) open(ctx context.Context) (stop func(), err error) {
+	stop = func() {}
+	if p.cfg.Nodes != nil {
+		if !cache.WaitForCacheSync(ctx.Done(), p.cfg.Nodes.HasSynced) {
+			return stop, nil
+		}
+		if stop, err = p.follow(p.cfg.Nodes); err != nil {
+			return nil, fmt.Errorf("watching the node: %w", err)
+		}
+	}
+	if !p.cfg.Health.IsValid() {
+		return stop, nil
+	}
+	listener, err := net.Listen("tcp", p.cfg.Health.String())
+	if err != nil {
+		stop()
+		return nil, fmt.Errorf("opening the health port %s: %w", p.cfg.Health, err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.health.serve(ctx, listener)
+	}()
+	return func() { stop(); cancel(); <-done }, nil
+}
+
 // start brings the kernel from whatever an earlier process left to what is wanted now, in one step. When the
 // kernel refuses that, it keeps what it held and the Services are tried as a change, which finds the culprit.
 func (p *Proxy) start(ctx context.Context, sub *catalog.Subscription) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.node = p.atHome(p.node)
+	p.health.queued(time.Now())
 	found, err := p.cfg.Dataplane.Dump(ctx)
 	if err != nil {
 		return fmt.Errorf("reading what the kernel holds: %w", err)
@@ -57,6 +95,7 @@ func (p *Proxy) start(ctx context.Context, sub *catalog.Subscription) error {
 	batch := p.build(keys)
 	began := time.Now()
 	next := p.ledger.plan(batch)
+	p.version++
 	err = p.cfg.Dataplane.Resync(ctx, p.ledger.table())
 	p.cfg.Metrics.synced(began, err)
 	if err == nil {
@@ -81,8 +120,12 @@ func union(a, b []catalog.Key) []catalog.Key {
 
 // loop applies changes as they come: the first at once, the others together as soon as it is done.
 func (p *Proxy) loop(ctx context.Context, sub *catalog.Subscription) {
-	compare := time.NewTimer(p.cfg.ComparePeriod)
-	defer compare.Stop()
+	comparing := make(chan struct{})
+	go func() {
+		defer close(comparing)
+		p.compareForever(ctx)
+	}()
+	defer func() { <-comparing }()
 	tick := time.NewTicker(tickPeriod)
 	defer tick.Stop()
 	for {
@@ -90,9 +133,26 @@ func (p *Proxy) loop(ctx context.Context, sub *catalog.Subscription) {
 		case <-ctx.Done():
 			return
 		case <-sub.Dirty():
+			p.health.queued(time.Now())
 			p.reconcile(ctx, sub, sub.Take())
+		case <-p.zoned:
+			if err := p.SetNode(ctx, p.atHome(p.node)); err != nil && ctx.Err() == nil {
+				klog.ErrorS(err, "following the node's zone; services are served as before")
+			}
 		case now := <-tick.C:
 			p.tick(ctx, sub, now)
+		}
+	}
+}
+
+// compareForever looks at the kernel from time to time, beside the loop: it takes long where there is much.
+func (p *Proxy) compareForever(ctx context.Context) {
+	compare := time.NewTimer(p.cfg.ComparePeriod)
+	defer compare.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
 		case <-compare.C:
 			began := time.Now()
 			p.compare(ctx)
@@ -105,6 +165,10 @@ func (p *Proxy) loop(ctx context.Context, sub *catalog.Subscription) {
 func (p *Proxy) reconcile(ctx context.Context, sub *catalog.Subscription, keys []catalog.Key) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, key := range keys {
+		p.cfg.Metrics.queued.Observe(time.Since(sub.Since(key)).Seconds())
+	}
+	p.cfg.Metrics.changes.Add(float64(len(keys)))
 	batch := p.build(keys)
 	p.settle(ctx, sub, batch, p.apply(ctx, batch))
 }
@@ -117,12 +181,30 @@ func (p *Proxy) build(keys []catalog.Key) map[catalog.Key]claim {
 		if !ok {
 			batch[key] = claim{}
 			p.notices.forget(key)
+			delete(p.triggered, key)
+			_ = p.health.set(key, nil, 0) // closing does not fail
 			continue
 		}
-		batch[key] = claim{frontends: Build(svc, p.node), serving: servingOf(svc)}
-		p.notices.observe(svc)
+		batch[key] = claim{frontends: Build(svc, p.node), serving: servingOf(svc), triggered: svc.Triggered}
+		p.notices.observe(svc, p.node)
+		p.openHealth(svc)
 	}
 	return batch
+}
+
+// openHealth answers on the healthCheckNodePort of a Service.
+func (p *Proxy) openHealth(svc *catalog.Service) {
+	var at []netip.AddrPort
+	if svc.ExternalLocal && svc.HealthCheckNodePort != 0 && !svc.ForeignProxy {
+		for _, addr := range p.node.Addrs {
+			at = append(at, netip.AddrPortFrom(addr, svc.HealthCheckNodePort))
+		}
+	}
+	message := ""
+	if err := p.health.set(svc.Key, at, localReady(svc, p.node.Name)); err != nil {
+		message = fmt.Sprintf("load balancers cannot ask node %s: %v: stop what has the port", p.node.Name, err)
+	}
+	p.notices.of(svc.Key).set("FailedToStartServiceHealthcheck", message, 0)
 }
 
 func servingOf(svc *catalog.Service) []netip.AddrPort {
@@ -172,6 +254,7 @@ func (p *Proxy) apply(ctx context.Context, batch map[catalog.Key]claim) map[cata
 func (p *Proxy) sync(ctx context.Context, batch map[catalog.Key]claim) error {
 	next := p.ledger.plan(batch)
 	if !next.Empty() {
+		p.version++
 		began := time.Now()
 		err := p.cfg.Dataplane.Sync(ctx, next.Change)
 		p.cfg.Metrics.synced(began, err)
@@ -207,6 +290,7 @@ func (p *Proxy) settle(ctx context.Context, sub *catalog.Subscription, batch map
 		err, bad := failed[key]
 		if !bad {
 			delete(p.failing, key)
+			p.observeLatency(key, batch[key], sub.Since(key))
 			sub.Done(key)
 			p.notices.accepted(key, p.ledger.lost(key))
 			continue
@@ -222,7 +306,24 @@ func (p *Proxy) settle(ctx context.Context, sub *catalog.Subscription, batch map
 			p.notices.refused(key, err)
 		}
 	}
+	if len(failed) < len(batch) || len(batch) == 0 {
+		p.health.took(time.Now()) // the loop works; who was refused is told in an Event
+	}
+	p.observePorts(slices.Collect(maps.Keys(batch)))
 	p.notices.report(p.cfg.Recorder, time.Now())
+}
+
+// observeLatency counts how long a change was on its way: from when the endpoints changed, where the controller
+// noted that (EndpointSlice annotation endpoints.kubernetes.io/last-change-trigger-time), else from its arrival.
+func (p *Proxy) observeLatency(key catalog.Key, c claim, arrived time.Time) {
+	since := arrived
+	if c.triggered.After(p.began) && c.triggered.After(p.triggered[key]) {
+		since = c.triggered
+		p.triggered[key] = c.triggered
+	}
+	if !since.IsZero() {
+		p.cfg.Metrics.programming.Observe(time.Since(since).Seconds())
+	}
 }
 
 // tick does what is due: failed Services again, Events that waited, a comparison of flows.

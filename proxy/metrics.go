@@ -8,10 +8,13 @@ import (
 
 // Metrics counts what a Proxy does. It is a prometheus.Collector.
 type Metrics struct {
-	syncs      prometheus.Histogram
-	failures   prometheus.Counter
-	repairs    prometheus.Counter
-	staleFlows prometheus.Counter
+	syncs prometheus.Histogram
+	// programming is the network programming latency, queued the part of it before the work began
+	programming, queued prometheus.Histogram
+	changes             prometheus.Counter
+	failures            prometheus.Counter
+	repairs             prometheus.Counter
+	staleFlows          prometheus.Counter
 }
 
 // NewMetrics makes a set that starts at zero; the caller registers it.
@@ -19,12 +22,17 @@ func NewMetrics() *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "svcplane", Subsystem: "proxy", Name: name, Help: help})
 	}
+	seconds := func(name, help string) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "svcplane", Subsystem: "proxy", Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+		})
+	}
 	return &Metrics{
-		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Namespace: "svcplane", Subsystem: "proxy", Name: "sync_duration_seconds",
-			Help:    "Time that one change took to be in force in the kernel.",
-			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
-		}),
+		syncs: seconds("sync_duration_seconds", "Time that one change took to be in force in the kernel."),
+		programming: seconds("network_programming_duration_seconds",
+			"Time from a change of a Service or its endpoints until it was in force in the kernel."),
+		queued:     seconds("queue_duration_seconds", "Time from the arrival of a change until the work on it began."),
+		changes:    counter("changes_total", "Services that were looked at again because they or their endpoints changed."),
 		failures:   counter("failures_total", "Changes and comparisons that the kernel refused."),
 		repairs:    counter("repairs_total", "Times that the kernel differed from what was wanted and was put right."),
 		staleFlows: counter("stale_flows_removed_total", "Tracked connections removed because their endpoint is gone."),
@@ -40,7 +48,7 @@ func (m *Metrics) synced(began time.Time, err error) {
 }
 
 func (m *Metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.syncs, m.failures, m.repairs, m.staleFlows}
+	return []prometheus.Collector{m.syncs, m.programming, m.queued, m.changes, m.failures, m.repairs, m.staleFlows}
 }
 
 // Describe implements prometheus.Collector.

@@ -49,7 +49,7 @@ func (n notices) of(key catalog.Key) *watched {
 }
 
 // observe looks for Services that nobody can answer for.
-func (n notices) observe(svc *catalog.Service) {
+func (n notices) observe(svc *catalog.Service, node Node) {
 	w := n.of(svc.Key)
 	if w.ref.UID != svc.UID {
 		n.forget(svc.Key)
@@ -60,6 +60,11 @@ func (n notices) observe(svc *catalog.Service) {
 	for _, reason := range []string{"NoEndpoints", "PortNotFound"} {
 		w.set(reason, lacking[reason], noticePatience)
 	}
+	refused := ""
+	if node.NoExternalIPs && len(svc.ExternalIPs) > 0 && !svc.ForeignProxy {
+		refused = "spec.externalIPs are not served on this cluster, where whoever may make a Service could take the traffic of any address with them (CVE-2020-8554): use type LoadBalancer, or start the server with --external-ips"
+	}
+	w.set("ExternalIPsRefused", refused, 0)
 }
 
 // set makes a message due, or no longer when it is empty.

@@ -27,26 +27,26 @@ func TestNotices(t *testing.T) {
 		after   time.Duration
 		want    string // "" for no Event
 	}{
-		"all is well":             {func(n notices) { n.observe(served) }, time.Hour, ""},
-		"a roll-out":              {func(n notices) { n.observe(starved) }, time.Second, ""},
-		"a selector":              {func(n notices) { n.observe(starved) }, time.Minute, "Warning NoEndpoints no running pod matches the selector app=taod: compare it with kubectl -n default get pods --show-labels"},
-		"a port name":             {func(n notices) { n.observe(nameless) }, time.Minute, "Warning PortNotFound none of the 1 pods behind the service has a port for http 80/TCP"},
-		"a roll-out that is over": {func(n notices) { n.observe(starved); n.observe(served) }, time.Minute, ""},
+		"all is well":             {func(n notices) { n.observe(served, Node{}) }, time.Hour, ""},
+		"a roll-out":              {func(n notices) { n.observe(starved, Node{}) }, time.Second, ""},
+		"a selector":              {func(n notices) { n.observe(starved, Node{}) }, time.Minute, "Warning NoEndpoints no running pod matches the selector app=taod: compare it with kubectl -n default get pods --show-labels"},
+		"a port name":             {func(n notices) { n.observe(nameless, Node{}) }, time.Minute, "Warning PortNotFound none of the 1 pods behind the service has a port for http 80/TCP"},
+		"a roll-out that is over": {func(n notices) { n.observe(starved, Node{}); n.observe(served, Node{}) }, time.Minute, ""},
 		"another proxy's": {func(n notices) {
-			n.observe(testService(func(s *catalog.Service) { s.ForeignProxy = true }))
+			n.observe(testService(func(s *catalog.Service) { s.ForeignProxy = true }), Node{})
 		}, time.Minute, ""},
-		"a deleted service": {func(n notices) { n.observe(starved); n.forget(key) }, time.Minute, ""},
+		"a deleted service": {func(n notices) { n.observe(starved, Node{}); n.forget(key) }, time.Minute, ""},
 		"refused by the kernel": {func(n notices) {
-			n.observe(served)
+			n.observe(served, Node{})
 			n.refused(key, errors.New("no such module"))
 		}, 0, "no such module"},
 		"refused, then accepted": {func(n notices) {
-			n.observe(served)
+			n.observe(served, Node{})
 			n.refused(key, errors.New("no such module"))
 			n.accepted(key, nil)
 		}, time.Minute, ""},
 		"an address that another has": {func(n notices) {
-			n.observe(served)
+			n.observe(served, Node{})
 			n.accepted(key, map[Address]catalog.Key{{AddrPort: netip.MustParseAddrPort("198.51.100.1:80"), Protocol: corev1.ProtocolTCP}: {Namespace: "default", Name: "bar"}})
 		}, 0, "Warning AddressConflict 198.51.100.1:80/TCP is served for default/bar; give one of the services another address or port"},
 	} {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
 
@@ -25,6 +27,10 @@ type Config struct {
 	ComparePeriod time.Duration
 	// Metrics may be shared with a registry; a Proxy makes its own when nil.
 	Metrics *Metrics
+	// Health is where /healthz and /livez are answered as kube-proxy does; nowhere when invalid.
+	Health netip.AddrPort
+	// Nodes tells the node's zone, and whether it is to get new connections; nil keeps Node.Zone, and it is.
+	Nodes cache.SharedInformer
 }
 
 // Proxy keeps a kernel in step with the Services of a catalog.
@@ -33,14 +39,22 @@ type Proxy struct {
 	ready chan struct{}
 
 	services, endpoints atomic.Int64 // for Figure, which does not wait for the kernel
+	ineligible          atomic.Bool
+	zone                atomic.Pointer[string]
+	zoned               chan struct{} // receives after zone changed
+	health              *health
+	began               time.Time
 
 	mu      sync.Mutex // held while the kernel is read or written, and for all below
 	node    Node
 	ledger  *ledger
+	version uint64          // counts what the kernel was told
 	gone    map[Address]int // Addresses removed of late, with the sweeps left until they are forgotten
 	sweep   bool            // flows have to be compared before long
 	failing map[catalog.Key]failure
-	notices notices
+	// triggered is the time of the newest change of endpoints that was put into force, by Service
+	triggered map[catalog.Key]time.Time
+	notices   notices
 }
 
 // failure is a Service that could not be programmed.
@@ -73,10 +87,12 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics()
 	}
-	return &Proxy{
-		cfg: cfg, ready: make(chan struct{}), node: cfg.Node, ledger: newLedger(),
-		gone: map[Address]int{}, failing: map[catalog.Key]failure{}, notices: notices{},
-	}, nil
+	p := &Proxy{
+		cfg: cfg, ready: make(chan struct{}), zoned: make(chan struct{}, 1), node: cfg.Node, ledger: newLedger(), began: time.Now(),
+		gone: map[Address]int{}, failing: map[catalog.Key]failure{}, triggered: map[catalog.Key]time.Time{}, notices: notices{},
+	}
+	p.health = newHealth(func() bool { return !p.ineligible.Load() })
+	return p, nil
 }
 
 // Ready is closed once the kernel holds every Service that the API held at the start.
@@ -94,32 +110,6 @@ func (p *Proxy) Table() Table {
 	return p.ledger.table()
 }
 
-// Diff compares the kernel with what it was told: a line for each difference, none when it is the same.
-func (p *Proxy) Diff(ctx context.Context) ([]string, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	have, err := p.cfg.Dataplane.Dump(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("reading the kernel's rules: %w", err)
-	}
-	return p.ledger.table().Diff(have), nil
-}
-
-// Repair puts right what Diff finds, and returns it.
-func (p *Proxy) Repair(ctx context.Context) ([]string, error) {
-	lines, err := p.Diff(ctx)
-	if err != nil || len(lines) == 0 {
-		return lines, err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.cfg.Dataplane.Resync(ctx, p.ledger.table()); err != nil {
-		return lines, fmt.Errorf("repairing the kernel's rules: %w", err)
-	}
-	p.cfg.Metrics.repairs.Inc()
-	return lines, nil
-}
-
 // SetNode rebuilds everything for a node whose addresses or zone changed. The CIDRs must stay.
 func (p *Proxy) SetNode(ctx context.Context, node Node) error {
 	p.mu.Lock()
@@ -134,29 +124,13 @@ func (p *Proxy) SetNode(ctx context.Context, node Node) error {
 	return nil
 }
 
-// compare repairs drift and logs what it was.
-func (p *Proxy) compare(ctx context.Context) {
-	lines, err := p.Repair(ctx)
-	switch {
-	case ctx.Err() != nil:
-	case err != nil:
-		p.cfg.Metrics.failures.Inc()
-		klog.ErrorS(err, "comparing the kernel with what is wanted; it is tried again", "period", p.cfg.ComparePeriod)
-	case len(lines) > 0:
-		klog.InfoS("repaired rules that somebody changed", "differences", len(lines), "first", lines[0])
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sweepFlows(ctx)
-}
-
 // sweepFlows removes flows of the past; p.mu is held.
 func (p *Proxy) sweepFlows(ctx context.Context) {
 	gone := make(map[Address]bool, len(p.gone))
 	for addr := range p.gone {
 		gone[addr] = true
 	}
-	removed, err := removeStaleFlows(ctx, staleFlows{ledger: p.ledger, gone: gone, node: p.node})
+	removed, err := endStaleFlows(ctx, p.cfg.Dataplane, staleFlows{ledger: p.ledger, gone: gone, node: p.node})
 	p.cfg.Metrics.staleFlows.Add(float64(removed))
 	if err != nil {
 		if ctx.Err() == nil {

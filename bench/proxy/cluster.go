@@ -84,6 +84,11 @@ func (c *cluster) kubeconfig() string { return filepath.Join(c.dir, "kubeconfig"
 
 func (c *cluster) down() {
 	if c.server != nil {
+		if c.server.ended() {
+			text, _ := os.ReadFile(filepath.Join(c.dir, "server.log"))
+			fmt.Fprintf(os.Stderr, "bench: the API server ended early; it said:\n%.4000s\n", text)
+			_ = os.WriteFile(filepath.Join(os.TempDir(), "svcplane-bench-server.log"), text, 0o600)
+		}
 		c.server.end()
 	}
 	_ = script("ip netns del " + c.ns)

@@ -48,7 +48,7 @@ func TestContract(t *testing.T) {
 				defer run(t, program+string(variant), "-P", "FORWARD", "ACCEPT")
 			}
 			d := open(t, lab, variant)
-			if !d.families[0].model.render.loopMatch {
+			if !d.families[0].render.loopMatch {
 				t.Error("-m bpf was not found, and the kernel has it")
 			}
 			proxytest.Run(t, lab, d)
@@ -61,9 +61,9 @@ func TestContractWithoutBPF(t *testing.T) {
 	lab := proxytest.NewLab(t)
 	d := open(t, lab, NFT)
 	for _, f := range d.families {
-		render := f.model.render
+		render := f.render
 		render.loopMatch = false
-		f.model = newModel(render)
+		f.render, f.model = render, newModel(render)
 	}
 	proxytest.Run(t, lab, d)
 }

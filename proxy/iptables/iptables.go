@@ -35,7 +35,8 @@ type Dataplane struct {
 
 type family struct {
 	tool
-	model *model
+	render renderer // the model's; read without asking who writes
+	model  *model
 }
 
 var _ proxy.Dataplane = (*Dataplane)(nil)
@@ -69,7 +70,7 @@ func New(cfg Config) (*Dataplane, error) {
 		}
 		render := newRenderer(cfg, ipv6)
 		render.randomFully, render.loopMatch = random, t.matchesLoops(ctx)
-		d.families = append(d.families, &family{tool: t, model: newModel(render)})
+		d.families = append(d.families, &family{tool: t, render: render, model: newModel(render)})
 	}
 	return d, nil
 }
@@ -159,7 +160,7 @@ func (d *Dataplane) Resync(ctx context.Context, table proxy.Table) error {
 	}
 	for _, f := range d.families {
 		before := f.model
-		f.model = modelOf(before.render, table)
+		f.model = modelOf(f.render, table)
 		if err := f.resync(ctx); err != nil {
 			f.model = before
 			f.model.forget()
@@ -204,7 +205,7 @@ func (d *Dataplane) Dump(ctx context.Context) (proxy.Table, error) {
 		}
 		found := frontendsIn(have.ours)
 		all = append(all, found...)
-		faults = append(faults, f.faults(have, modelOf(f.model.render, proxy.NewTable(found...)))...)
+		faults = append(faults, f.faults(have, modelOf(f.render, proxy.NewTable(found...)))...)
 	}
 	table := proxy.NewTable(all...)
 	table.Faults = faults
@@ -216,7 +217,7 @@ func (d *Dataplane) Close(ctx context.Context) error {
 	var problems []error
 	for _, f := range d.families {
 		problems = append(problems, f.remove(ctx))
-		f.model = newModel(f.model.render)
+		f.model = newModel(f.render)
 	}
 	return errors.Join(append(problems, removeRoutes())...)
 }

@@ -1,0 +1,168 @@
+// The table of translated connections. A connection from C:cp to V:vp that goes to the endpoint E:ep has
+//
+//	in,  C:cp > V:vp   becomes  C:np > E:ep      destination before routing, and the port that the endpoint sees
+//	out, C:np > E:ep   becomes  N:np > E:ep      source after routing, when the client is masqueraded
+//	in,  E:ep > N:np   becomes  E:ep > C:np      the same for what comes back
+//	out, E:ep > C:np   becomes  V:vp > C:cp
+//
+// Addresses change where netfilter changes them, so routing, its checks and its connection table see one
+// consistent pair, C:np and E:ep, in both directions. np is cp unless another connection has it.
+#pragma once
+
+#include "parse.h"
+
+#define UDP_IDLE (120 * SECOND)
+#define UDP_ONCE_IDLE (30 * SECOND) // one question and its answer
+#define SYN_IDLE (60 * SECOND)
+#define TCP_IDLE (24 * 3600 * SECOND)
+#define CLOSING_IDLE (60 * SECOND)
+#define CLOSED_IDLE (1 * SECOND)
+#define PORT_TRIES 40
+
+// over says whether what an entry of the direction E > C stands for has ended.
+inline_ bool over(const struct flow *f, __u8 proto, __u64 now)
+{
+	__u64 idle = now > f->last ? now - f->last : 0;
+	if (proto != IPPROTO_TCP)
+		return idle > (f->state & STATE_STREAM ? UDP_IDLE : UDP_ONCE_IDLE);
+	if ((f->state & STATE_RST) || (f->state & (STATE_FIN | STATE_FIN_OTHER)) == (STATE_FIN | STATE_FIN_OTHER))
+		return idle > CLOSED_IDLE;
+	if (f->state & (STATE_FIN | STATE_FIN_OTHER))
+		return idle > CLOSING_IDLE;
+	return idle > (f->state & STATE_SEEN ? TCP_IDLE : SYN_IDLE);
+}
+
+// touch notes what a packet says of its connection.
+inline_ void touch(struct flow *f, const struct packet *p, __u64 now)
+{
+	__u8 state = f->state;
+	if (p->tuple.proto != IPPROTO_TCP || !(p->flags & TCP_SYN) || (p->flags & TCP_ACK))
+		state |= STATE_SEEN;
+	if (p->flags & TCP_FIN)
+		state |= STATE_FIN;
+	if (p->flags & TCP_RST)
+		state |= STATE_RST;
+	if (now - f->last > SECOND / 8)
+		state |= STATE_STREAM;
+	if (state != f->state)
+		f->state = state;
+	if (now - f->last > SECOND / 8)
+		f->last = now;
+}
+
+// new_flow is what make_flow works on.
+struct new_flow {
+	struct slot ep;
+	struct addr node;
+	bool snat;
+};
+
+// claim_port makes the entries of the way back with the port np; 0 when another connection has it. Not being
+// static, it is verified once and not for every attempt; that takes pointers which it cannot trust.
+__noinline int claim_port(struct __sk_buff *skb, const struct packet *p, const struct new_flow *n, __u32 port)
+{
+	if (!p || !n)
+		return 0;
+	__be16 np = port;
+	__u64 now = bpf_ktime_get_ns();
+	struct flow_key key = {.src = n->ep.addr, .dst = p->tuple.src, .sport = n->ep.port, .dport = np,
+			       .proto = p->tuple.proto, .stage = STAGE_OUT};
+	struct flow back = {.to = p->tuple.dst, .port = p->tuple.dport, .other = p->tuple.sport, .last = now};
+	// an endpoint that dials itself from its own port could not tell the two directions apart
+	if (np == n->ep.port && same(&n->ep.addr, &p->tuple.src))
+		return 0;
+	struct flow *old = bpf_map_lookup_elem(&flows, &key);
+	if (old) {
+		bool ours = same(&old->to, &back.to) && old->port == back.port && old->other == back.other;
+		if (!ours && !over(old, p->tuple.proto, now))
+			return 0;
+		bpf_map_delete_elem(&flows, &key);
+	}
+	if (bpf_map_update_elem(&flows, &key, &back, BPF_NOEXIST))
+		return 0;
+	if (!n->snat)
+		return 1;
+	key.dst = n->node;
+	key.stage = STAGE_IN;
+	back.to = p->tuple.src;
+	back.port = np;
+	back.other = 0;
+	old = bpf_map_lookup_elem(&flows, &key);
+	if (old && !over(old, p->tuple.proto, now))
+		goto taken;
+	if (old)
+		bpf_map_delete_elem(&flows, &key);
+	if (listener(skb, &n->ep.addr, n->ep.port, &n->node, np, p->tuple.proto) == LISTENER_NONE &&
+	    !bpf_map_update_elem(&flows, &key, &back, BPF_NOEXIST))
+		return 1;
+taken:
+	key.dst = p->tuple.src;
+	key.stage = STAGE_OUT;
+	bpf_map_delete_elem(&flows, &key);
+	return 0;
+}
+
+// pick_port claims a port, the client's own at first unless it is masqueraded; 0 when none was free.
+inline_ __be16 pick_port(struct __sk_buff *skb, const struct packet *p, const struct new_flow *n)
+{
+	struct settings *set = settings_of();
+	if (!set)
+		return 0;
+	if (!n->snat && claim_port(skb, p, n, p->tuple.sport))
+		return p->tuple.sport;
+	__u32 span = set->snat_last - set->snat_first + 1;
+	for (int i = 0; i < PORT_TRIES; i++) {
+		__be16 np = bpf_htons(set->snat_first + bpf_get_prandom_u32() % span);
+		if (claim_port(skb, p, n, np))
+			return np;
+	}
+	return 0;
+}
+
+// make_flow makes all entries of a connection and puts into f what becomes of its first packet.
+inline_ bool make_flow(struct __sk_buff *skb, const struct packet *p, const struct new_flow *n, struct flow *f)
+{
+	__be16 np = pick_port(skb, p, n);
+	if (!np)
+		return false;
+	struct flow_key key = p->tuple;
+	struct flow out = {.to = n->node, .port = np, .last = bpf_ktime_get_ns()};
+	if (n->snat) {
+		key.dst = n->ep.addr;
+		key.dport = n->ep.port;
+		key.sport = np;
+		key.stage = STAGE_OUT;
+		bpf_map_update_elem(&flows, &key, &out, BPF_ANY);
+	}
+	key = p->tuple;
+	key.stage = STAGE_IN;
+	f->to = n->ep.addr;
+	f->port = n->ep.port;
+	f->other = np;
+	f->flags = FLOW_FORWARD;
+	f->last = out.last;
+	bpf_map_update_elem(&flows, &key, f, BPF_ANY);
+	count(COUNT_FLOW_MADE);
+	return true;
+}
+
+// tell_back notes the client's end of a connection in the entry of the way back.
+inline_ void tell_back(const struct packet *p, const struct flow *f, __u64 now)
+{
+	struct flow_key key = {.src = f->to, .dst = p->tuple.src, .sport = f->port, .dport = f->other,
+			       .proto = p->tuple.proto, .stage = STAGE_OUT};
+	struct flow *back = bpf_map_lookup_elem(&flows, &key);
+	if (!back)
+		return;
+	back->state |= p->flags & TCP_RST ? STATE_RST : STATE_FIN_OTHER;
+	back->last = now;
+}
+
+inline_ void reversed(struct flow_key *to, const struct flow_key *from)
+{
+	to->src = from->dst;
+	to->dst = from->src;
+	to->sport = from->dport;
+	to->dport = from->sport;
+	to->proto = from->proto;
+}

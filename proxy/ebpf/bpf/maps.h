@@ -1,0 +1,183 @@
+// What the programs and the process share: the layout of every map. Go's side of it is in layout.go.
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define inline_ static __always_inline
+
+// addr is an IPv6 address, or an IPv4 one mapped into IPv6 (RFC 4291, 2.5.5.2), so that there is one code for both.
+struct addr {
+	__u32 w[4];
+};
+
+struct frontend_key {
+	struct addr addr;
+	__be16 port;
+	__u8 proto;
+	__u8 pad;
+};
+
+enum verdict { VERDICT_BALANCE, VERDICT_REJECT, VERDICT_DROP };
+enum masquerade { MASQ_HAIRPIN, MASQ_OUTSIDERS, MASQ_EVERYBODY };
+
+// side is what one group of clients meets. Sets of endpoints, ranges and origins are named by the hash of what
+// they hold: they never change, and a frontend changes all at once.
+struct side {
+	__u64 set;
+	__u64 ranges; // 0: everybody
+	__u64 origin;
+	__u32 count;
+	__u32 affinity; // seconds
+	__u8 scope;     // 0: no such side
+	__u8 verdict;
+	__u8 masquerade;
+	__u8 pad[5];
+};
+
+struct frontend {
+	struct side inside, outside;
+};
+
+struct slot_key {
+	__u64 set;
+	__u32 index;
+	__u32 pad;
+};
+
+struct slot {
+	struct addr addr;
+	__be16 port;
+	__u8 proto; // where it is what a program dialled, else 0
+	__u8 pad;
+};
+
+struct member_key {
+	__u64 set;
+	struct slot slot;
+	__u32 pad;
+};
+
+struct range_key {
+	__u32 bits;
+	__u32 ranges[2]; // the 64 bits of side.ranges
+	struct addr addr;
+};
+
+struct cidr_key {
+	__u32 bits;
+	struct addr addr;
+};
+
+enum cidr { CIDR_POD = 1, CIDR_SERVICE = 2 };
+
+struct sticky_key {
+	__u64 origin;
+	struct addr client;
+};
+
+struct sticky {
+	struct slot slot;
+	__u32 pad;
+	__u64 last;
+};
+
+enum ns_kind { NS_HOST = 1, NS_POD = 2 };
+
+// netns is a network namespace of this node, and its own addresses, zero when it has none.
+struct netns {
+	struct addr v4, v6;
+	__u32 kind;
+};
+
+struct peer_key {
+	__u64 cookie;
+	struct slot slot;
+	__u32 pad;
+};
+
+struct settings {
+	struct addr node[2]; // IPv4, IPv6
+	__u16 snat_first, snat_last;
+	__u16 node_port_first, node_port_last;
+};
+
+enum stage { STAGE_IN, STAGE_OUT };
+
+// flow_key is a packet as it comes to one of the two places where it is rewritten.
+struct flow_key {
+	struct addr src, dst;
+	__be16 sport, dport;
+	__u8 proto;
+	__u8 stage;
+	__u16 pad;
+};
+
+enum flow_state { STATE_SEEN = 1, STATE_FIN = 2, STATE_FIN_OTHER = 4, STATE_RST = 8, STATE_STREAM = 16 };
+enum flow_flags { FLOW_FORWARD = 1 };
+
+// flow says what becomes of a packet. In STAGE_IN it gets the destination to:port, and the source port other; in
+// STAGE_OUT the source to:port, and the destination port other.
+struct flow {
+	struct addr to;
+	__be16 port;
+	__be16 other;
+	__u8 state;
+	__u8 flags;
+	__u16 pad;
+	__u64 last; // ns since the start of the machine
+};
+
+struct frag_key {
+	struct addr src, dst;
+	__u32 id;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+struct frag {
+	__be16 sport, dport;
+};
+
+enum reason {
+	COUNT_SOCKET_REWRITTEN,
+	COUNT_SOCKET_REFUSED,
+	COUNT_FLOW_MADE,
+	COUNT_PACKET_REFUSED,
+	COUNT_DROP_RANGES,
+	COUNT_DROP_VERDICT,
+	COUNT_DROP_NO_PORT,
+	COUNT_DROP_MALFORMED,
+	COUNT_PORT_KEPT,
+	COUNT_REASONS,
+};
+
+#define MAP(name_, type_, key_, value_, entries_, flags_)                      \
+	struct {                                                               \
+		__uint(type, type_);                                           \
+		__type(key, key_);                                             \
+		__type(value, value_);                                         \
+		__uint(max_entries, entries_);                                 \
+		__uint(map_flags, flags_);                                     \
+	} name_ SEC(".maps")
+
+struct origin {
+	char text[224];
+};
+
+MAP(frontends, BPF_MAP_TYPE_HASH, struct frontend_key, struct frontend, 1 << 17, BPF_F_NO_PREALLOC);
+MAP(slots, BPF_MAP_TYPE_HASH, struct slot_key, struct slot, 1 << 19, BPF_F_NO_PREALLOC);
+MAP(members, BPF_MAP_TYPE_HASH, struct member_key, __u32, 1 << 17, BPF_F_NO_PREALLOC);
+MAP(ranges, BPF_MAP_TYPE_LPM_TRIE, struct range_key, __u32, 1 << 16, BPF_F_NO_PREALLOC);
+MAP(origins, BPF_MAP_TYPE_HASH, __u64, struct origin, 1 << 17, BPF_F_NO_PREALLOC);
+MAP(cidrs, BPF_MAP_TYPE_LPM_TRIE, struct cidr_key, __u32, 64, BPF_F_NO_PREALLOC);
+MAP(spaces, BPF_MAP_TYPE_HASH, __u64, struct netns, 1 << 12, BPF_F_NO_PREALLOC);
+MAP(config, BPF_MAP_TYPE_ARRAY, __u32, struct settings, 1, 0);
+MAP(stickies, BPF_MAP_TYPE_LRU_HASH, struct sticky_key, struct sticky, 1 << 15, 0);
+MAP(peers, BPF_MAP_TYPE_LRU_HASH, struct peer_key, struct slot, 1 << 16, 0);
+MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1 << 17, 0);
+MAP(frags, BPF_MAP_TYPE_LRU_HASH, struct frag_key, struct frag, 1 << 10, 0);
+MAP(counts, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNT_REASONS, 0);

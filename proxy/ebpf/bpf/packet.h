@@ -1,0 +1,159 @@
+// Packet level: what enters the node for a Service and did not come from a socket that the socket level has seen.
+#pragma once
+
+#include "flow.h"
+#include "refuse.h"
+
+#define NEXT -1 // TCX_NEXT, TC_ACT_UNSPEC: others may look at it
+
+inline_ bool opens(const struct packet *p)
+{
+	return !p->later && (p->tuple.proto != IPPROTO_TCP || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN);
+}
+
+// error handles an ICMP error at one of the two stages.
+static __noinline int error(struct __sk_buff *skb, struct packet *p, __u8 stage)
+{
+	struct flow_key key = {.stage = stage};
+	bool src = stage == STAGE_OUT;
+	struct addr outer = {};
+	reversed(&key, &p->tuple);
+	struct flow *found = bpf_map_lookup_elem(&flows, &key);
+	if (!found)
+		return NEXT;
+	struct flow f = *found;
+	if (p->v6) {
+		if (bpf_skb_load_bytes(skb, p->l3 + (src ? 8 : 24), &outer, 16))
+			return NEXT;
+	} else {
+		__u32 v4;
+		if (bpf_skb_load_bytes(skb, p->l3 + (src ? 12 : 16), &v4, 4))
+			return NEXT;
+		outer = mapped(v4);
+	}
+	rewrite_error(skb, p, &f, src, &outer);
+	return NEXT;
+}
+
+// unknown handles a packet to an address that no Service has.
+inline_ int unknown(struct __sk_buff *skb, struct packet *p)
+{
+	if (!in_cidr(&p->tuple.dst, CIDR_SERVICE) ||
+	    listener(skb, &p->tuple.src, p->tuple.sport, &p->tuple.dst, p->tuple.dport, p->tuple.proto) == LISTENER_EXACT)
+		return NEXT;
+	return refuse(skb, p);
+}
+
+// open handles the first packet of a connection.
+static __noinline int open(struct __sk_buff *skb, struct packet *p)
+{
+	struct new_flow n = {};
+	struct flow f = {};
+	struct settings *set = settings_of();
+	struct frontend *fe = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
+	if (!fe)
+		return unknown(skb, p);
+	bool pod = in_cidr(&p->tuple.src, CIDR_POD);
+	struct side *s = pod ? &fe->inside : &fe->outside;
+	if (!s->scope || !set)
+		return NEXT;
+	if (!allowed(s, &p->tuple.src)) {
+		count(COUNT_DROP_RANGES);
+		return TC_ACT_SHOT;
+	}
+	if (s->verdict == VERDICT_DROP) {
+		count(COUNT_DROP_VERDICT);
+		return TC_ACT_SHOT;
+	}
+	if (s->verdict == VERDICT_REJECT)
+		return refuse(skb, p);
+	if (!choose(s, &p->tuple.src, &n.ep)) {
+		// the set was exchanged between the two lookups: the frontend names the new one by now
+		fe = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
+		if (!fe)
+			return refuse(skb, p);
+		s = pod ? &fe->inside : &fe->outside;
+		if (!choose(s, &p->tuple.src, &n.ep))
+			return refuse(skb, p);
+	}
+	n.node = set->node[p->v6 & 1];
+	n.snat = s->masquerade == MASQ_EVERYBODY || (s->masquerade == MASQ_OUTSIDERS && !pod) || same(&n.ep.addr, &p->tuple.src);
+	if (!make_flow(skb, p, &n, &f)) {
+		count(COUNT_DROP_NO_PORT);
+		return TC_ACT_SHOT;
+	}
+	rewrite(skb, p, &f, false);
+	return NEXT;
+}
+
+// renewed says whether a packet that fits an entry begins another connection.
+inline_ bool renewed(const struct flow *f, const struct packet *p, __u64 now)
+{
+	if (!(f->flags & FLOW_FORWARD) || p->later)
+		return false;
+	if (p->tuple.proto != IPPROTO_TCP)
+		return over(f, p->tuple.proto, now);
+	if (!opens(p))
+		return false;
+	return (f->state & (STATE_FIN | STATE_RST)) || (!(f->state & STATE_SEEN) && now > f->last && now - f->last > SYN_IDLE);
+}
+
+inline_ int ingress(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	parse(skb, &p);
+	if (p.kind == KIND_ERROR)
+		return error(skb, &p, STAGE_IN);
+	if (p.kind != KIND_FLOW)
+		return NEXT;
+	p.tuple.stage = STAGE_IN;
+	struct flow *found = bpf_map_lookup_elem(&flows, &p.tuple);
+	if (found) {
+		__u64 now = bpf_ktime_get_ns();
+		if (!renewed(found, &p, now)) {
+			struct flow f = *found;
+			touch(found, &p, now);
+			if ((p.flags & (TCP_FIN | TCP_RST)) && (f.flags & FLOW_FORWARD))
+				tell_back(&p, &f, now);
+			rewrite(skb, &p, &f, false);
+			return NEXT;
+		}
+	}
+	return opens(&p) ? open(skb, &p) : NEXT;
+}
+
+// leaving handles what the node itself sends to a Service: the socket level has let it pass because nobody may answer.
+inline_ int leaving(struct packet *p)
+{
+	struct frontend *f = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
+	if (!f || !f->inside.scope)
+		return NEXT;
+	if (!allowed(&f->inside, &p->tuple.src)) {
+		count(COUNT_DROP_RANGES);
+		return TC_ACT_SHOT;
+	}
+	if (f->inside.verdict == VERDICT_DROP) {
+		count(COUNT_DROP_VERDICT);
+		return TC_ACT_SHOT;
+	}
+	return NEXT;
+}
+
+inline_ int egress(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	parse(skb, &p);
+	if (p.kind == KIND_ERROR)
+		return error(skb, &p, STAGE_OUT);
+	if (p.kind != KIND_FLOW)
+		return NEXT;
+	p.tuple.stage = STAGE_OUT;
+	struct flow *found = bpf_map_lookup_elem(&flows, &p.tuple);
+	if (found) {
+		struct flow f = *found;
+		touch(found, &p, bpf_ktime_get_ns());
+		rewrite(skb, &p, &f, true);
+		return NEXT;
+	}
+	return skb->ingress_ifindex == 0 && opens(&p) ? leaving(&p) : NEXT;
+}

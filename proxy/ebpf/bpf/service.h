@@ -1,0 +1,133 @@
+// What socket and packet level have in common: finding the frontend of an address and an endpoint for a client.
+#pragma once
+
+#include "maps.h"
+
+#define SECOND 1000000000ULL
+
+inline_ bool is_v4(const struct addr *a)
+{
+	return a->w[0] == 0 && a->w[1] == 0 && a->w[2] == bpf_htonl(0xffff);
+}
+
+inline_ bool same(const struct addr *a, const struct addr *b)
+{
+	return a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] && a->w[3] == b->w[3];
+}
+
+inline_ struct addr mapped(__u32 v4)
+{
+	return (struct addr){{0, 0, bpf_htonl(0xffff), v4}};
+}
+
+inline_ void count(__u32 reason)
+{
+	__u64 *n = bpf_map_lookup_elem(&counts, &reason);
+	if (n)
+		*n += 1;
+}
+
+inline_ struct settings *settings_of(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&config, &zero);
+}
+
+inline_ struct frontend *find_frontend(const struct addr *addr, __be16 port, __u8 proto)
+{
+	struct frontend_key key = {.addr = *addr, .port = port, .proto = proto};
+	return bpf_map_lookup_elem(&frontends, &key);
+}
+
+inline_ bool in_cidr(const struct addr *addr, __u32 kind)
+{
+	struct cidr_key key = {.bits = 128, .addr = *addr};
+	__u32 *found = bpf_map_lookup_elem(&cidrs, &key);
+	return found && (*found & kind);
+}
+
+// allowed says whether the source ranges of a side hold the client.
+inline_ bool allowed(const struct side *s, const struct addr *client)
+{
+	struct range_key key = {.bits = 192, .addr = *client};
+	if (!s->ranges)
+		return true;
+	__builtin_memcpy(key.ranges, &s->ranges, sizeof(s->ranges));
+	return bpf_map_lookup_elem(&ranges, &key) != 0;
+}
+
+// remembered finds the endpoint that a sticky client had last, if it is still one of the set.
+inline_ bool remembered(const struct side *s, const struct sticky_key *key, struct slot *out)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct sticky *st = bpf_map_lookup_elem(&stickies, key);
+	if (!st || now - st->last > s->affinity * SECOND)
+		return false;
+	struct member_key member = {.set = s->set, .slot = st->slot};
+	if (!bpf_map_lookup_elem(&members, &member))
+		return false;
+	st->last = now;
+	*out = member.slot;
+	return true;
+}
+
+// choose gives a client an endpoint; false when there is none, or the frontend was exchanged at this moment.
+inline_ bool choose(const struct side *s, const struct addr *client, struct slot *out)
+{
+	struct sticky_key key = {.origin = s->origin, .client = *client};
+	if (s->affinity && remembered(s, &key, out))
+		return true;
+	if (!s->count)
+		return false;
+	struct slot_key where = {.set = s->set, .index = bpf_get_prandom_u32() % s->count};
+	struct slot *found = bpf_map_lookup_elem(&slots, &where);
+	if (!found)
+		return false;
+	*out = *found;
+	if (s->affinity) {
+		struct sticky st = {.slot = *found, .last = bpf_ktime_get_ns()};
+		bpf_map_update_elem(&stickies, &key, &st, BPF_ANY);
+	}
+	return true;
+}
+
+// tuple_of fills what the socket lookup helpers take, and returns its size. remote may be zero.
+inline_ __u32 tuple_of(struct bpf_sock_tuple *t, const struct addr *remote, __be16 rport, const struct addr *local, __be16 lport)
+{
+	if (is_v4(local)) {
+		t->ipv4.saddr = remote->w[3];
+		t->ipv4.daddr = local->w[3];
+		t->ipv4.sport = rport;
+		t->ipv4.dport = lport;
+		return sizeof(t->ipv4);
+	}
+	__builtin_memcpy(t->ipv6.saddr, remote, sizeof(*remote));
+	__builtin_memcpy(t->ipv6.daddr, local, sizeof(*local));
+	t->ipv6.sport = rport;
+	t->ipv6.dport = lport;
+	return sizeof(t->ipv6);
+}
+
+enum listener { LISTENER_NONE, LISTENER_ANY, LISTENER_EXACT };
+
+// listener finds a socket of the current namespace that takes such a packet; EXACT when it is bound to the very
+// address, ANY when to all of them.
+inline_ enum listener listener(void *ctx, const struct addr *remote, __be16 rport, const struct addr *local, __be16 lport, __u8 proto)
+{
+	struct bpf_sock_tuple t = {};
+	struct bpf_sock *sk;
+	enum listener found = LISTENER_ANY;
+	__u32 size = tuple_of(&t, remote, rport, local, lport);
+	if (proto == IPPROTO_TCP)
+		sk = size == sizeof(t.ipv4) ? bpf_sk_lookup_tcp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0)
+					    : bpf_sk_lookup_tcp(ctx, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
+	else
+		sk = size == sizeof(t.ipv4) ? bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv4), BPF_F_CURRENT_NETNS, 0)
+					    : bpf_sk_lookup_udp(ctx, &t, sizeof(t.ipv6), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return LISTENER_NONE;
+	if (is_v4(local) ? sk->src_ip4 == local->w[3] || sk->src_ip6[3] == local->w[3] : sk->src_ip6[3] == local->w[3])
+		found = LISTENER_EXACT;
+	bpf_sk_release(sk);
+	return found;
+}

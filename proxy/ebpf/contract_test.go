@@ -1,0 +1,109 @@
+package ebpf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"svcplane/proxy"
+	"svcplane/proxy/proxytest"
+)
+
+func TestMain(m *testing.M) { proxytest.Main(m) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// namespacesOf are files of all hosts' namespaces, the client's too: which of them are pods' is for the data
+// plane to find out.
+func namespacesOf(t testing.TB, lab *proxytest.Lab) func() ([]string, error) {
+	var paths []string
+	for _, h := range lab.Hosts {
+		must(t, h.Do(func() {
+			file, err := os.Open("/proc/thread-self/ns/net")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { file.Close() })
+			paths = append(paths, fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+		}))
+	}
+	return func() ([]string, error) { return paths, nil }
+}
+
+// open makes a data plane for the lab, with a file system for pins of its own.
+func open(t testing.TB, lab *proxytest.Lab) *Dataplane {
+	t.Helper()
+	root := t.TempDir()
+	d, err := New(Config{
+		Root: root, PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, Source: lab.Node.Addrs,
+		NodePorts: [2]uint16{30000, 32767}, Namespaces: namespacesOf(t, lab),
+	})
+	must(t, err)
+	t.Cleanup(func() {
+		if err := d.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := unix.Unmount(root, 0); err != nil && err != unix.EINVAL {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// swept ends flows of the past after each change, as the loop does: a client's port may come again.
+type swept struct {
+	proxy.Dataplane
+	flows interface {
+		proxy.Dataplane
+		proxy.FlowKeeper
+	}
+}
+
+func (s swept) Sync(ctx context.Context, c proxy.Change) error {
+	return errors.Join(s.Dataplane.Sync(ctx, c), s.sweep(ctx))
+}
+
+func (s swept) Resync(ctx context.Context, table proxy.Table) error {
+	return errors.Join(s.Dataplane.Resync(ctx, table), s.sweep(ctx))
+}
+
+func (s swept) sweep(ctx context.Context) error {
+	table, err := s.flows.Dump(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = s.flows.EndFlows(ctx, func(f proxy.Flow) bool {
+		for _, fe := range table.Frontends {
+			if fe.Address == f.Dialled && slices.Contains(fe.Endpoints, proxy.Endpoint{AddrPort: f.Answering}) {
+				return false
+			}
+		}
+		return true
+	})
+	return err
+}
+
+func TestContract(t *testing.T) {
+	lab := proxytest.NewLab(t)
+	d := open(t, lab)
+	proxytest.Run(t, lab, swept{d, d})
+}
+
+// TestContractOfPackets is for clients whose sockets are not hooked: guests, containers of others.
+func TestContractOfPackets(t *testing.T) {
+	lab := proxytest.NewLab(t)
+	d := open(t, lab)
+	d.cfg.Namespaces = func() ([]string, error) { return nil, nil }
+	proxytest.Run(t, lab, swept{d, d})
+}

@@ -1,0 +1,22 @@
+// Package ebpf is the data plane that exchanges the address a program dials for an endpoint's when it calls
+// connect or sendmsg, so that a Service costs nothing per packet for what runs on the node. Packets of clients
+// that no hooked socket belongs to (the LAN, guests, pods of other nodes) are translated where they enter and
+// leave, with a connection table of their own.
+//
+//	process ─ connect() ─▶ socket.h ──▶ endpoint's address, kept in map peers for getpeername and recvmsg
+//	                          │
+//	                          ▼ frontends ─▶ slots (endpoints), ranges, members, stickies
+//	                          ▲
+//	packet ─▶ tcx ingress ─ packet.h ─▶ destination ─▶ route, netfilter ─▶ tcx egress ─▶ source
+//	                          └── flows: four entries for a connection, flow.h
+//
+//	Table ──entries.go──▶ contents of the maps ──store.go──▶ kernel, pinned below /sys/fs/bpf/svcplane
+//
+// Invariants:
+//   - A set of endpoints or ranges is named by the hash of what it holds and never changes: a frontend moves
+//     from one set to the next by one write, and no reader sees half of either.
+//   - The maps are a function of the Table: order and history leave no trace, and ids survive a restart.
+//   - Only sockets in network namespaces of this node are translated; several instances do not see each other.
+//   - What needs the client's real address (source ranges), or has to replace it (masquerade), is done to packets.
+//   - Programs, links and maps are pinned: they work on while no process runs. Close and Cleanup remove them.
+package ebpf

@@ -1,0 +1,324 @@
+package ebpf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+
+	"svcplane/proxy"
+)
+
+// DefaultRoot is where the kernel's file system for programs is mounted.
+const DefaultRoot = "/sys/fs/bpf"
+
+// Config says what a Dataplane works with.
+type Config struct {
+	// Root is a mount of bpffs, or a directory to mount it on; DefaultRoot when empty.
+	Root string
+	// Cgroup is the cgroup v2 folder whose processes are served at the socket; the root of the hierarchy when empty.
+	Cgroup string
+	// PodCIDRs tell pods from other clients; ServiceCIDRs are where an address without a Service is refused.
+	PodCIDRs     []netip.Prefix
+	ServiceCIDRs []netip.Prefix
+	// Source are the node's addresses that masqueraded clients get: at most one of a family.
+	Source []netip.Addr
+	// NodePorts are the first and last port that a program of the node may not take when a Service has it.
+	NodePorts [2]uint16
+	// Namespaces lists files of network namespaces that may be pods' of this node; PodNamespaces when nil.
+	Namespaces func() ([]string, error)
+}
+
+// Dataplane keeps programs and maps in the kernel for the network namespace of the calling process. It is safe
+// for concurrent use.
+type Dataplane struct {
+	cfg Config
+	dir string
+
+	mu     sync.Mutex
+	kernel *kernel // nil until the first Resync
+	store  store   // the kernel
+	model  *model  // nil when it is not known what the kernel holds
+	fault  func(store) store
+}
+
+var _ proxy.Dataplane = (*Dataplane)(nil)
+
+// New checks cfg and finds the cgroup. It changes nothing in the kernel.
+func New(cfg Config) (*Dataplane, error) {
+	if cfg.Root == "" {
+		cfg.Root = DefaultRoot
+	}
+	if cfg.Namespaces == nil {
+		cfg.Namespaces = PodNamespaces
+	}
+	if cfg.Cgroup == "" {
+		mounts, err := os.ReadFile("/proc/self/mounts")
+		if err != nil {
+			return nil, fmt.Errorf("looking for cgroups: %w", err)
+		}
+		var ok bool
+		if cfg.Cgroup, ok = cgroupRoot(string(mounts)); !ok {
+			return nil, errors.New("no cgroup v2 hierarchy is mounted: `mount -t cgroup2 none /sys/fs/cgroup`, or name a folder with --cgroup")
+		}
+	}
+	dir, err := instanceDir(cfg.Root)
+	if err != nil {
+		return nil, err
+	}
+	return &Dataplane{cfg: cfg, dir: dir}, nil
+}
+
+// supported names the first Frontend that this data plane cannot do.
+func supported(frontends []proxy.Frontend) error {
+	for _, f := range frontends {
+		if _, ok := protocolNumbers[f.Protocol]; !ok {
+			return fmt.Errorf("service %s has the protocol %s: eBPF serves TCP and UDP; --proxy-mode iptables serves SCTP also", f.Origin(), f.Protocol)
+		}
+		if len(f.Origin()) >= originSize {
+			return fmt.Errorf("service %s has a name that is too long for the kernel's table", f.Origin())
+		}
+	}
+	return nil
+}
+
+// Sync writes what differs, entry by entry: the sets that are new, then the frontends, and then the sets that
+// nobody has any more go.
+func (d *Dataplane) Sync(_ context.Context, change proxy.Change) error {
+	if err := supported(change.Set); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kernel == nil {
+		return errors.New("changing the maps: nothing is loaded; the whole table comes first")
+	}
+	if err := d.known(); err != nil {
+		return err
+	}
+	if err := write(d.store, d.model.apply(change)); err != nil {
+		d.model = nil
+		return fmt.Errorf("changing %d frontends: %w", len(change.Set)+len(change.Remove), err)
+	}
+	return nil
+}
+
+// known reads, after a failure, what the kernel holds, and mends what no frontend explains.
+func (d *Dataplane) known() error {
+	if d.model != nil {
+		return nil
+	}
+	have, err := readAll(d.store)
+	if err != nil {
+		return err
+	}
+	table := parse(have)
+	if err := write(d.store, correction(have, render(table))); err != nil {
+		return err
+	}
+	d.model = newModel(table)
+	return nil
+}
+
+// Resync loads and attaches what is not there and makes the maps hold exactly table.
+func (d *Dataplane) Resync(_ context.Context, table proxy.Table) error {
+	if err := supported(table.Frontends); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.open(); err != nil {
+		return err
+	}
+	d.model = nil
+	have, err := readAll(d.store)
+	if err != nil {
+		return err
+	}
+	if err := write(d.store, correction(have, render(table))); err != nil {
+		return fmt.Errorf("programming %d frontends: %w", len(table.Frontends), err)
+	}
+	d.model = newModel(table)
+	return d.surround()
+}
+
+// open loads the programs once.
+func (d *Dataplane) open() error {
+	if d.kernel != nil {
+		if _, err := os.Stat(d.kernel.dir); err == nil {
+			return nil
+		}
+		// somebody removed the pins: what they held has gone, or goes with these descriptors
+		d.kernel.close()
+		d.kernel = nil
+	}
+	k, err := load(d.cfg.Root, d.dir)
+	if err != nil {
+		return err
+	}
+	d.kernel, d.store, d.model = k, k, nil
+	if d.fault != nil {
+		d.store = d.fault(k)
+	}
+	return nil
+}
+
+// surround brings to the kernel what surrounds the Table: which namespaces and addresses are ours, the hooks.
+func (d *Dataplane) surround() error {
+	settings, err := d.settings()
+	if err != nil {
+		return err
+	}
+	if err := d.store.put(settings); err != nil {
+		return err
+	}
+	spaces, err := d.spaces()
+	if err != nil {
+		return err
+	}
+	if err := settle(d.store, contents{mapCIDRs: d.cidrs(), mapSpaces: spaces}); err != nil {
+		return err
+	}
+	hooks, err := d.hooks()
+	if err != nil {
+		return err
+	}
+	return d.kernel.attach(d.cfg.Cgroup, hooks)
+}
+
+func (d *Dataplane) hooks() ([]hook, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("listing links: %w", err)
+	}
+	var all []hook
+	for _, l := range links {
+		if served(l) {
+			all = append(all, packetHooks(l.Attrs().Index)...)
+		}
+	}
+	// packets that sockets send translated need nothing; those of the others must be ready before
+	return append(all, socketHooks()...), nil
+}
+
+// source is the node's address of a family.
+func (d *Dataplane) source(v4 bool) netip.Addr {
+	for _, a := range d.cfg.Source {
+		if a.Is4() == v4 {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// settings is struct settings.
+func (d *Dataplane) settings() (entry, error) {
+	local, err := localPorts()
+	if err != nil {
+		return entry{}, err
+	}
+	snat := freePorts(local, d.cfg.NodePorts)
+	b := putOptional(putOptional(nil, d.source(true)), d.source(false))
+	for _, port := range []uint16{snat[0], snat[1], d.cfg.NodePorts[0], d.cfg.NodePorts[1]} {
+		b = native.AppendUint16(b, port)
+	}
+	return entry{mapConfig, string(native.AppendUint32(nil, 0)), string(b)}, nil
+}
+
+func (d *Dataplane) cidrs() map[string]string {
+	all := map[string]string{}
+	for _, p := range d.cfg.PodCIDRs {
+		all[cidrKey(p.Masked())] = string(native.AppendUint32(nil, 1))
+	}
+	for _, p := range d.cfg.ServiceCIDRs {
+		all[cidrKey(p.Masked())] = string(native.AppendUint32(nil, 2))
+	}
+	return all
+}
+
+func (d *Dataplane) spaces() (map[string]string, error) {
+	cookie, err := namespaceCookie()
+	if err != nil {
+		return nil, err
+	}
+	paths, err := d.cfg.Namespaces()
+	if err != nil {
+		return nil, fmt.Errorf("listing the network namespaces of pods: %w", err)
+	}
+	found, err := podSpaces(paths, d.cfg.PodCIDRs)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	for _, s := range append(found, space{cookie: cookie, host: true, v4: d.source(true), v6: d.source(false)}) {
+		e := s.entry()
+		all[e.key] = e.value
+	}
+	return all, nil
+}
+
+// Dump reads the maps back into Frontends; what does not follow from those, or is not attached, is a fault.
+func (d *Dataplane) Dump(context.Context) (proxy.Table, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	k, err := openPinned(d.dir)
+	if err != nil || k == nil {
+		return proxy.Table{}, err
+	}
+	defer k.close()
+	have, err := readAll(k)
+	if err != nil {
+		return proxy.Table{}, err
+	}
+	table := parse(have)
+	hooks, err := d.hooks()
+	if err != nil {
+		return proxy.Table{}, err
+	}
+	table.Faults = append(table.Faults, missingLinks(k.dir, hooks)...)
+	return table, nil
+}
+
+// Close removes every trace of this instance from the kernel.
+func (d *Dataplane) Close(context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kernel != nil {
+		d.kernel.close()
+		d.kernel, d.store, d.model = nil, nil, nil
+	}
+	return removePins(d.dir)
+}
+
+// removePins removes the links first: from then on nothing reads the maps.
+func removePins(dir string) error {
+	for _, sub := range []string{"links", ""} {
+		if err := os.RemoveAll(filepath.Join(dir, layoutVersion, sub)); err != nil {
+			return fmt.Errorf("removing the programs pinned below %s: %w", dir, err)
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("removing %s: %w", dir, err)
+	}
+	// the directory of all instances goes with the last
+	_ = os.Remove(filepath.Dir(dir))
+	return nil
+}
+
+// Cleanup removes what an instance of this network namespace left below root (DefaultRoot when empty), also
+// when none is running.
+func Cleanup(root string) error {
+	if root == "" {
+		root = DefaultRoot
+	}
+	dir, err := instanceDir(root)
+	if err != nil {
+		return err
+	}
+	return removePins(dir)
+}

@@ -1,0 +1,193 @@
+package ebpf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"svcplane/proxy"
+)
+
+const (
+	stageIn, stageOut = 0, 1
+	stateSeen         = 1
+	flowForward       = 1
+)
+
+// flowKey is struct flow_key.
+func flowKey(src, dst string, protocol, stage byte) string {
+	return src[:16] + dst[:16] + src[16:18] + dst[16:18] + string([]byte{protocol, stage, 0, 0})
+}
+
+// tracked is an entry of a connection's first direction: the client dialled, and the endpoint answers it at
+// clientSeen, which are bytes as putAddrPort makes them.
+type tracked struct {
+	key              string
+	client, endpoint string
+	seenPort         string
+	protocol         byte
+	flow             proxy.Flow
+}
+
+// trackedOf reads an entry of map flows; ok is false for those of the other directions.
+func trackedOf(key, value string) (t tracked, ok bool) {
+	if value[21]&flowForward == 0 {
+		return t, false
+	}
+	t = tracked{key: key, client: key[:16] + key[32:34], endpoint: value[:18], seenPort: value[18:20], protocol: key[36]}
+	dialled := []byte(key[16:32] + key[34:36])
+	t.flow = proxy.Flow{
+		Dialled:   proxy.Address{AddrPort: getAddrPort(dialled), Protocol: protocolOf(t.protocol)},
+		Answering: getAddrPort([]byte(t.endpoint)), Opening: value[20]&stateSeen == 0,
+	}
+	return t, true
+}
+
+// keys are the entries of the connection. flows tells the address that a masqueraded client has.
+func (t tracked) keys(flows map[string]string) []string {
+	seen := t.client[:16] + t.seenPort
+	out := flowKey(seen, t.endpoint, t.protocol, stageOut)
+	keys := []string{t.key, out, flowKey(t.endpoint, seen, t.protocol, stageOut)}
+	if masqueraded, ok := flows[out]; ok {
+		keys = append(keys, flowKey(t.endpoint, masqueraded[:18], t.protocol, stageIn))
+	}
+	return keys
+}
+
+// EndFlows forgets the connections for which stale is true. A program with a UDP socket that is connected to
+// such an endpoint gets ECONNABORTED: the address is the socket's own, and nobody else can change it.
+func (d *Dataplane) EndFlows(_ context.Context, stale func(proxy.Flow) bool) (uint, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kernel == nil {
+		return 0, nil
+	}
+	all, err := d.kernel.read(mapFlows)
+	if err != nil {
+		return 0, err
+	}
+	var ended uint
+	for key, value := range all {
+		t, ok := trackedOf(key, value)
+		if !ok || !stale(t.flow) {
+			continue
+		}
+		ended++
+		for _, k := range t.keys(all) {
+			if err := d.kernel.remove(entry{table: mapFlows, key: k}); err != nil {
+				return ended, err
+			}
+		}
+	}
+	sockets, err := d.endSockets(stale)
+	return ended + sockets, err
+}
+
+// endSockets destroys UDP sockets that are connected to endpoints of the past.
+func (d *Dataplane) endSockets(stale func(proxy.Flow) bool) (uint, error) {
+	peers, err := d.kernel.read(mapPeers)
+	if err != nil {
+		return 0, err
+	}
+	cookies := map[uint64]bool{}
+	for key, value := range peers {
+		protocol := value[18]
+		flow := proxy.Flow{
+			Dialled:   proxy.Address{AddrPort: getAddrPort([]byte(value)), Protocol: protocolOf(protocol)},
+			Answering: getAddrPort([]byte(key)[8:]),
+		}
+		if protocol != unix.IPPROTO_UDP || !stale(flow) {
+			continue
+		}
+		cookies[native.Uint64([]byte(key))] = true
+		if err := d.kernel.remove(entry{table: mapPeers, key: key}); err != nil {
+			return 0, err
+		}
+	}
+	if len(cookies) == 0 {
+		return 0, nil
+	}
+	paths, err := d.cfg.Namespaces()
+	if err != nil {
+		return 0, fmt.Errorf("listing the network namespaces of pods: %w", err)
+	}
+	var ended uint
+	for _, path := range append(paths, "/proc/thread-self/ns/net") {
+		n, err := destroySockets(path, cookies)
+		ended += n
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return ended, fmt.Errorf("ending sockets in network namespace %s (needs CONFIG_INET_DIAG_DESTROY): %w", path, err)
+		}
+	}
+	return ended, nil
+}
+
+// destroySockets ends the UDP sockets of a namespace that have these cookies.
+func destroySockets(path string, cookies map[uint64]bool) (ended uint, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
+		if err = netns.Set(netns.NsHandle(file.Fd())); err != nil {
+			return
+		}
+		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+			var all []*netlink.Socket
+			if all, err = netlink.SocketDiagUDP(family); err != nil {
+				return
+			}
+			for _, s := range all {
+				if !cookies[uint64(s.ID.Cookie[0])|uint64(s.ID.Cookie[1])<<32] || s.ID.DestinationPort == 0 {
+					continue
+				}
+				if err = destroySocket(s); err != nil && !errors.Is(err, unix.ENOENT) {
+					return
+				}
+				ended++
+			}
+		}
+		err = nil
+	}()
+	<-done
+	return ended, err
+}
+
+// sockDestroy is SOCK_DESTROY of linux/sock_diag.h.
+const sockDestroy = 21
+
+// destroyRequest is struct inet_diag_req_v2 of linux/inet_diag.h.
+type destroyRequest []byte
+
+func (r destroyRequest) Len() int          { return len(r) }
+func (r destroyRequest) Serialize() []byte { return r }
+
+func destroySocket(s *netlink.Socket) error {
+	b := []byte{s.Family, unix.IPPROTO_UDP, 0, 0, 0xff, 0xff, 0xff, 0xff}
+	b = append(b, byte(s.ID.SourcePort>>8), byte(s.ID.SourcePort), byte(s.ID.DestinationPort>>8), byte(s.ID.DestinationPort))
+	for _, ip := range []([]byte){s.ID.Source, s.ID.Destination} {
+		var addr [16]byte
+		if v4 := s.ID.Source.To4(); s.Family == unix.AF_INET && v4 != nil {
+			ip = ip[len(ip)-4:]
+		}
+		copy(addr[:], ip)
+		b = append(b, addr[:]...)
+	}
+	b = native.AppendUint32(b, s.ID.Interface)
+	b = native.AppendUint32(native.AppendUint32(b, s.ID.Cookie[0]), s.ID.Cookie[1])
+	request := nl.NewNetlinkRequest(sockDestroy, unix.NLM_F_ACK)
+	request.AddData(destroyRequest(b))
+	_, err := request.Execute(unix.NETLINK_SOCK_DIAG, 0)
+	return err
+}

@@ -1,0 +1,192 @@
+package ebpf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+)
+
+// layoutVersion changes whenever a map of an older version cannot be used any more.
+const layoutVersion = "v1"
+
+// kernel is the programs and maps, loaded and pinned; the links are in links.go.
+type kernel struct {
+	dir  string
+	maps map[string]*ebpf.Map
+	prog map[string]*ebpf.Program // nil when only opened for reading
+}
+
+// instanceDir is where the instance that works in this network namespace keeps its pins.
+func instanceDir(root string) (string, error) {
+	cookie, err := namespaceCookie()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(root, "svcplane", fmt.Sprintf("ns-%d", cookie)), nil
+}
+
+// ensureBPFFS mounts the file system for pins where it is not.
+func ensureBPFFS(root string) error {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(root, &stat); err != nil {
+		return fmt.Errorf("looking at %s, where programs are kept (needs CONFIG_BPF_SYSCALL): %w", root, err)
+	}
+	if stat.Type == unix.BPF_FS_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("bpf", root, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+		return fmt.Errorf("mounting bpffs on %s, run as root or mount it yourself: %w", root, err)
+	}
+	return nil
+}
+
+// load brings programs and maps into the kernel; maps that an earlier process pinned are taken over.
+func load(root, dir string) (*kernel, error) {
+	if err := ensureBPFFS(root); err != nil {
+		return nil, err
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("lifting the limit on locked memory, run as root: %w", err)
+	}
+	pins := filepath.Join(dir, layoutVersion)
+	for _, sub := range []string{"maps", "links"} {
+		if err := os.MkdirAll(filepath.Join(pins, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("making a directory for pins: %w", err)
+		}
+	}
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(program))
+	if err != nil {
+		return nil, fmt.Errorf("reading the programs of this binary: %w", err)
+	}
+	for _, m := range spec.Maps {
+		m.Pinning = ebpf.PinByName
+	}
+	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: filepath.Join(pins, "maps")}})
+	if err != nil {
+		return nil, fmt.Errorf("loading programs into the kernel, which takes Linux 5.18 or later and root: %w", err)
+	}
+	return &kernel{dir: pins, maps: all.Maps, prog: all.Programs}, nil
+}
+
+// openPinned opens the maps that another process has left; nil when there are none.
+func openPinned(dir string) (*kernel, error) {
+	pins := filepath.Join(dir, layoutVersion)
+	k := &kernel{dir: pins, maps: map[string]*ebpf.Map{}}
+	for _, name := range tables() {
+		m, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", name), nil)
+		if errors.Is(err, fs.ErrNotExist) {
+			k.close()
+			return nil, nil
+		}
+		if err != nil {
+			k.close()
+			return nil, fmt.Errorf("opening map %s below %s: %w", name, pins, err)
+		}
+		k.maps[name] = m
+	}
+	return k, nil
+}
+
+// close gives up the descriptors; what is pinned stays in the kernel.
+func (k *kernel) close() {
+	for _, m := range k.maps {
+		m.Close()
+	}
+	for _, p := range k.prog {
+		p.Close()
+	}
+}
+
+func (k *kernel) put(e entry) error {
+	if err := k.maps[e.table].Put([]byte(e.key), []byte(e.value)); err != nil {
+		return fmt.Errorf("writing to map %s: %w", e.table, err)
+	}
+	return nil
+}
+
+func (k *kernel) remove(e entry) error {
+	if err := k.maps[e.table].Delete([]byte(e.key)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("removing from map %s: %w", e.table, err)
+	}
+	return nil
+}
+
+// read reads a whole map.
+func (k *kernel) read(table string) (map[string]string, error) {
+	all := map[string]string{}
+	var key, value []byte
+	entries := k.maps[table].Iterate()
+	for entries.Next(&key, &value) {
+		all[string(key)] = string(value)
+	}
+	if err := entries.Err(); err != nil {
+		return nil, fmt.Errorf("reading map %s: %w", table, err)
+	}
+	return all, nil
+}
+
+// store is what holds the maps; a kernel, but in tests of failing writes.
+type store interface {
+	put(e entry) error
+	remove(e entry) error
+	read(table string) (map[string]string, error)
+}
+
+// write does a step.
+func write(to store, s step) error {
+	for _, e := range s.puts {
+		if err := to.put(e); err != nil {
+			return err
+		}
+	}
+	for _, e := range s.removes {
+		if err := to.remove(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readAll reads all maps that follow from a Table.
+func readAll(from store) (contents, error) {
+	c := contents{}
+	for _, table := range tables() {
+		var err error
+		if c[table], err = from.read(table); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// settle makes the maps of names, which are not of a Table, hold exactly want.
+func settle(to store, want contents) error {
+	for table, entries := range want {
+		have, err := to.read(table)
+		if err != nil {
+			return err
+		}
+		var s step
+		for key, value := range entries {
+			if have[key] != value {
+				s.puts = append(s.puts, entry{table, key, value})
+			}
+		}
+		for key, value := range have {
+			if _, ok := entries[key]; !ok {
+				s.removes = append(s.removes, entry{table, key, value})
+			}
+		}
+		if err := write(to, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+)
+
+// hook is where a program is attached; its pin bears its name.
+type hook struct {
+	name    string // of the pin
+	program string
+	attach  ebpf.AttachType
+	ifindex int // 0: the cgroup
+}
+
+// socketHooks are the hooks of the cgroup.
+func socketHooks() []hook {
+	return []hook{
+		{"recvmsg4", "svc_recvmsg4", ebpf.AttachCGroupUDP4Recvmsg, 0}, {"recvmsg6", "svc_recvmsg6", ebpf.AttachCGroupUDP6Recvmsg, 0},
+		{"getpeername4", "svc_getpeer4", ebpf.AttachCgroupInet4GetPeername, 0}, {"getpeername6", "svc_getpeer6", ebpf.AttachCgroupInet6GetPeername, 0},
+		{"sock_release", "svc_release", ebpf.AttachCgroupInetSockRelease, 0},
+		{"post_bind4", "svc_bind4", ebpf.AttachCGroupInet4PostBind, 0}, {"post_bind6", "svc_bind6", ebpf.AttachCGroupInet6PostBind, 0},
+		{"sendmsg4", "svc_sendmsg4", ebpf.AttachCGroupUDP4Sendmsg, 0}, {"sendmsg6", "svc_sendmsg6", ebpf.AttachCGroupUDP6Sendmsg, 0},
+		{"connect4", "svc_connect4", ebpf.AttachCGroupInet4Connect, 0}, {"connect6", "svc_connect6", ebpf.AttachCGroupInet6Connect, 0},
+	}
+}
+
+// packetHooks are the hooks of one network link. What comes back is translated before anything is sent.
+func packetHooks(ifindex int) []hook {
+	return []hook{
+		{fmt.Sprintf("egress-%d", ifindex), "svc_egress", ebpf.AttachTCXEgress, ifindex},
+		{fmt.Sprintf("ingress-%d", ifindex), "svc_ingress", ebpf.AttachTCXIngress, ifindex},
+	}
+}
+
+// served says whether packets of a link are looked at: all that have an Ethernet header, but not the ports of
+// a bridge, whose packets come by on the bridge.
+func served(l netlink.Link) bool {
+	attrs := l.Attrs()
+	return attrs.EncapType == "ether" && attrs.MasterIndex == 0 && attrs.Name != "lo"
+}
+
+// attach puts the programs of k into all hooks, in place of those of an earlier process, and takes links away
+// that have lost theirs.
+func (k *kernel) attach(cgroup string, hooks []hook) error {
+	wanted := map[string]bool{}
+	for _, h := range hooks {
+		wanted[h.name] = true
+		if err := k.hook(cgroup, h); err != nil {
+			return err
+		}
+	}
+	pinned, err := os.ReadDir(filepath.Join(k.dir, "links"))
+	if err != nil {
+		return fmt.Errorf("listing the pinned links: %w", err)
+	}
+	for _, p := range pinned {
+		if !wanted[p.Name()] {
+			if err := os.Remove(filepath.Join(k.dir, "links", p.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("removing a link that is not needed any more: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func (k *kernel) hook(cgroup string, h hook) error {
+	pin := filepath.Join(k.dir, "links", h.name)
+	old, err := link.LoadPinnedLink(pin, nil)
+	switch {
+	case err == nil:
+		defer old.Close()
+		if attachedTo(old, k.prog[h.program]) {
+			return nil
+		}
+		if old.Update(k.prog[h.program]) == nil {
+			return nil
+		}
+		// the link's device or cgroup is gone, and another has come in its place
+		if err := os.Remove(pin); err != nil {
+			return fmt.Errorf("removing a stale link: %w", err)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("opening link %s: %w", pin, err)
+	}
+	fresh, err := k.newLink(cgroup, h)
+	if err != nil {
+		return err
+	}
+	defer fresh.Close()
+	if err := fresh.Pin(pin); err != nil {
+		return fmt.Errorf("pinning link %s: %w", pin, err)
+	}
+	return nil
+}
+
+// attachedTo says whether a link lives and runs prog.
+func attachedTo(l link.Link, prog *ebpf.Program) bool {
+	have, err := l.Info()
+	if err != nil {
+		return false
+	}
+	want, err := prog.Info()
+	if err != nil {
+		return false
+	}
+	id, ok := want.ID()
+	if tcx := have.TCX(); tcx != nil && tcx.Ifindex == 0 {
+		return false
+	}
+	return ok && have.Program == id
+}
+
+func (k *kernel) newLink(cgroup string, h hook) (link.Link, error) {
+	if h.ifindex == 0 {
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: h.attach, Program: k.prog[h.program]})
+		if err != nil {
+			return nil, fmt.Errorf("attaching to %s of cgroup %s, which must be of version 2: %w", h.name, cgroup, err)
+		}
+		return l, nil
+	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: h.ifindex, Program: k.prog[h.program], Attach: h.attach})
+	if err != nil {
+		return nil, fmt.Errorf("attaching to %s (tcx takes Linux 6.6 or later): %w", h.name, err)
+	}
+	return l, nil
+}
+
+// missingLinks names hooks that have no pinned link.
+func missingLinks(pins string, hooks []hook) []string {
+	var names []string
+	for _, h := range hooks {
+		if _, err := os.Stat(filepath.Join(pins, "links", h.name)); err != nil {
+			names = append(names, h.name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return []string{"not attached: " + strings.Join(names, " ")}
+}
+
+// cgroupRoot finds the root of the cgroup v2 hierarchy in the text of /proc/self/mounts.
+func cgroupRoot(mounts string) (string, bool) {
+	for line := range strings.Lines(mounts) {
+		fields := strings.Fields(line)
+		if len(fields) > 2 && fields[2] == "cgroup2" {
+			return strings.ReplaceAll(fields[1], `\040`, " "), true
+		}
+	}
+	return "", false
+}

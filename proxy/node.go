@@ -1,0 +1,55 @@
+package proxy
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/cache"
+)
+
+// toBeDeleted is the taint of a node that the cluster autoscaler is about to remove: its load balancers are to
+// send nothing new (KEP-3836).
+const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
+// follow takes the zone of the node, and whether it is to get new connections, from its Node object.
+func (p *Proxy) follow(nodes cache.SharedInformer) (stop func(), err error) {
+	registration, err := nodes.AddEventHandler(cache.FilteringResourceEventHandler{
+		FilterFunc: func(o any) bool {
+			if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
+				o = gone.Obj
+			}
+			node, ok := o.(*corev1.Node)
+			return ok && node.Name == p.cfg.Node.Name
+		},
+		Handler: cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(o any) { p.nodeIs(o.(*corev1.Node)) },
+			UpdateFunc: func(_, o any) { p.nodeIs(o.(*corev1.Node)) },
+			DeleteFunc: func(any) { p.ineligible.Store(true) },
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = nodes.RemoveEventHandler(registration) }, nil
+}
+
+func (p *Proxy) nodeIs(node *corev1.Node) {
+	leaving := node.DeletionTimestamp != nil
+	for _, taint := range node.Spec.Taints {
+		leaving = leaving || taint.Key == toBeDeleted
+	}
+	p.ineligible.Store(leaving)
+	zone := node.Labels[corev1.LabelTopologyZone]
+	if was := p.zone.Swap(&zone); was == nil || *was != zone {
+		select {
+		case p.zoned <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// atHome is the node with the zone that its object says.
+func (p *Proxy) atHome(node Node) Node {
+	if zone := p.zone.Load(); zone != nil {
+		node.Zone = *zone
+	}
+	return node
+}
