@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,7 +28,10 @@ func newServer(dataDir *string) *cobra.Command {
 				}
 			}
 			opts.DataDir = *dataDir
-			return runServer(cmd.Context(), &opts, cmd.OutOrStdout())
+			// only here: the other commands, kubectl above all, end at a signal as any program does
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			return runServer(ctx, &opts, cmd.OutOrStdout())
 		},
 	}
 	opts.register(cmd.Flags())
