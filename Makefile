@@ -54,6 +54,7 @@ bench:
 	@$(SUDO) bench/numbers.sh
 
 generate:
+	@scripts/deps.sh generate
 	go generate ./...
 
 lint:

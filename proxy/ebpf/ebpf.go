@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 
@@ -45,6 +46,8 @@ type Dataplane struct {
 	store  store   // the kernel
 	model  *model  // nil when it is not known what the kernel holds
 	fault  func(store) store
+
+	problem atomic.Pointer[string] // what Run found
 }
 
 var _ proxy.Dataplane = (*Dataplane)(nil)

@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	corev1 "k8s.io/api/core/v1"
 
 	"svcplane/catalog"
@@ -273,4 +275,48 @@ func countFiles(t *testing.T, root string) int {
 		return err
 	}))
 	return n
+}
+
+// TestProve: the probe passes where the programs are in the path, and says so where they are not.
+func TestProve(t *testing.T) {
+	lab, d := lived(t)
+	must(t, d.Prove(t.Context()))
+	proxytest.CheckDump(t, d, lab.Table(web(lab, "a")...))
+	folder := filepath.Join(d.cfg.Cgroup, fmt.Sprintf("spt-ebpf-%d", os.Getpid()))
+	must(t, os.Mkdir(folder, 0o755))
+	defer os.Remove(folder)
+	must(t, d.Close(t.Context()))
+	elsewhere, err := New(Config{Root: d.cfg.Root, Cgroup: folder, PodCIDRs: d.cfg.PodCIDRs, ServiceCIDRs: d.cfg.ServiceCIDRs, Source: d.cfg.Source})
+	must(t, err)
+	if err := elsewhere.Prove(t.Context()); err == nil || !strings.Contains(err.Error(), folder) {
+		t.Errorf("this process is not in that cgroup, and the probe says: %v", err)
+	}
+	must(t, elsewhere.Close(t.Context()))
+}
+
+// TestPodsComeAndGo: a link that comes while the plane runs is served, and its socket level too.
+func TestPodsComeAndGo(t *testing.T) {
+	_, d := lived(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- d.Run(ctx) }()
+	must(t, os.RemoveAll(filepath.Join(d.kernel.dir, "links")))
+	must(t, os.Mkdir(filepath.Join(d.kernel.dir, "links"), 0o700))
+	before, err := netlink.LinkByName("spa")
+	must(t, err)
+	must(t, netlink.LinkSetDown(before))
+	must(t, netlink.LinkSetUp(before))
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if have, err := d.Dump(t.Context()); err == nil && len(have.Faults) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the programs were not attached again")
+		}
+	}
+	if p := d.Problem(); p != "" {
+		t.Error(p)
+	}
+	cancel()
+	must(t, <-done)
 }

@@ -1,0 +1,82 @@
+package ebpf
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// settleTime gathers the events of one change: a pod's link, its addresses and routes come one by one.
+	settleTime = 20 * time.Millisecond
+	// provePeriod is the time between two probes.
+	provePeriod = time.Minute
+)
+
+// Run attaches the programs to links that come, translates the sockets of pods that come, and proves every
+// minute that the programs are in the path, until ctx ends. What is in the kernel stays there.
+func (d *Dataplane) Run(ctx context.Context) error {
+	links, routes := make(chan netlink.LinkUpdate, 64), make(chan netlink.RouteUpdate, 64)
+	if err := netlink.LinkSubscribe(links, ctx.Done()); err != nil {
+		return fmt.Errorf("watching links: %w", err)
+	}
+	if err := netlink.RouteSubscribe(routes, ctx.Done()); err != nil {
+		return fmt.Errorf("watching routes: %w", err)
+	}
+	prove := time.NewTicker(provePeriod)
+	defer prove.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, ok := <-links:
+			if !ok {
+				links = nil
+			}
+			due.Reset(settleTime)
+		case _, ok := <-routes:
+			if !ok {
+				routes = nil
+			}
+			due.Reset(settleTime)
+		case <-due.C:
+			d.report("following links and namespaces", d.follow())
+		case <-prove.C:
+			d.report("proving that eBPF is in the path", d.Prove(ctx))
+		}
+	}
+}
+
+// follow does nothing before the first Resync, which attaches everything anyway.
+func (d *Dataplane) follow() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kernel == nil {
+		return nil
+	}
+	return d.surround()
+}
+
+// report keeps what went wrong for Problem, and logs it once.
+func (d *Dataplane) report(what string, err error) {
+	problem := ""
+	if err != nil {
+		problem = what + ": " + err.Error()
+	}
+	if was := d.problem.Swap(&problem); problem != "" && (was == nil || *was != problem) {
+		klog.ErrorS(err, "the eBPF data plane is not as it should be; it is tried again", "while", what)
+	}
+}
+
+// Problem says what the last look found wrong; empty when nothing.
+func (d *Dataplane) Problem() string {
+	if p := d.problem.Load(); p != nil {
+		return *p
+	}
+	return ""
+}
