@@ -256,6 +256,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	<-ctx.Done()
 	workers.Wait()
+	sockets.close()
 	sockets.release()
 	s.forward.workers.Wait()
 	for _, stub := range s.stubs {

@@ -32,6 +32,7 @@ type sockets struct {
 	udp  []*udpSocket
 	tcp  []*net.TCPListener
 	http net.Listener // nil: none
+	once sync.Once
 }
 
 // udpSocket is a socket in blocking mode.
@@ -41,8 +42,11 @@ type udpSocket struct {
 	addr string
 }
 
-// close wakes everybody who uses the sockets; release may follow when they are done.
-func (s *sockets) close() {
+// close wakes everybody who uses the sockets; release may follow when they are done. When it returns nobody is
+// listening.
+func (s *sockets) close() { s.once.Do(s.shut) }
+
+func (s *sockets) shut() {
 	for _, u := range s.udp {
 		_ = unix.Shutdown(int(u.fd), unix.SHUT_RD) // not connected, it says, and wakes the reader
 	}
