@@ -26,6 +26,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return nil
 	}
 	defer p.health.close()
+	defer p.loopbacks.close()
 	unfollow, err := p.open(ctx)
 	if err != nil {
 		return err
@@ -46,6 +47,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		}
 	}
 	close(p.ready)
+	p.reportLeftovers(ctx)
 	p.loop(ctx, sub)
 	return nil
 }
@@ -183,11 +185,13 @@ func (p *Proxy) build(keys []catalog.Key) map[catalog.Key]claim {
 			p.notices.forget(key)
 			delete(p.triggered, key)
 			_ = p.health.set(key, nil, 0) // closing does not fail
+			_ = p.loopbacks.set(key, nil, p.node)
 			continue
 		}
 		batch[key] = claim{frontends: Build(svc, p.node), serving: servingOf(svc), triggered: svc.Triggered}
 		p.notices.observe(svc, p.node)
 		p.openHealth(svc)
+		p.openLoopback(svc)
 	}
 	return batch
 }
@@ -205,6 +209,17 @@ func (p *Proxy) openHealth(svc *catalog.Service) {
 		message = fmt.Sprintf("load balancers cannot ask node %s: %v: stop what has the port", p.node.Name, err)
 	}
 	p.notices.of(svc.Key).set("FailedToStartServiceHealthcheck", message, 0)
+}
+
+func (p *Proxy) openLoopback(svc *catalog.Service) {
+	if !p.cfg.LoopbackNodePorts {
+		return
+	}
+	message := ""
+	if err := p.loopbacks.set(svc.Key, svc, p.node); err != nil {
+		message = fmt.Sprintf("node %s does not serve the service on loopback: %v: stop what has the port", p.node.Name, err)
+	}
+	p.notices.of(svc.Key).set("LoopbackNodePortInUse", message, 0)
 }
 
 func servingOf(svc *catalog.Service) []netip.AddrPort {

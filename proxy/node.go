@@ -1,7 +1,12 @@
 package proxy
 
 import (
+	"context"
+	"fmt"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -52,4 +57,24 @@ func (p *Proxy) atHome(node Node) Node {
 		node.Zone = *zone
 	}
 	return node
+}
+
+// leftovers is what a data plane may have besides: it finds what another proxy left behind.
+type leftovers interface {
+	Leftovers(ctx context.Context) ([]string, error)
+}
+
+// reportLeftovers says in an Event on the node that another proxy has been here.
+func (p *Proxy) reportLeftovers(ctx context.Context) {
+	plane, ok := p.cfg.Dataplane.(leftovers)
+	if !ok {
+		return
+	}
+	found, err := plane.Leftovers(ctx)
+	if err != nil || len(found) == 0 {
+		return // what cannot be read now shows in the next comparison
+	}
+	node := &corev1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: p.cfg.Node.Name, UID: types.UID(p.cfg.Node.Name)}
+	p.cfg.Recorder.Event(node, corev1.EventTypeWarning, "KubeProxyLeftovers",
+		fmt.Sprintf("kube-proxy left %s, which may answer for Services before svcplane does: stop it and run kube-proxy --cleanup", strings.Join(found, ", ")))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,8 @@ type Config struct {
 	Metrics *Metrics
 	// Health is where /healthz and /livez are answered as kube-proxy does; nowhere when invalid.
 	Health netip.AddrPort
+	// LoopbackNodePorts serves NodePorts on 127.0.0.1 and ::1, too, in user space.
+	LoopbackNodePorts bool
 	// Nodes tells the node's zone, and whether it is to get new connections; nil keeps Node.Zone, and it is.
 	Nodes cache.SharedInformer
 }
@@ -43,6 +46,7 @@ type Proxy struct {
 	zone                atomic.Pointer[string]
 	zoned               chan struct{} // receives after zone changed
 	health              *health
+	loopbacks           loopbacks // p.mu
 	began               time.Time
 
 	mu      sync.Mutex // held while the kernel is read or written, and for all below
@@ -88,7 +92,7 @@ func New(cfg Config) (*Proxy, error) {
 		cfg.Metrics = NewMetrics()
 	}
 	p := &Proxy{
-		cfg: cfg, ready: make(chan struct{}), zoned: make(chan struct{}, 1), node: cfg.Node, ledger: newLedger(), began: time.Now(),
+		cfg: cfg, ready: make(chan struct{}), zoned: make(chan struct{}, 1), loopbacks: loopbacks{open: map[catalog.Key]map[Address]io.Closer{}}, node: cfg.Node, ledger: newLedger(), began: time.Now(),
 		gone: map[Address]int{}, failing: map[catalog.Key]failure{}, triggered: map[catalog.Key]time.Time{}, notices: notices{},
 	}
 	p.health = newHealth(func() bool { return !p.ineligible.Load() })

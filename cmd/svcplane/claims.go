@@ -97,6 +97,9 @@ func tryPorts(cfg *Config, held []net.Listener) error {
 	if cfg.Enabled(partDNS) {
 		doors = append(doors, door{"dns-ip", netip.AddrPortFrom(cfg.DNSIP, dnsPort)})
 	}
+	if cfg.Enabled(partProxy) && cfg.Proxy.Health.IsValid() {
+		doors = append(doors, door{"proxy-health-address", cfg.Proxy.Health})
+	}
 	for _, d := range doors {
 		if holds(held, d.at) {
 			continue

@@ -25,6 +25,7 @@ type Options struct {
 	Verbosity                                                      int
 	DNS                                                            dnsOptions
 	Ingress                                                        ingressOptions
+	Proxy                                                          proxyOptions
 }
 
 // register declares the flags; their names are also the keys of the config file.
@@ -38,6 +39,7 @@ func (o *Options) register(fs *pflag.FlagSet) {
 	o.DNS.register(fs)
 	fs.StringVar(&o.NodePorts, "node-port-range", "30000-32767", "ports that NodePorts come from")
 	fs.StringVar(&o.ProxyMode, "proxy-mode", "auto", "data plane of Services: auto, iptables")
+	o.Proxy.register(fs)
 	fs.StringVar(&o.API, "api-address", "0.0.0.0:6443", "where the API listens")
 	fs.StringVar(&o.IngressHTTP, "ingress-http", "0.0.0.0:80", "where the ingress listens for HTTP")
 	fs.StringVar(&o.IngressHTTPS, "ingress-https", "0.0.0.0:443", "where the ingress listens for HTTPS")
@@ -110,6 +112,7 @@ type Config struct {
 	disabled             []string
 	Cgroup               string
 	Ingress              ingressConfig
+	Proxy                proxyConfig
 }
 
 // The parts that --disable may leave out.
@@ -152,6 +155,9 @@ func (o *Options) check(host Host) (*Config, error) {
 		return nil, err
 	}
 	if c.NodeIP, err = nodeIP(o.NodeIP, host); err != nil {
+		return nil, err
+	}
+	if c.Proxy, err = o.Proxy.check(c.NodeIP, host); err != nil {
 		return nil, err
 	}
 	if c.DNS, err = o.DNS.config(c); err != nil {

@@ -14,7 +14,6 @@ import (
 	"svcplane/dns"
 	"svcplane/node"
 	"svcplane/node/runtime"
-	"svcplane/proxy"
 	"svcplane/proxy/iptables"
 )
 
@@ -125,21 +124,6 @@ func kubeletTLS(pki *apiserver.PKI) (tls.Certificate, *x509.CertPool, error) {
 		return tls.Certificate{}, nil, fmt.Errorf("the certificate authority holds no certificate")
 	}
 	return serving, pool, nil
-}
-
-func (h *house) addProxy(services *catalog.Catalog, plane proxy.Dataplane) error {
-	ranges := []netip.Prefix{h.cfg.ServiceCIDR}
-	pods := []netip.Prefix{h.cfg.PodCIDR}
-	p, err := proxy.New(proxy.Config{
-		Catalog: services, Dataplane: plane, Recorder: h.recorder("svcplane-proxy"),
-		Node: proxy.Node{Name: h.cfg.NodeName, Addrs: []netip.Addr{h.cfg.NodeIP}, PodCIDRs: pods, ServiceCIDRs: ranges},
-	})
-	if err != nil {
-		return err
-	}
-	adminProxy(h.admin, p)
-	h.add("proxy", p)
-	return nil
 }
 
 func cleanupKernel(ctx context.Context, dataDir string) error {

@@ -61,6 +61,7 @@ func load(root, dir string) (*kernel, error) {
 			return nil, fmt.Errorf("making a directory for pins: %w", err)
 		}
 	}
+	removeOrphans(root, dir)
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(program))
 	if err != nil {
 		return nil, fmt.Errorf("reading the programs of this binary: %w", err)

@@ -31,10 +31,12 @@ type Config struct {
 type Dataplane struct {
 	cfg      Config
 	families []*family
+	meters   *meters
 }
 
 type family struct {
 	tool
+	meters *meters
 	render renderer // the model's; read without asking who writes
 	model  *model
 }
@@ -58,7 +60,7 @@ func New(cfg Config) (*Dataplane, error) {
 			return nil, err
 		}
 	}
-	d := &Dataplane{cfg: cfg}
+	d := &Dataplane{cfg: cfg, meters: newMeters()}
 	for _, ipv6 := range families(cfg.IPv6) {
 		t, err := findTool(cfg.Variant, ipv6)
 		if err != nil {
@@ -70,7 +72,7 @@ func New(cfg Config) (*Dataplane, error) {
 		}
 		render := newRenderer(cfg, ipv6)
 		render.randomFully, render.loopMatch = random, t.matchesLoops(ctx)
-		d.families = append(d.families, &family{tool: t, render: render, model: newModel(render)})
+		d.families = append(d.families, &family{tool: t, meters: d.meters, render: render, model: newModel(render)})
 	}
 	return d, nil
 }
@@ -143,6 +145,7 @@ func (f *family) sync(ctx context.Context) error {
 	changed := f.model.pending()
 	fresh := func(id chainID) bool { _, there := f.model.written[id]; return !there }
 	early, rest := f.staged(changed, fresh, nil)
+	f.meters.wrote(f.variant)
 	if err := f.restore(ctx, early+restoreText(rest, nil, nil)); err != nil {
 		return err
 	}
@@ -183,6 +186,7 @@ func (f *family) resync(ctx context.Context) error {
 	changed := difference(have.ours, want)
 	fresh := func(id chainID) bool { _, there := have.ours[id]; return !there }
 	early, rest := f.staged(changed, fresh, marks)
+	f.meters.wrote(f.variant)
 	if err := f.restore(ctx, early+restoreText(rest, have.jumps, jumps())); err != nil {
 		return err
 	}
@@ -195,11 +199,13 @@ func (f *family) resync(ctx context.Context) error {
 func (d *Dataplane) Dump(ctx context.Context) (proxy.Table, error) {
 	var all []proxy.Frontend
 	var faults []string
+	rules := 0
 	for _, f := range d.families {
 		have, err := f.read(ctx)
 		if err != nil {
 			return proxy.Table{}, err
 		}
+		rules += have.rules
 		if len(have.ours) == 0 && len(have.jumps) == 0 {
 			continue
 		}
@@ -209,6 +215,7 @@ func (d *Dataplane) Dump(ctx context.Context) (proxy.Table, error) {
 	}
 	table := proxy.NewTable(all...)
 	table.Faults = faults
+	d.meters.rules.Store(int64(rules))
 	return table, nil
 }
 

@@ -12,6 +12,8 @@ type state struct {
 	made   []chainID            // markers: kernel chains that were not there before us
 	jumps  map[chainID][]string // rules of other chains that lead to ours
 	tables map[string]bool      // tables that exist
+	kube   int                  // chains of kube-proxy or kubelet
+	rules  int                  // rules in ours
 }
 
 // markMade begins the name of an empty chain that says: this kernel chain was made for us. It is how
@@ -34,12 +36,15 @@ func parseSave(text string) state {
 				s.made = append(s.made, chainID{table, made})
 			} else if strings.HasPrefix(name, prefix) {
 				s.ours[chainID{table, name}] = []string{}
+			} else if strings.HasPrefix(name, "KUBE-") {
+				s.kube++
 			}
 		case strings.HasPrefix(line, "-A "):
 			name, rule, _ := strings.Cut(line[3:], " ")
 			id := chainID{table, name}
 			if _, ok := s.ours[id]; ok {
 				s.ours[id] = append(s.ours[id], rule)
+				s.rules++
 			} else if strings.Contains(rule, "-j "+prefix) || strings.Contains(rule, "-g "+prefix) {
 				s.jumps[id] = append(s.jumps[id], rule)
 			}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+	"k8s.io/component-base/metrics/legacyregistry"
+
+	"svcplane/catalog"
+	"svcplane/proxy"
+)
+
+// proxyOptions are the flags of the Service proxy as they were written.
+type proxyOptions struct {
+	NodePortAddresses []string
+	Health            string
+	ExternalIPs       bool
+	Loopback          bool
+}
+
+func (o *proxyOptions) register(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&o.NodePortAddresses, "node-port-addresses", nil, "ranges: NodePorts answer on this machine's addresses in them (default: on --node-ip only)")
+	fs.BoolVar(&o.Loopback, "node-port-loopback", false, "NodePorts answer on 127.0.0.1, too, by way of a listener in this process")
+	fs.BoolVar(&o.ExternalIPs, "external-ips", true, "serve spec.externalIPs; =false refuses them with an Event")
+	fs.StringVar(&o.Health, "proxy-health-address", "0.0.0.0:10256", "where /healthz and /livez of the Service proxy answer as kube-proxy's; empty: nowhere")
+}
+
+// proxyConfig is the checked form of proxyOptions.
+type proxyConfig struct {
+	NodePortAddrs     []netip.Addr
+	Health            netip.AddrPort // invalid: nowhere
+	NoExternalIPs     bool
+	LoopbackNodePorts bool
+}
+
+func (o *proxyOptions) check(nodeIP netip.Addr, host Host) (proxyConfig, error) {
+	c := proxyConfig{NodePortAddrs: []netip.Addr{nodeIP}, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback}
+	if o.Health != "" {
+		if err := parseInto("proxy-health-address", o.Health, &c.Health); err != nil {
+			return c, err
+		}
+	}
+	if len(o.NodePortAddresses) == 0 {
+		return c, nil
+	}
+	c.NodePortAddrs = nil
+	for _, text := range o.NodePortAddresses {
+		cidr, err := netip.ParsePrefix(text)
+		if err != nil {
+			return c, fmt.Errorf("--node-port-addresses %q: must be ranges like 192.0.2.0/24: %w", text, err)
+		}
+		if cidr.Addr().IsLoopback() {
+			return c, errors.New("--node-port-addresses: loopback addresses are served with --node-port-loopback")
+		}
+		for _, addr := range host.Addrs {
+			if cidr.Contains(addr.Addr()) && !host.own(addr) {
+				c.NodePortAddrs = append(c.NodePortAddrs, addr.Addr())
+			}
+		}
+	}
+	if len(c.NodePortAddrs) == 0 {
+		return c, fmt.Errorf("--node-port-addresses %v: no address of this machine lies in them: choose among %s", o.NodePortAddresses, host.addrTexts())
+	}
+	return c, nil
+}
+
+func (h *house) addProxy(services *catalog.Catalog, plane proxy.Dataplane) error {
+	cfg := proxy.Config{
+		Catalog: services, Dataplane: plane, Recorder: h.recorder("svcplane-proxy"), Metrics: proxy.NewMetrics(),
+		Health: h.cfg.Proxy.Health, LoopbackNodePorts: h.cfg.Proxy.LoopbackNodePorts,
+		Nodes: h.api.Informers().Core().V1().Nodes().Informer(),
+		Node: proxy.Node{
+			Name: h.cfg.NodeName, Addrs: h.cfg.Proxy.NodePortAddrs, NoExternalIPs: h.cfg.Proxy.NoExternalIPs,
+			PodCIDRs: []netip.Prefix{h.cfg.PodCIDR}, ServiceCIDRs: []netip.Prefix{h.cfg.ServiceCIDR},
+		},
+	}
+	p, err := proxy.New(cfg)
+	if err != nil {
+		return err
+	}
+	legacyregistry.RawMustRegister(cfg.Metrics) // there is one server per process
+	if meters, ok := plane.(prometheus.Collector); ok {
+		legacyregistry.RawMustRegister(meters)
+	}
+	adminProxy(h.admin, p)
+	h.add("proxy", p)
+	return nil
+}
