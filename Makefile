@@ -23,10 +23,10 @@ SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
 # input that the cache of results knows of.
 TESTFLAGS ?= -p 2 -count=1 -timeout 15m
 
-.PHONY: help deps build install demo test bench generate lint clean
+.PHONY: help deps build install demo test bench bench-dns generate lint clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make build | install | bench | generate | lint | clean'
+	@echo 'make build | install | bench | bench-dns | generate | lint | clean'
 
 deps:
 	@scripts/deps.sh
@@ -46,12 +46,23 @@ demo: deps build bin/lanserver
 test: export SVCPLANE_BIN := $(CURDIR)/$(BIN)
 test: export LANSERVER := $(CURDIR)/bin/lanserver
 test: deps build bin/lanserver
+	@scripts/deps.sh test
 	@go run ./test/testsum -- go test -json -vet=off $(if $(SUDO),-exec 'sudo -E') $(TESTFLAGS) ./...
 
 bench:
 	@scripts/deps.sh bench
 	@$(MAKE) --no-print-directory build
 	@$(SUDO) bench/numbers.sh
+
+# CoreDNS is a module of its own: what it needs is not what we need.
+bin/coredns: bench/dns/coredns/main.go bench/dns/coredns/go.mod
+	cd bench/dns/coredns && go build -o $(CURDIR)/$@ .
+
+bench-dns: bin/coredns
+	@scripts/deps.sh bench
+	@$(MAKE) --no-print-directory build
+	go build -o bin/benchdns ./bench/dns
+	@$(SUDO) bench/dns/bench.sh
 
 generate:
 	@scripts/deps.sh generate

@@ -29,7 +29,7 @@ func inPod(t *testing.T, do func()) {
 	defer here.Close()
 	done := make(chan error, 1)
 	go func() {
-		defer close(done) // also when do gives the test up
+		defer close(done)      // also when do gives the test up
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
 		err := joinPod(here)
 		if err == nil {

@@ -9,7 +9,8 @@ wanted=(
 	iptables:iptables ip:iproute2 conntrack:conntrack ipset:ipset nft:nftables dig:bind9-dnsutils curl:curl jq:jq
 	openssl:openssl pgrep:procps nsenter:util-linux setpriv:util-linux script:bsdutils nc:netcat-openbsd
 )
-[ "${1:-}" = bench ] && wanted+=(wrk:wrk)
+[ "${1:-}" = bench ] && wanted+=(wrk:wrk dnsperf:dnsperf)
+[ "${1:-}" = test ] && wanted+=(musl-gcc:musl-tools)
 
 [ "${1:-}" = generate ] && wanted+=(clang:clang llvm-strip:llvm)
 
