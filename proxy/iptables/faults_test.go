@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -80,6 +81,53 @@ func TestEveryThirdWriteFails(t *testing.T) {
 			must(t, err)
 			if failures < 5 {
 				t.Errorf("only %d of %s writes failed", failures, strings.TrimSpace(string(count)))
+			}
+		})
+	}
+}
+
+// insisting tries again after a failure, as the loop does.
+type insisting struct {
+	proxy.Dataplane
+	failures *int
+}
+
+func (p insisting) insist(try func() error) error {
+	var err error
+	for range 5 {
+		if err = try(); err == nil {
+			return nil
+		}
+		*p.failures++
+	}
+	return err
+}
+
+func (p insisting) Sync(ctx context.Context, change proxy.Change) error {
+	return p.insist(func() error { return p.Dataplane.Sync(ctx, change) })
+}
+
+func (p insisting) Resync(ctx context.Context, table proxy.Table) error {
+	return p.insist(func() error { return p.Dataplane.Resync(ctx, table) })
+}
+
+func (p insisting) Close(ctx context.Context) error {
+	return p.insist(func() error { return p.Dataplane.Close(ctx) })
+}
+
+// TestContractWithEveryTenthWriteFailing runs the whole list on tools that fail.
+func TestContractWithEveryTenthWriteFailing(t *testing.T) {
+	for _, variant := range variants {
+		t.Run(string(variant), func(t *testing.T) {
+			lab := proxytest.NewLab(t)
+			d := open(t, lab, variant)
+			sabotage(t, variant, 10)
+			d, err := New(d.cfg)
+			must(t, err)
+			failures := 0
+			proxytest.Run(t, lab, insisting{d, &failures})
+			if failures < 5 {
+				t.Errorf("only %d writes failed", failures)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package proxytest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"svcplane/catalog"
 	"svcplane/proxy"
@@ -72,6 +76,32 @@ func (l *Lab) Table(services ...*catalog.Service) proxy.Table {
 	var all []proxy.Frontend
 	for _, svc := range services {
 		all = append(all, proxy.Build(svc, l.Node)...)
+	}
+	return proxy.NewTable(all...)
+}
+
+// TableOf is what API objects amount to on a node, whatever happened before: of two Services that ask for one
+// address the first by namespace and name has it.
+func TableOf(node proxy.Node, services []corev1.Service, endpointSlices []discoveryv1.EndpointSlice) proxy.Table {
+	slices.SortFunc(services, func(a, b corev1.Service) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	owners := map[proxy.Address]catalog.Key{}
+	var all []proxy.Frontend
+	for i := range services {
+		key := catalog.Key{Namespace: services[i].Namespace, Name: services[i].Name}
+		var own []*discoveryv1.EndpointSlice
+		for j := range endpointSlices {
+			if k, ok := catalog.KeyOfSlice(&endpointSlices[j]); ok && k == key {
+				own = append(own, &endpointSlices[j])
+			}
+		}
+		for _, f := range proxy.Build(catalog.Build(&services[i], own), node) {
+			if owner, taken := owners[f.Address]; !taken || owner == key {
+				owners[f.Address] = key
+				all = append(all, f)
+			}
+		}
 	}
 	return proxy.NewTable(all...)
 }
