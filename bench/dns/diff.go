@@ -18,14 +18,21 @@ import (
 
 // explained are the differences that are meant, with the reason; a difference that is not here fails.
 var explained = map[string]string{
-	"_http._tcp.v4.diff.svc.cluster.local. A":   "NODATA at a name with SRV records only (RFC 2308); CoreDNS gives the Service's address for it",
-	"_http._tcp.v4.diff.svc.cluster.local. TXT": "NODATA at a name with SRV records only; CoreDNS agrees in the code but not always in the authority",
-	"_tcp.v4.diff.svc.cluster.local. SRV":       "an empty non-terminal is NODATA (RFC 8020); for CoreDNS the name does not exist",
-	"_tcp.v4.diff.svc.cluster.local. A":         "the same",
-	"v4.diff.svc.cluster.local. SRV":            "SRV records are those of the named ports at their own names (specification 2.3.2); CoreDNS also puts them at the Service",
-	"members.diff.svc.cluster.local. SRV":       "the same, headless",
-	"a.members.diff.svc.cluster.local. SRV":     "the same, at an endpoint",
-	"dns.cluster.local. A":                      "an empty non-terminal above ns.dns is NODATA",
+	"_http._tcp.v4.diff.svc.cluster.local. A": "a name with SRV records only has no address: NODATA (RFC 2308); CoreDNS gives the Service's",
+	"_tcp.v4.diff.svc.cluster.local. SRV":     "an empty non-terminal exists: NODATA (RFC 8020); CoreDNS says that it does not",
+	"_tcp.v4.diff.svc.cluster.local. A":       "the same",
+	"dns-version.cluster.local. A":            "the name exists, with a TXT record: NODATA (RFC 2308); CoreDNS says that it does not",
+	"cluster.local. TXT":                      "the same, with SOA and NS",
+	"v4.diff.svc.cluster.local. SRV":          "SRV records are those of named ports, at their own names (specification 2.3.2); CoreDNS has them at the Service too",
+	"members.diff.svc.cluster.local. SRV":     "the same, headless (2.4.2)",
+	"early.diff.svc.cluster.local. A":         "publishNotReadyAddresses holds whoever makes the slices (2.1); CoreDNS trusts the slice controller to call them ready",
+	"early.diff.svc.cluster.local. AAAA":      "the same",
+	"early.diff.svc.cluster.local. TXT":       "the same",
+	"early.diff.svc.cluster.local. MX":        "the same",
+	"outside.diff.svc.cluster.local. TXT":     "an alias is the answer for every type (RFC 1034 3.6.2); CoreDNS has it for addresses only",
+	"outside.diff.svc.cluster.local. MX":      "the same",
+	"1.9.244.10.in-addr.arpa. A":              "the name exists, with a PTR record: NODATA; CoreDNS asks upstreams, who know no such name",
+	"V4.Diff.SVC.cluster.local. A":            "the owner is spelled as it was asked, so that case can serve against forgery (0x20)",
 }
 
 // diff asks both servers for every form of name and prints what differs.

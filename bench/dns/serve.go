@@ -8,6 +8,7 @@ import (
 
 	miekg "github.com/miekg/dns"
 	"k8s.io/client-go/informers"
+	toolscache "k8s.io/client-go/tools/cache"
 
 	"svcplane/catalog"
 	"svcplane/dns"
@@ -19,7 +20,7 @@ func serve(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	factory := informers.NewSharedInformerFactory(client, 0)
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(toolscache.TransformStripManagedFields()))
 	services, err := catalog.New(factory)
 	if err != nil {
 		return err
@@ -47,25 +48,31 @@ func serve(ctx context.Context, o options) error {
 
 // world answers every name below example. with an address, and says of every other that it does not exist.
 func world(ctx context.Context, o options) error {
-	server := &miekg.Server{Addr: o.addr.String(), Net: "udp", Handler: miekg.HandlerFunc(func(w miekg.ResponseWriter, q *miekg.Msg) {
-		m := new(miekg.Msg)
-		m.SetReply(q)
-		name := strings.ToLower(q.Question[0].Name)
-		switch {
-		case !strings.HasSuffix(name, "example."):
-			m.Rcode = miekg.RcodeNameError
-			fallthrough
-		case q.Question[0].Qtype != miekg.TypeA:
-			m.Ns = []miekg.RR{&miekg.SOA{
-				Hdr: miekg.RR_Header{Name: ".", Rrtype: miekg.TypeSOA, Class: miekg.ClassINET, Ttl: 3600}, Ns: "ns.example.", Mbox: "admin.example.", Minttl: 3600,
-			}}
-		default:
-			m.Answer = []miekg.RR{&miekg.A{
-				Hdr: miekg.RR_Header{Name: q.Question[0].Name, Rrtype: miekg.TypeA, Class: miekg.ClassINET, Ttl: 3600}, A: []byte{192, 0, 2, 80},
-			}}
-		}
-		_ = w.WriteMsg(m)
-	})}
-	context.AfterFunc(ctx, func() { _ = server.Shutdown() })
-	return server.ListenAndServe()
+	failed := make(chan error, 2)
+	for _, network := range []string{"udp", "tcp"} {
+		server := &miekg.Server{Addr: o.addr.String(), Net: network, Handler: miekg.HandlerFunc(worldly)}
+		context.AfterFunc(ctx, func() { _ = server.Shutdown() })
+		go func() { failed <- server.ListenAndServe() }()
+	}
+	return <-failed
+}
+
+func worldly(w miekg.ResponseWriter, q *miekg.Msg) {
+	m := new(miekg.Msg)
+	m.SetReply(q)
+	name := strings.ToLower(q.Question[0].Name)
+	inside := strings.HasSuffix(name, "example.")
+	if !inside {
+		m.Rcode = miekg.RcodeNameError
+	}
+	if inside && q.Question[0].Qtype == miekg.TypeA {
+		m.Answer = []miekg.RR{&miekg.A{
+			Hdr: miekg.RR_Header{Name: q.Question[0].Name, Rrtype: miekg.TypeA, Class: miekg.ClassINET, Ttl: 3600}, A: []byte{192, 0, 2, 80},
+		}}
+	} else {
+		m.Ns = []miekg.RR{&miekg.SOA{
+			Hdr: miekg.RR_Header{Name: ".", Rrtype: miekg.TypeSOA, Class: miekg.ClassINET, Ttl: 3600}, Ns: "ns.example.", Mbox: "admin.example.", Minttl: 3600,
+		}}
+	}
+	_ = w.WriteMsg(m)
 }
