@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	miekg "github.com/miekg/dns"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/informers"
-	toolscache "k8s.io/client-go/tools/cache"
 
 	"svcplane/catalog"
 	"svcplane/dns"
@@ -20,7 +20,7 @@ func serve(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(toolscache.TransformStripManagedFields()))
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(strip))
 	services, err := catalog.New(factory)
 	if err != nil {
 		return err
@@ -44,6 +44,14 @@ func serve(ctx context.Context, o options) error {
 	}()
 	defer factory.Shutdown()
 	return s.Run(ctx)
+}
+
+// strip drops who manages which field, as the API server's own informers do: most of an object, and nobody reads it.
+func strip(o any) (any, error) {
+	if accessor, err := meta.Accessor(o); err == nil {
+		accessor.SetManagedFields(nil)
+	}
+	return o, nil
 }
 
 // world answers every name below example. with an address, and says of every other that it does not exist.
