@@ -46,7 +46,7 @@ func serve(ctx context.Context, o options) error {
 	return s.Run(ctx)
 }
 
-// strip drops who manages which field, as the API server's own informers do: most of an object, and nobody reads it.
+// strip drops who manages which field: half of an object, and no name server reads it. CoreDNS keeps less still.
 func strip(o any) (any, error) {
 	if accessor, err := meta.Accessor(o); err == nil {
 		accessor.SetManagedFields(nil)
