@@ -57,7 +57,7 @@ func run(ctx context.Context, args []string) error {
 	fs.TextVar(&o.upstream, "upstream", netip.AddrPort{}, "whom to forward to")
 	fs.IntVar(&o.rate, "rate", 500, "questions per second")
 	fs.IntVar(&o.seconds, "seconds", 10, "how long")
-	fs.IntVar(&o.rounds, "rounds", 30, "how often")
+	fs.IntVar(&o.rounds, "rounds", 10, "how often")
 	fs.StringVar(&o.file, "file", "", "of questions, as dnsperf reads it")
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
