@@ -142,7 +142,7 @@ func (o *ingressOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Log, "ingress-access-log", "", "file for a line per request; - is stdout, empty none")
 	fs.StringVar(&o.LogFormat, "ingress-access-log-format", "json", "json or combined")
 	fs.Float64Var(&o.Sample, "ingress-access-log-sample", 1, "share of the requests that are logged, above 0 and up to 1")
-	fs.DurationVar(&o.Handover, "ingress-handover", 10*time.Second, "how long after its end connections wait for the next start instead of being refused; 0: not at all")
+	fs.DurationVar(&o.Handover, "ingress-handover", 20*time.Second, "how long after its end connections wait for the next start instead of being refused; 0: not at all")
 }
 
 // ingressConfig is the checked form of ingressOptions.
