@@ -47,8 +47,8 @@ func (s *rrset) pack() {
 	for i, end := range s.ends {
 		uniform = uniform && int(end)*s.n == len(s.data)*(i+1)
 	}
-	s.data = slices.Clip(s.data)
-	if s.ends = slices.Clip(s.ends); uniform {
+	s.data = append(make([]byte, 0, len(s.data)), s.data...) // what growing left over goes
+	if s.ends = append(make([]uint32, 0, len(s.ends)), s.ends...); uniform {
 		s.ends = nil
 	}
 }
@@ -132,6 +132,7 @@ func buildEntry(svc *catalog.Service, domain string, ttl uint32) (*entry, error)
 	default:
 		b.clusterIP()
 	}
+	b.entry.nodes = make([]node, 0, len(b.nodes))
 	for _, n := range b.nodes {
 		for i := range n.sets {
 			n.sets[i].pack()
