@@ -23,10 +23,10 @@ SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
 # input that the cache of results knows of.
 TESTFLAGS ?= -p 2 -count=1 -timeout 15m
 
-.PHONY: help deps build install demo test bench bench-dns generate lint clean
+.PHONY: help deps build install demo test bench bench-dns bench-ingress generate lint clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make build | install | bench | bench-dns | generate | lint | clean'
+	@echo 'make build | install | bench | bench-dns | bench-ingress | generate | lint | clean'
 
 deps:
 	@scripts/deps.sh
@@ -63,6 +63,15 @@ bench-dns: bin/coredns
 	@$(MAKE) --no-print-directory build
 	go build -o bin/benchdns ./bench/dns
 	@$(SUDO) bench/dns/bench.sh
+
+# Caddy, too.
+bin/caddy: bench/ingress/caddy/main.go bench/ingress/caddy/go.mod
+	cd bench/ingress/caddy && go build -o $(CURDIR)/$@ .
+
+bench-ingress: bin/caddy
+	@scripts/deps.sh bench-ingress
+	go build -o bin/ingressfront ./bench/ingress/front
+	@bench/ingress/run.sh
 
 generate:
 	@scripts/deps.sh generate

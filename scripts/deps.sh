@@ -10,6 +10,7 @@ wanted=(
 	openssl:openssl pgrep:procps nsenter:util-linux setpriv:util-linux script:bsdutils nc:netcat-openbsd
 )
 [ "${1:-}" = bench ] && wanted+=(wrk:wrk dnsperf:dnsperf)
+[ "${1:-}" = bench-ingress ] && wanted+=(wrk:wrk h2load:nghttp2-client nginx:nginx haproxy:haproxy)
 [ "${1:-}" = test ] && wanted+=(musl-gcc:musl-tools)
 
 [ "${1:-}" = generate ] && wanted+=(clang:clang llvm-strip:llvm)

@@ -5,6 +5,8 @@
 # spent per request (user and system, from /proc), and the ratios to the peers. On a machine that does other work meanwhile
 # requests per second say little; processor time per request says nearly the same as on an idle one.
 #
+# `make bench-ingress` builds what it runs (bin/ingressfront, bin/caddy).
+#
 #   http     HTTP/1.1, keep-alive, wrk                  tls       the same over TLS 1.3
 #   connect  a new TCP and TLS connection per request   h2        HTTP/2 over TLS, h2load, 10 streams per connection
 #   grpc     POST over h2c to an endpoint that speaks h2c (kubernetes.io/h2c), h2load: what a unary gRPC call costs a proxy
@@ -71,6 +73,8 @@ load() {
 	fi
 }
 
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN {print (b > 0) ? a / b : 0}'; }
+
 median() { sort -n | awk '{v[NR] = $1} END {print NR ? v[int((NR + 1) / 2)] : 0}'; }
 
 measure() { # CASE PEER FILE
@@ -79,7 +83,7 @@ measure() { # CASE PEER FILE
 	before=$(cpu "${PID[$2]}")
 	read -r n rps p50 p99 <<<"$(load "$kind" "$answer" "$conns" "$2")"
 	after=$(cpu "${PID[$2]}")
-	echo "$rps $p50 $p99 $(awk "BEGIN {print $n > 0 ? ($after - $before) * 10000 / $n : 0}")" >>"$3"
+	echo "$rps $p50 $p99 $(ratio "$(((after - before) * 10000))" "$n")" >>"$3"
 }
 
 column() { awk -v c="$2" '{print $c}' "$1" | median; }
@@ -99,7 +103,7 @@ compare() {
 			f=$DIR/$c.$peer
 			[ -s "$f" ] || continue
 			printf '  %-8s %10.0f %9s %9s %12.1f %9.2fx %6.2fx\n' "$peer" "$(column "$f" 1)" "$(column "$f" 2)" "$(column "$f" 3)" "$(column "$f" 4)" \
-				"$(awk "BEGIN {x = $(column "$f" 1); print x ? $(column "$DIR/$c.ours" 1) / x : 0}")" "$(awk "BEGIN {x = $(column "$DIR/$c.ours" 4); print x ? $(column "$f" 4) / x : 0}")"
+				"$(ratio "$(column "$DIR/$c.ours" 1)" "$(column "$f" 1)")" "$(ratio "$(column "$f" 4)" "$(column "$DIR/$c.ours" 4)")"
 		done
 	done
 }
@@ -116,20 +120,17 @@ routes() {
 }
 
 front() {
-	start ours "$DIR/front" -http 127.0.0.1:9103 -https 127.0.0.1:9443 -endpoint 127.0.0.1:9100 -grpc 127.0.0.1:9106 -routes "$1" -cert "$DIR/cert.pem" -key "$DIR/key.pem"
+	start ours bin/ingressfront -http 127.0.0.1:9103 -https 127.0.0.1:9443 -endpoint 127.0.0.1:9100 -grpc 127.0.0.1:9106 -routes "$1" -cert "$DIR/cert.pem" -key "$DIR/key.pem"
 	for _ in $(seq 600); do grep -q serving "$DIR/ours.log" && return; sleep 0.1; done
 	cat "$DIR/ours.log"
 	return 1
 }
 
-go build -o "$DIR/front" ./bench/ingress/front
-# Caddy is large and does not change: it is built once.
-[ -x bin/bench-caddy ] || (cd bench/ingress/caddy && go build -o ../../../bin/bench-caddy .)
 configure
 start upstream nginx -c "$DIR/upstream.conf"
 start nginx nginx -c "$DIR/nginx.conf"
 start haproxy haproxy -f "$DIR/haproxy.cfg"
-start caddy bin/bench-caddy run --config "$DIR/Caddyfile" --adapter caddyfile
+start caddy bin/caddy run --config "$DIR/Caddyfile" --adapter caddyfile
 front 1
 sleep 1
 printf 'medians of %s rounds of %s s, %s cores, %s\n' "$ROUNDS" "$SECONDS_EACH" "$(nproc)" "$(nginx -v 2>&1 | cut -d: -f2), $(haproxy -v | head -n1 | cut -d' ' -f1-3), caddy $(awk '$1 == "require" && $2 ~ /caddy/ {print $3} $1 ~ /caddyserver.caddy.v2$/ {print $2}' bench/ingress/caddy/go.mod | head -n1)"
