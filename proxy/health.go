@@ -129,6 +129,24 @@ func (h *health) serve(ctx context.Context, listener net.Listener) {
 	}
 }
 
+// openHealthPort answers for the node until the function it returns is called.
+func (p *Proxy) openHealthPort(ctx context.Context) (closePort func(), err error) {
+	if !p.cfg.Health.IsValid() {
+		return func() {}, nil
+	}
+	listener, err := net.Listen("tcp", p.cfg.Health.String())
+	if err != nil {
+		return nil, fmt.Errorf("opening the health port %s: %w", p.cfg.Health, err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.health.serve(ctx, listener)
+	}()
+	return func() { cancel(); <-done }, nil
+}
+
 // set opens, moves or closes the port of a Service; at is empty when it is to have none. The error says that it
 // could not be opened: somebody else has it.
 func (h *health) set(key catalog.Key, at []netip.AddrPort, local int) error {

@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
 
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	"svcplane/catalog"
@@ -27,11 +25,18 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	defer p.health.close()
 	defer p.loopbacks.close()
-	unfollow, err := p.open(ctx)
+	if p.cfg.Nodes != nil {
+		unfollow, err := p.follow(ctx, p.cfg.Nodes)
+		if err != nil {
+			return err
+		}
+		defer unfollow()
+	}
+	unhealthy, err := p.openHealthPort(ctx)
 	if err != nil {
 		return err
 	}
-	defer unfollow()
+	defer unhealthy()
 	for wait := firstBackOff; ; wait = min(2*wait, lastBackOff) {
 		err := p.start(ctx, sub)
 		if err == nil {
@@ -50,34 +55,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.reportLeftovers(ctx)
 	p.loop(ctx, sub)
 	return nil
-}
-
-// open opens the health port and reads the node's object.
-func (p *Proxy) open(ctx context.Context) (stop func(), err error) {
-	stop = func() {}
-	if p.cfg.Nodes != nil {
-		if !cache.WaitForCacheSync(ctx.Done(), p.cfg.Nodes.HasSynced) {
-			return stop, nil
-		}
-		if stop, err = p.follow(p.cfg.Nodes); err != nil {
-			return nil, fmt.Errorf("watching the node: %w", err)
-		}
-	}
-	if !p.cfg.Health.IsValid() {
-		return stop, nil
-	}
-	listener, err := net.Listen("tcp", p.cfg.Health.String())
-	if err != nil {
-		stop()
-		return nil, fmt.Errorf("opening the health port %s: %w", p.cfg.Health, err)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.health.serve(ctx, listener)
-	}()
-	return func() { stop(); cancel(); <-done }, nil
 }
 
 // start brings the kernel from whatever an earlier process left to what is wanted now, in one step. When the

@@ -15,7 +15,10 @@ import (
 const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
 
 // follow takes the zone of the node, and whether it is to get new connections, from its Node object.
-func (p *Proxy) follow(nodes cache.SharedInformer) (stop func(), err error) {
+func (p *Proxy) follow(ctx context.Context, nodes cache.SharedInformer) (stop func(), err error) {
+	if !cache.WaitForCacheSync(ctx.Done(), nodes.HasSynced) {
+		return func() {}, nil
+	}
 	registration, err := nodes.AddEventHandler(cache.FilteringResourceEventHandler{
 		FilterFunc: func(o any) bool {
 			if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
@@ -31,7 +34,10 @@ func (p *Proxy) follow(nodes cache.SharedInformer) (stop func(), err error) {
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("watching the node: %w", err)
+	}
+	if !cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
+		return func() {}, nil
 	}
 	return func() { _ = nodes.RemoveEventHandler(registration) }, nil
 }

@@ -41,7 +41,10 @@ func start(t *testing.T, lab *proxytest.Lab, api *fake.Clientset, plane proxy.Da
 	cat, err := catalog.New(factory)
 	must(t, err)
 	r := &rig{t: t, lab: lab, api: api, cat: cat, events: record.NewFakeRecorder(100)}
-	r.Proxy, err = proxy.New(proxy.Config{Catalog: cat, Dataplane: plane, Node: lab.Node, Recorder: r.events, ComparePeriod: period})
+	r.Proxy, err = proxy.New(proxy.Config{
+		Catalog: cat, Dataplane: plane, Node: lab.Node, Recorder: r.events, ComparePeriod: period, LoopbackNodePorts: true,
+		Health: netip.MustParseAddrPort("127.0.0.1:10256"), Nodes: factory.Core().V1().Nodes().Informer(),
+	})
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	factory.Start(ctx.Done())
