@@ -23,10 +23,10 @@ SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
 # input that the cache of results knows of.
 TESTFLAGS ?= -p 2 -count=1 -timeout 15m
 
-.PHONY: help deps build install demo test bench bench-dns bench-ingress generate lint clean
+.PHONY: help deps build install demo test bench bench-dns bench-ingress bench-proxy generate lint clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make build | install | bench | bench-dns | bench-ingress | generate | lint | clean'
+	@echo 'make build | install | bench | bench-dns | bench-ingress | bench-proxy | generate | lint | clean'
 
 deps:
 	@scripts/deps.sh
@@ -65,6 +65,16 @@ bench-dns: bin/coredns
 	@$(SUDO) bench/dns/bench.sh
 
 # Caddy, too.
+bin/kube-proxy: bench/proxy/kubeproxy/main.go bench/proxy/kubeproxy/go.mod
+	cd bench/proxy/kubeproxy && go build -o $(CURDIR)/$@ .
+
+bench-proxy: bin/kube-proxy
+	@scripts/deps.sh bench
+	@$(MAKE) --no-print-directory build
+	go build -o bin/bench-ours ./bench/proxy/ours
+	go build -o bin/bench-proxy ./bench/proxy
+	@$(SUDO) bin/bench-proxy $(BENCHFLAGS)
+
 bin/caddy: bench/ingress/caddy/main.go bench/ingress/caddy/go.mod
 	cd bench/ingress/caddy && go build -o $(CURDIR)/$@ .
 

@@ -124,7 +124,7 @@ func inParallel(n int, f func(int) error) error {
 	var wg sync.WaitGroup
 	errs := make(chan error, 1)
 	work := make(chan int)
-	for range 16 {
+	for range 4 { // more of them only wait for one another: ClusterIPs are allocated in one object
 		wg.Go(func() {
 			for i := range work {
 				if err := f(i); err != nil {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,28 +47,47 @@ func TestDefaultsAreComplete(t *testing.T) {
 	}
 }
 
+func TestProxyFlags(t *testing.T) {
+	host := lab()
+	other := netip.MustParsePrefix("198.51.100.7/24")
+	host.Addrs = append(host.Addrs, other)
+	o, _ := flags(t, "--node-port-addresses=198.51.100.0/24,10.0.0.0/8", "--external-ips=false", "--proxy-health-address=", "--node-port-loopback")
+	c, err := o.check(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := c.Proxy
+	if !slices.Equal(p.NodePortAddrs, []netip.Addr{other.Addr()}) || !p.NoExternalIPs || p.Health.IsValid() || !p.LoopbackNodePorts {
+		t.Errorf("got %+v", p)
+	}
+}
+
 func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 	for name, tc := range map[string]struct {
 		args []string
 		host func(*Host)
 		want []string // all of these in the message
 	}{
-		"overlap":              {args: []string{"--pod-cidr=10.96.8.0/24"}, want: []string{"--service-cidr 10.96.0.0/16", "--pod-cidr 10.96.8.0/24", "overlap"}},
-		"overlap with machine": {args: []string{"--pod-cidr=192.0.0.0/16"}, want: []string{"--pod-cidr", "192.0.2.0/24", "another range"}},
-		"host bits":            {args: []string{"--pod-cidr=10.1.1.1/16"}, want: []string{"--pod-cidr", "10.1.1.1/16"}},
-		"range too small":      {args: []string{"--service-cidr=10.1.0.0/28", "--dns-ip=10.1.0.2"}, want: []string{"/24"}},
-		"dns outside":          {args: []string{"--dns-ip=10.97.0.1"}, want: []string{"--dns-ip 10.97.0.1", "10.96.0.0/16"}},
-		"dns is the api":       {args: []string{"--dns-ip=10.96.0.1"}, want: []string{"--dns-ip 10.96.0.1"}},
-		"no address":           {host: func(h *Host) { *h = Host{Name: "x"} }, want: []string{"--node-ip"}},
-		"foreign address":      {args: []string{"--node-ip=192.0.2.9"}, want: []string{"192.0.2.9", "192.0.2.1"}},
-		"bad host name":        {host: func(h *Host) { h.Name = "my_host" }, want: []string{"my_host", "--node-name"}},
-		"unknown part":         {args: []string{"--disable=kitchen"}, want: []string{"kitchen", "dns, ingress, node, proxy"}},
-		"unknown mode":         {args: []string{"--proxy-mode=ipvs"}, want: []string{"ipvs", "iptables"}},
-		"cgroup":               {args: []string{"--cgroup=/sys/fs/cgroup"}, want: []string{"--cgroup", "leave it out"}},
-		"no eBPF":              {args: []string{"--proxy-mode=ebpf"}, want: []string{"ebpf", "use auto or iptables"}},
-		"port 0":               {args: []string{"--api-address=0.0.0.0:0"}, want: []string{"--api-address"}},
-		"port range":           {args: []string{"--node-port-range=9-1"}, want: []string{"--node-port-range"}},
-		"domain":               {args: []string{"--cluster-domain=a b"}, want: []string{"--cluster-domain"}},
+		"overlap":               {args: []string{"--pod-cidr=10.96.8.0/24"}, want: []string{"--service-cidr 10.96.0.0/16", "--pod-cidr 10.96.8.0/24", "overlap"}},
+		"overlap with machine":  {args: []string{"--pod-cidr=192.0.0.0/16"}, want: []string{"--pod-cidr", "192.0.2.0/24", "another range"}},
+		"host bits":             {args: []string{"--pod-cidr=10.1.1.1/16"}, want: []string{"--pod-cidr", "10.1.1.1/16"}},
+		"range too small":       {args: []string{"--service-cidr=10.1.0.0/28", "--dns-ip=10.1.0.2"}, want: []string{"/24"}},
+		"dns outside":           {args: []string{"--dns-ip=10.97.0.1"}, want: []string{"--dns-ip 10.97.0.1", "10.96.0.0/16"}},
+		"dns is the api":        {args: []string{"--dns-ip=10.96.0.1"}, want: []string{"--dns-ip 10.96.0.1"}},
+		"no address":            {host: func(h *Host) { *h = Host{Name: "x"} }, want: []string{"--node-ip"}},
+		"foreign address":       {args: []string{"--node-ip=192.0.2.9"}, want: []string{"192.0.2.9", "192.0.2.1"}},
+		"bad host name":         {host: func(h *Host) { h.Name = "my_host" }, want: []string{"my_host", "--node-name"}},
+		"nodeports elsewhere":   {args: []string{"--node-port-addresses=198.51.100.0/24"}, want: []string{"--node-port-addresses", "192.0.2.1"}},
+		"nodeports on loopback": {args: []string{"--node-port-addresses=127.0.0.0/8"}, want: []string{"--node-port-loopback"}},
+		"nodeports nonsense":    {args: []string{"--node-port-addresses=everywhere"}, want: []string{"everywhere", "192.0.2.0/24"}},
+		"health nonsense":       {args: []string{"--proxy-health-address=10256"}, want: []string{"--proxy-health-address", "10256"}},
+		"unknown part":          {args: []string{"--disable=kitchen"}, want: []string{"kitchen", "dns, ingress, node, proxy"}},
+		"unknown mode":          {args: []string{"--proxy-mode=ipvs"}, want: []string{"ipvs", "iptables"}},
+		"cgroup":                {args: []string{"--cgroup=/sys/fs/cgroup"}, want: []string{"--cgroup", "leave it out"}},
+		"no eBPF":               {args: []string{"--proxy-mode=ebpf"}, want: []string{"ebpf", "use auto or iptables"}},
+		"port 0":                {args: []string{"--api-address=0.0.0.0:0"}, want: []string{"--api-address"}},
+		"port range":            {args: []string{"--node-port-range=9-1"}, want: []string{"--node-port-range"}},
+		"domain":                {args: []string{"--cluster-domain=a b"}, want: []string{"--cluster-domain"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, _ := flags(t, tc.args...)
