@@ -5,7 +5,7 @@
 //	catalog ──dirty keys──▶ Server.follow ──buildEntry──▶ zone (one immutable entry per Service)
 //	                                                        │
 //	pod ──UDP, TCP──▶ sockets ──question.parse──▶ zone.find ─┴─ ours ──▶ reply ──▶ pod
-//	                                                  │
+//	LAN ──▶ standingOf ──▶ lanZone                    │  └─ no such name ──▶ replySearched (the pod's search path)
 //	                                                  └─ not ours ──▶ cache ──▶ forwarder ──▶ upstreams
 //
 // Invariants:
@@ -15,4 +15,7 @@
 //   - Negative answers for our zones carry a TTL of 0: nobody caches the absence of a Service.
 //   - The zone is asked before the cache: what an upstream said never hides a name of ours.
 //   - What upstreams answer is believed only when address, id and question are those that were asked.
+//   - Who is not on this node gets no more octets by UDP than are hard to make use of against others, and only the
+//     names of the LAN unless the configuration says otherwise.
+//   - Workers count for themselves; whoever wants the metrics adds up.
 package dns
