@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -64,6 +65,9 @@ func (t *certTable) misdirected(sni, host string) bool {
 		return false
 	}
 	sni = normalHost(sni)
+	if _, err := netip.ParseAddr(sni); err == nil {
+		return false // an address is no name, though some send it (RFC 6066 section 3)
+	}
 	return sni != host && t.first(sni) != t.first(host)
 }
 

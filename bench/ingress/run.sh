@@ -34,7 +34,7 @@ configure() {
 	chmod 755 "$DIR"
 	: >"$DIR/post"
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$DIR/key.pem" -out "$DIR/cert.pem" -days 2 -subj /CN=h0.test \
-		-addext subjectAltName=DNS:h0.test,DNS:grpc.test 2>/dev/null
+		-addext subjectAltName=DNS:h0.test,DNS:grpc.test,DNS:localhost 2>/dev/null
 	cat "$DIR/cert.pem" "$DIR/key.pem" >"$DIR/both.pem"
 	for f in bench/ingress/*.conf bench/ingress/haproxy.cfg bench/ingress/Caddyfile; do sed "s|@DIR@|$DIR|g" "$f" >"$DIR/${f##*/}"; done
 }
@@ -59,8 +59,8 @@ load() {
 	local plain=127.0.0.1:${PLAIN[$4]} secure=${SECURE[$4]}
 	case $1 in
 	http) wrk -t1 -c"$3" -d"${SECONDS_EACH}s" --latency -H 'Host: h0.test' "http://$plain/$2" ;;
-	tls) wrk -t1 -c"$3" -d"${SECONDS_EACH}s" --latency -H 'Host: h0.test' "https://127.0.0.1:$secure/$2" ;;
-	connect) wrk -t1 -c"$3" -d"${SECONDS_EACH}s" --latency -H 'Host: h0.test' -H 'Connection: close' "https://127.0.0.1:$secure/$2" ;;
+	tls) wrk -t1 -c"$3" -d"${SECONDS_EACH}s" --latency "https://localhost:$secure/$2" ;;
+	connect) wrk -t1 -c"$3" -d"${SECONDS_EACH}s" --latency -H 'Connection: close' "https://localhost:$secure/$2" ;;
 	h2) h2load -t1 -c"$3" -m10 -D"$SECONDS_EACH" --warm-up-time=0 --connect-to="127.0.0.1:$secure" "https://h0.test:$secure/$2" ;;
 	grpc) h2load -t1 -c"$3" -m10 -D"$SECONDS_EACH" --connect-to="$plain" -H 'content-type: application/grpc' -H 'te: trailers' -d "$DIR/www/1k" "http://grpc.test/$2" ;;
 	esac >"$DIR/out" 2>&1
