@@ -1,7 +1,3 @@
-// Command front runs the ingress alone, with routes from memory instead of an API server, so that a benchmark
-// measures it and nothing else. It prints one line when it serves.
-//
-//	front -http 127.0.0.1:8080 -https 127.0.0.1:8443 -endpoint 127.0.0.1:9000 -routes 1000
 package main
 
 import (
