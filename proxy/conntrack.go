@@ -46,17 +46,23 @@ func containsAddr(prefixes []netip.Prefix, addr netip.Addr) bool {
 
 // MatchConntrackFlow makes staleFlows a filter of the netlink library.
 func (s staleFlows) MatchConntrackFlow(raw *netlink.ConntrackFlow) bool {
+	f, ok := flowOf(raw)
+	return ok && s.match(f)
+}
+
+// flowOf reads a flow of TCP or UDP; ok is false for another.
+func flowOf(raw *netlink.ConntrackFlow) (f flow, ok bool) {
 	protocol, ok := map[uint8]corev1.Protocol{unix.IPPROTO_TCP: corev1.ProtocolTCP, unix.IPPROTO_UDP: corev1.ProtocolUDP}[raw.Forward.Protocol]
 	if !ok {
-		return false
+		return flow{}, false
 	}
 	const synSent = 1 // TCP_CONNTRACK_SYN_SENT of linux/netfilter/nf_conntrack_tcp.h
 	tcp, _ := raw.ProtoInfo.(*netlink.ProtoInfoTCP)
-	return s.match(flow{
+	return flow{
 		dialled:   Address{AddrPort: addrPort(raw.Forward.DstIP, raw.Forward.DstPort), Protocol: protocol},
 		answering: addrPort(raw.Reverse.SrcIP, raw.Reverse.SrcPort),
 		syn:       tcp != nil && tcp.State == synSent,
-	})
+	}, true
 }
 
 func addrPort(ip net.IP, port uint16) netip.AddrPort {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,7 @@ func newProxy(dataDir *string) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newProxyShow(dataDir), newProxyDiff(dataDir))
+	cmd.AddCommand(newProxyShow(dataDir), newProxyDiff(dataDir), newProxyCounters(dataDir))
 	return cmd
 }
 
@@ -70,6 +71,36 @@ func newProxyDiff(dataDir *string) *cobra.Command {
 	return cmd
 }
 
+func newProxyCounters(dataDir *string) *cobra.Command {
+	var on, off bool
+	cmd := &cobra.Command{
+		Use:   "counters",
+		Short: "Print open connections, packets and bytes by Service and endpoint",
+		Long: "Print open connections, packets and bytes by Service and endpoint, as the kernel's connection table has them now. " +
+			"Packets and bytes are counted for connections that begin after --on.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			query := url.Values{}
+			if on || off {
+				query.Set("count", strconv.FormatBool(on))
+			}
+			method := http.MethodGet
+			if on || off {
+				method = http.MethodPost
+			}
+			var counts []proxy.Count
+			if err := ask(cmd.Context(), *dataDir, method, "/proxy/counters", query, nil, &counts); err != nil {
+				return err
+			}
+			return proxy.WriteCounts(cmd.OutOrStdout(), counts)
+		},
+	}
+	cmd.Flags().BoolVar(&on, "on", false, "begin to count packets and bytes (sysctl net.netfilter.nf_conntrack_acct)")
+	cmd.Flags().BoolVar(&off, "off", false, "count no longer")
+	cmd.MarkFlagsMutuallyExclusive("on", "off")
+	return cmd
+}
+
 // adminProxy answers the commands above.
 func adminProxy(a *admin, p *proxy.Proxy) {
 	a.handle("GET /proxy/table", func(r *http.Request) (any, error) {
@@ -86,6 +117,13 @@ func adminProxy(a *admin, p *proxy.Proxy) {
 			return nil, fmt.Errorf("service %s has no address that the proxy serves: it does not exist, is headless, or is of type ExternalName", key)
 		}
 		return table, nil
+	})
+	a.handle("GET /proxy/counters", func(r *http.Request) (any, error) { return p.Counts(r.Context()) })
+	a.handle("POST /proxy/counters", func(r *http.Request) (any, error) {
+		if err := p.Count(r.URL.Query().Get("count") == "true"); err != nil {
+			return nil, err
+		}
+		return p.Counts(r.Context())
 	})
 	a.handle("GET /proxy/diff", func(r *http.Request) (any, error) { return p.Diff(r.Context()) })
 	a.handle("POST /proxy/diff", func(r *http.Request) (any, error) { return p.Repair(r.Context()) })
