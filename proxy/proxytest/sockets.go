@@ -75,8 +75,9 @@ func (o Outcome) String() string {
 }
 
 const (
-	// dropTimeout decides that nobody answers; refusals and answers on this machine take less than a millisecond.
-	dropTimeout = 400 * time.Millisecond
+	// dropTimeout decides that nobody answers. Refusals and answers take less than a millisecond, on a busy machine
+	// much longer; but what comes within it is the answer to the first packet: a SYN is repeated after 1 s (RFC 6298).
+	dropTimeout = 900 * time.Millisecond
 )
 
 // Dial connects once from the host and tells what came of it.
