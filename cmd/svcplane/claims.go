@@ -13,8 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"svcplane/controllers/loadbalancer"
-	"svcplane/proxy"
-	"svcplane/proxy/iptables"
 )
 
 // claims are what this process takes of the machine before it changes anything: the data directory, the API's
@@ -23,8 +21,8 @@ import (
 type claims struct {
 	data  *dataLock
 	api   net.Listener
-	plane proxy.Dataplane // nil without the proxy
-	held  []net.Listener  // the ingress's, of a run that ended a moment ago
+	plane *plane         // nil without the proxy
+	held  []net.Listener // the ingress's, of a run that ended a moment ago
 }
 
 func (c *claims) release() {
@@ -43,13 +41,13 @@ const kubeletPort = 10250
 // dnsPort is RFC 1035's.
 const dnsPort = 53
 
-func claim(cfg *Config) (*claims, error) {
+func claim(ctx context.Context, cfg *Config) (*claims, error) {
 	lock, err := lockDataDir(cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
 	c := &claims{data: lock}
-	if err := c.take(cfg); err != nil {
+	if err := c.take(ctx, cfg); err != nil {
 		c.release()
 		lock.abandon()
 		return nil, err
@@ -57,7 +55,7 @@ func claim(cfg *Config) (*claims, error) {
 	return c, nil
 }
 
-func (c *claims) take(cfg *Config) error {
+func (c *claims) take(ctx context.Context, cfg *Config) error {
 	var err error
 	if c.api, err = listen("api-address", cfg.API); err != nil {
 		return err
@@ -69,9 +67,7 @@ func (c *claims) take(cfg *Config) error {
 		return err
 	}
 	if cfg.Enabled(partProxy) {
-		c.plane, err = iptables.New(iptables.Config{
-			PodCIDRs: []netip.Prefix{cfg.PodCIDR}, ServiceCIDRs: []netip.Prefix{cfg.ServiceCIDR}, Source: cfg.NodeIP, IPv6: hasIPv6(),
-		})
+		c.plane, err = openPlane(ctx, cfg)
 	}
 	return err
 }

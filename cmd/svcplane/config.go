@@ -38,7 +38,7 @@ func (o *Options) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.DNSIP, "dns-ip", "10.96.0.10", "address of the cluster's DNS server, in the service range")
 	o.DNS.register(fs)
 	fs.StringVar(&o.NodePorts, "node-port-range", "30000-32767", "ports that NodePorts come from")
-	fs.StringVar(&o.ProxyMode, "proxy-mode", "auto", "data plane of Services: auto, iptables")
+	fs.StringVar(&o.ProxyMode, "proxy-mode", "auto", "data plane of Services: auto, ebpf, iptables; auto is iptables")
 	o.Proxy.register(fs)
 	fs.StringVar(&o.API, "api-address", "0.0.0.0:6443", "where the API listens")
 	fs.StringVar(&o.IngressHTTP, "ingress-http", "0.0.0.0:80", "where the ingress listens for HTTP")
@@ -110,7 +110,7 @@ type Config struct {
 	API, HTTP, HTTPS     netip.AddrPort
 	Etcd                 []string
 	disabled             []string
-	Cgroup               string
+	ProxyMode, Cgroup    string
 	Ingress              ingressConfig
 	Proxy                proxyConfig
 }
@@ -128,7 +128,7 @@ func (c *Config) Enabled(part string) bool { return !slices.Contains(c.disabled,
 
 // check turns Options into a Config without looking at the machine beyond its host name and addresses.
 func (o *Options) check(host Host) (*Config, error) {
-	c := &Config{DataDir: o.DataDir, NodePorts: o.NodePorts, Etcd: o.Etcd, disabled: o.Disable, Domain: strings.TrimSuffix(o.Domain, ".")}
+	c := &Config{DataDir: o.DataDir, NodePorts: o.NodePorts, Etcd: o.Etcd, disabled: o.Disable, ProxyMode: o.ProxyMode, Cgroup: o.Cgroup, Domain: strings.TrimSuffix(o.Domain, ".")}
 	var err error
 	for _, f := range []struct {
 		flag, text string
@@ -248,14 +248,11 @@ func (o *Options) checkWords() error {
 			return fmt.Errorf("--disable %q: can only leave out dns, ingress, node, proxy", part)
 		}
 	}
-	if o.Cgroup != "" {
-		return errors.New("--cgroup: only an eBPF data plane attaches to a cgroup, and this version has none: leave it out")
+	if !slices.Contains([]string{modeAuto, modeEBPF, modeIPTables}, o.ProxyMode) {
+		return fmt.Errorf("--proxy-mode %q: must be auto, ebpf or iptables", o.ProxyMode)
 	}
-	switch o.ProxyMode {
-	case "auto", "iptables":
-		return nil
-	case "ebpf":
-		return errors.New("--proxy-mode ebpf: this version has no eBPF data plane: use auto or iptables")
+	if o.Cgroup != "" && o.ProxyMode != modeEBPF {
+		return errors.New("--cgroup: only the eBPF data plane attaches to a cgroup: leave it out, or add --proxy-mode ebpf")
 	}
-	return fmt.Errorf("--proxy-mode %q: must be auto or iptables", o.ProxyMode)
+	return nil
 }

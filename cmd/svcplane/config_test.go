@@ -82,7 +82,7 @@ func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 		"nodeports nonsense":    {args: []string{"--node-port-addresses=everywhere"}, want: []string{"everywhere", "192.0.2.0/24"}},
 		"health nonsense":       {args: []string{"--proxy-health-address=10256"}, want: []string{"--proxy-health-address", "10256"}},
 		"unknown part":          {args: []string{"--disable=kitchen"}, want: []string{"kitchen", "dns, ingress, node, proxy"}},
-		"unknown mode":          {args: []string{"--proxy-mode=ipvs"}, want: []string{"ipvs", "iptables"}},
+		"unknown mode":          {args: []string{"--proxy-mode=ipvs"}, want: []string{"ipvs", "ebpf or iptables"}},
 		"cgroup":                {args: []string{"--cgroup=/sys/fs/cgroup"}, want: []string{"--cgroup", "leave it out"}},
 		"no eBPF":               {args: []string{"--proxy-mode=ebpf"}, want: []string{"ebpf", "use auto or iptables"}},
 		"port 0":                {args: []string{"--api-address=0.0.0.0:0"}, want: []string{"--api-address"}},

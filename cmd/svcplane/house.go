@@ -23,6 +23,7 @@ import (
 type house struct {
 	cfg     *Config
 	parts   *parts
+	mode    string // of the proxy
 	order   []room // in the order of their start
 	store   *apiserver.Store
 	api     *apiserver.Server
@@ -127,7 +128,7 @@ func (h *house) summary() string {
 	}
 	words := []string{fmt.Sprintf("api https://%s", netip.AddrPortFrom(h.cfg.NodeIP, h.cfg.API.Port()))}
 	for _, w := range []struct{ part, text string }{
-		{partProxy, "proxy iptables"},
+		{partProxy, "proxy " + h.mode},
 		{partDNS, "dns " + h.cfg.DNSIP.String()},
 		{partIngress, ingress},
 	} {

@@ -67,9 +67,9 @@ func (o *proxyOptions) check(nodeIP netip.Addr, host Host) (proxyConfig, error) 
 	return c, nil
 }
 
-func (h *house) addProxy(services *catalog.Catalog, plane proxy.Dataplane) error {
+func (h *house) addProxy(services *catalog.Catalog, plane *plane) error {
 	cfg := proxy.Config{
-		Catalog: services, Dataplane: plane, Recorder: h.recorder("svcplane-proxy"), Metrics: proxy.NewMetrics(),
+		Catalog: services, Dataplane: plane.Dataplane, Recorder: h.recorder("svcplane-proxy"), Metrics: proxy.NewMetrics(),
 		Health: h.cfg.Proxy.Health, LoopbackNodePorts: h.cfg.Proxy.LoopbackNodePorts,
 		Nodes: h.api.Informers().Core().V1().Nodes().Informer(),
 		Node: proxy.Node{
@@ -82,10 +82,11 @@ func (h *house) addProxy(services *catalog.Catalog, plane proxy.Dataplane) error
 		return err
 	}
 	legacyregistry.RawMustRegister(cfg.Metrics) // there is one server per process
-	if meters, ok := plane.(prometheus.Collector); ok {
+	if meters, ok := plane.Dataplane.(prometheus.Collector); ok {
 		legacyregistry.RawMustRegister(meters)
 	}
 	adminProxy(h.admin, p)
-	h.add("proxy", p)
+	h.add("proxy", proxyPart{p, plane})
+	h.mode = plane.mode
 	return nil
 }

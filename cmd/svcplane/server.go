@@ -63,7 +63,7 @@ func runServer(ctx context.Context, opts *Options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	claims, err := claim(cfg)
+	claims, err := claim(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,8 @@ type Config struct {
 type Dataplane struct {
 	cfg Config
 	dir string
+	// cgroup is open as long as the Dataplane is used, where Config.Cgroup names it
+	cgroup *os.File
 
 	mu     sync.Mutex
 	kernel *kernel // nil until the first Resync
@@ -60,21 +62,18 @@ func New(cfg Config) (*Dataplane, error) {
 	if cfg.Namespaces == nil {
 		cfg.Namespaces = PodNamespaces
 	}
+	var cgroup *os.File
 	if cfg.Cgroup == "" {
-		mounts, err := os.ReadFile("/proc/self/mounts")
-		if err != nil {
-			return nil, fmt.Errorf("looking for cgroups: %w", err)
-		}
-		var ok bool
-		if cfg.Cgroup, ok = cgroupRoot(string(mounts)); !ok {
-			return nil, errors.New("no cgroup v2 hierarchy is mounted: `mount -t cgroup2 none /sys/fs/cgroup`, or name a folder with --cgroup")
+		var err error
+		if cfg.Cgroup, cgroup, err = defaultCgroup(); err != nil {
+			return nil, err
 		}
 	}
 	dir, err := instanceDir(cfg.Root)
 	if err != nil {
 		return nil, err
 	}
-	return &Dataplane{cfg: cfg, dir: dir}, nil
+	return &Dataplane{cfg: cfg, dir: dir, cgroup: cgroup}, nil
 }
 
 // supported names the first Frontend that this data plane cannot do.
@@ -184,7 +183,11 @@ func (d *Dataplane) surround() error {
 	if err != nil {
 		return err
 	}
-	if err := settle(d.store, contents{mapCIDRs: d.cidrs(), mapSpaces: spaces}); err != nil {
+	cidrs, err := d.cidrs()
+	if err != nil {
+		return err
+	}
+	if err := settle(d.store, contents{mapCIDRs: cidrs, mapSpaces: spaces}); err != nil {
 		return err
 	}
 	hooks, err := d.hooks()
@@ -233,15 +236,27 @@ func (d *Dataplane) settings() (entry, error) {
 	return entry{mapConfig, string(native.AppendUint32(nil, 0)), string(b)}, nil
 }
 
-func (d *Dataplane) cidrs() map[string]string {
+// cidrs are the prefixes of pods and Services. An address of a Service range that the node itself has, as its
+// DNS server's, stands there as neither: the longest prefix counts.
+func (d *Dataplane) cidrs() (map[string]string, error) {
 	all := map[string]string{}
+	own, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("listing the node's addresses: %w", err)
+	}
+	for _, a := range own {
+		addr, ok := netip.AddrFromSlice(a.IP)
+		if addr = addr.Unmap(); ok && contains(d.cfg.ServiceCIDRs, addr) {
+			all[cidrKey(netip.PrefixFrom(addr, addr.BitLen()))] = string(native.AppendUint32(nil, 0))
+		}
+	}
 	for _, p := range d.cfg.PodCIDRs {
 		all[cidrKey(p.Masked())] = string(native.AppendUint32(nil, 1))
 	}
 	for _, p := range d.cfg.ServiceCIDRs {
 		all[cidrKey(p.Masked())] = string(native.AppendUint32(nil, 2))
 	}
-	return all
+	return all, nil
 }
 
 func (d *Dataplane) spaces() (map[string]string, error) {

@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"svcplane/catalog"
@@ -134,5 +136,24 @@ func TestCgroupRoot(t *testing.T) {
 		if got, ok := cgroupRoot(mounts); got != want || ok != (want != "") {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+// TestCgroupWithoutAMount: where no hierarchy is mounted, the same one is seen through a mount of our own.
+func TestCgroupWithoutAMount(t *testing.T) {
+	view, err := detachedCgroup()
+	must(t, err)
+	defer view.Close()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	must(t, err)
+	usual, ok := cgroupRoot(string(mounts))
+	if !ok {
+		t.Skip("no cgroup v2 hierarchy is mounted here")
+	}
+	var a, b unix.Stat_t
+	must(t, unix.Fstat(int(view.Fd()), &a))
+	must(t, unix.Stat(usual, &b))
+	if a.Ino != b.Ino || a.Dev != b.Dev {
+		t.Errorf("the view is of %d:%d, and %s of %d:%d", a.Dev, a.Ino, usual, b.Dev, b.Ino)
 	}
 }

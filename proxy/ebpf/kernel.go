@@ -10,7 +10,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
-	"golang.org/x/sys/unix"
 )
 
 // layoutVersion changes whenever a map of an older version cannot be used any more.
@@ -30,21 +29,6 @@ func instanceDir(root string) (string, error) {
 		return "", err
 	}
 	return filepath.Join(root, "svcplane", fmt.Sprintf("ns-%d", cookie)), nil
-}
-
-// ensureBPFFS mounts the file system for pins where it is not.
-func ensureBPFFS(root string) error {
-	var stat unix.Statfs_t
-	if err := unix.Statfs(root, &stat); err != nil {
-		return fmt.Errorf("looking at %s, where programs are kept (needs CONFIG_BPF_SYSCALL): %w", root, err)
-	}
-	if stat.Type == unix.BPF_FS_MAGIC {
-		return nil
-	}
-	if err := unix.Mount("bpf", root, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
-		return fmt.Errorf("mounting bpffs on %s, run as root or mount it yourself: %w", root, err)
-	}
-	return nil
 }
 
 // load brings programs and maps into the kernel; maps that an earlier process pinned are taken over.

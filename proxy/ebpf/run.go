@@ -26,6 +26,10 @@ func (d *Dataplane) Run(ctx context.Context) error {
 	if err := netlink.RouteSubscribe(routes, ctx.Done()); err != nil {
 		return fmt.Errorf("watching routes: %w", err)
 	}
+	addrs := make(chan netlink.AddrUpdate, 64)
+	if err := netlink.AddrSubscribe(addrs, ctx.Done()); err != nil {
+		return fmt.Errorf("watching addresses: %w", err)
+	}
 	prove := time.NewTicker(provePeriod)
 	defer prove.Stop()
 	due := time.NewTimer(0)
@@ -37,6 +41,11 @@ func (d *Dataplane) Run(ctx context.Context) error {
 		case _, ok := <-links:
 			if !ok {
 				links = nil
+			}
+			due.Reset(settleTime)
+		case _, ok := <-addrs:
+			if !ok {
+				addrs = nil
 			}
 			due.Reset(settleTime)
 		case _, ok := <-routes:

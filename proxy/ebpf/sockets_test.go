@@ -165,7 +165,7 @@ func TestNodePortsAreKept(t *testing.T) {
 			if err == nil {
 				l.Close()
 			}
-			if errors.Is(err, syscall.EADDRINUSE) != c.kept {
+			if errors.Is(err, syscall.EACCES) != c.kept {
 				t.Errorf("%s at %s: %v", c.host, c.at, err)
 			}
 			return nil
@@ -345,5 +345,47 @@ func TestOrphansAreRemoved(t *testing.T) {
 			t.Errorf("the device is there: %t; the pins: %v", alive, err)
 		}
 		k.prog = d.kernel.prog
+	}
+}
+
+// TestAddressesOfTheNode: a server of the node's own on an address of the Service range, as the DNS server is, is
+// reached, and may answer a client that has the same address.
+func TestAddressesOfTheNode(t *testing.T) {
+	lab, d := lived(t)
+	lo, err := netlink.LinkByName("lo")
+	must(t, err)
+	own := netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 96, 0, 10), Mask: net.CIDRMask(32, 32)}}
+	must(t, netlink.AddrAdd(lo, &own))
+	t.Cleanup(func() { must(t, netlink.AddrDel(lo, &own)) })
+	must(t, d.follow())
+	server, err := net.ListenPacket("udp4", "10.96.0.10:53")
+	must(t, err)
+	defer server.Close()
+	go func() {
+		buffer := make([]byte, 100)
+		for {
+			n, peer, err := server.ReadFrom(buffer)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(buffer[:n], peer)
+		}
+	}()
+	for _, from := range []string{"node", "c", "client"} {
+		in(t, lab.Hosts[from], func() error {
+			conn, err := net.Dial("udp4", "10.96.0.10:53")
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if _, err := conn.Write([]byte("question")); err != nil {
+				return err
+			}
+			must(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
+			if _, err := conn.Read(make([]byte, 100)); err != nil {
+				t.Errorf("%s: %v", from, err)
+			}
+			return nil
+		})
 	}
 }

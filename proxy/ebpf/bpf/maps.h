@@ -173,7 +173,7 @@ MAP(slots, BPF_MAP_TYPE_HASH, struct slot_key, struct slot, 1 << 19, BPF_F_NO_PR
 MAP(members, BPF_MAP_TYPE_HASH, struct member_key, __u32, 1 << 17, BPF_F_NO_PREALLOC);
 MAP(ranges, BPF_MAP_TYPE_LPM_TRIE, struct range_key, __u32, 1 << 16, BPF_F_NO_PREALLOC);
 MAP(origins, BPF_MAP_TYPE_HASH, __u64, struct origin, 1 << 17, BPF_F_NO_PREALLOC);
-MAP(cidrs, BPF_MAP_TYPE_LPM_TRIE, struct cidr_key, __u32, 64, BPF_F_NO_PREALLOC);
+MAP(cidrs, BPF_MAP_TYPE_LPM_TRIE, struct cidr_key, __u32, 4096, BPF_F_NO_PREALLOC);
 MAP(spaces, BPF_MAP_TYPE_HASH, __u64, struct netns, 1 << 12, BPF_F_NO_PREALLOC);
 MAP(config, BPF_MAP_TYPE_ARRAY, __u32, struct settings, 1, 0);
 MAP(stickies, BPF_MAP_TYPE_LRU_HASH, struct sticky_key, struct sticky, 1 << 15, 0);

@@ -1,0 +1,60 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// defaultCgroup opens the root of the cgroup v2 hierarchy. In a mount namespace without one, as `ip netns exec`
+// makes them, it is a mount that nobody else sees and that goes when it is closed.
+func defaultCgroup() (path string, keep *os.File, err error) {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return "", nil, fmt.Errorf("looking for cgroups: %w", err)
+	}
+	if found, ok := cgroupRoot(string(mounts)); ok {
+		return found, nil, nil
+	}
+	if keep, err = detachedCgroup(); err != nil {
+		return "", nil, fmt.Errorf("no cgroup v2 hierarchy is mounted: `mount -t cgroup2 none /sys/fs/cgroup`, or name a folder with --cgroup: %w", err)
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", keep.Fd()), keep, nil
+}
+
+func detachedCgroup() (*os.File, error) {
+	context, err := unix.Fsopen("cgroup2", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("opening the cgroup2 file system: %w", err)
+	}
+	defer unix.Close(context)
+	if err := unix.FsconfigCreate(context); err != nil {
+		return nil, fmt.Errorf("making a view of the cgroup2 file system: %w", err)
+	}
+	mount, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("mounting the cgroup2 file system: %w", err)
+	}
+	return os.NewFile(uintptr(mount), "cgroup2"), nil
+}
+
+// ensureBPFFS mounts the file system for pins where it is not.
+func ensureBPFFS(root string) error {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(root, &stat); err != nil {
+		return fmt.Errorf("looking at %s, where programs are kept (needs CONFIG_BPF_SYSCALL): %w", root, err)
+	}
+	if stat.Type == unix.BPF_FS_MAGIC {
+		return nil
+	}
+	err := unix.Mount("bpf", root, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700")
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("mounting bpffs on %s: run as root, or mount it yourself: %w", root, err)
+	}
+	if err != nil {
+		return fmt.Errorf("mounting bpffs on %s: %w", root, err)
+	}
+	return nil
+}
