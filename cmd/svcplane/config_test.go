@@ -84,7 +84,6 @@ func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 		"unknown part":          {args: []string{"--disable=kitchen"}, want: []string{"kitchen", "dns, ingress, node, proxy"}},
 		"unknown mode":          {args: []string{"--proxy-mode=ipvs"}, want: []string{"ipvs", "ebpf or iptables"}},
 		"cgroup":                {args: []string{"--cgroup=/sys/fs/cgroup"}, want: []string{"--cgroup", "leave it out"}},
-		"no eBPF":               {args: []string{"--proxy-mode=ebpf"}, want: []string{"ebpf", "use auto or iptables"}},
 		"port 0":                {args: []string{"--api-address=0.0.0.0:0"}, want: []string{"--api-address"}},
 		"port range":            {args: []string{"--node-port-range=9-1"}, want: []string{"--node-port-range"}},
 		"domain":                {args: []string{"--cluster-domain=a b"}, want: []string{"--cluster-domain"}},
