@@ -33,6 +33,9 @@ type wire struct {
 
 const (
 	wireBuffer = 16 << 10
+	// maxIdleWires is for one endpoint: with fewer than there are busy clients, connections would be made and closed
+	// for nothing. What is idle for idleConnTimeout is closed anyway.
+	maxIdleWires = 1024
 	// watchEvery is how often a wait for an endpoint is interrupted to see whether the client is still there.
 	watchEvery = 2 * time.Second
 	// trustIdle is how long an idle connection is taken to be open without looking.
@@ -76,7 +79,7 @@ func (p *pool) get(look bool) *wire {
 func (p *pool) put(w *wire, now time.Time) {
 	w.idle = now
 	p.mu.Lock()
-	keep := !p.closed && len(p.idle) < idleConnsPerHost
+	keep := !p.closed && len(p.idle) < maxIdleWires
 	if keep {
 		p.idle = append(p.idle, w)
 		if p.sweep == nil {
