@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
 	"svcplane/catalog"
 )
@@ -23,12 +24,13 @@ const accounting = "/proc/sys/net/netfilter/nf_conntrack_acct"
 
 // Count is what passes at present between the clients of one address of a Service and one endpoint.
 type Count struct {
-	Service  catalog.Key    `json:"service"`
-	Dialled  Address        `json:"dialled"`
-	Endpoint netip.AddrPort `json:"endpoint"`
-	Flows    uint64         `json:"flows"` // open connections
-	Packets  uint64         `json:"packets"`
-	Bytes    uint64         `json:"bytes"` // of both directions, with IP headers
+	Service  catalog.Key     `json:"service"`
+	Address  netip.AddrPort  `json:"address"`
+	Protocol corev1.Protocol `json:"protocol"`
+	Endpoint netip.AddrPort  `json:"endpoint"`
+	Flows    uint64          `json:"flows"` // open connections
+	Packets  uint64          `json:"packets"`
+	Bytes    uint64          `json:"bytes"` // of both directions, with IP headers
 }
 
 // Count makes the kernel count packets and octets, or no longer.
@@ -66,7 +68,7 @@ func (p *Proxy) Counts(ctx context.Context) ([]Count, error) {
 			}
 			at := pair{f.dialled, f.answering}
 			if sums[at] == nil {
-				sums[at] = &Count{Dialled: f.dialled, Endpoint: f.answering}
+				sums[at] = &Count{Address: f.dialled.AddrPort, Protocol: f.dialled.Protocol, Endpoint: f.answering}
 			}
 			sums[at].Flows++
 			sums[at].Packets += raw.Forward.Packets + raw.Reverse.Packets
@@ -83,7 +85,7 @@ func (p *Proxy) Counts(ctx context.Context) ([]Count, error) {
 		}
 	}
 	slices.SortFunc(all, func(a, b Count) int {
-		return cmp.Or(compareKeys(a.Service, b.Service), a.Dialled.Compare(b.Dialled), a.Endpoint.Compare(b.Endpoint))
+		return cmp.Or(compareKeys(a.Service, b.Service), a.Address.Compare(b.Address), cmp.Compare(a.Protocol, b.Protocol), a.Endpoint.Compare(b.Endpoint))
 	})
 	return all, nil
 }
@@ -93,7 +95,7 @@ func WriteCounts(w io.Writer, counts []Count) error {
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, strings.Join([]string{"SERVICE", "ADDRESS", "ENDPOINT", "OPEN", "PACKETS", "BYTES"}, "\t"))
 	for _, c := range counts {
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%d\t%d\t%d\n", c.Service, c.Dialled, c.Endpoint, c.Flows, c.Packets, c.Bytes)
+		fmt.Fprintf(tab, "%s\t%s/%s\t%s\t%d\t%d\t%d\n", c.Service, c.Address, c.Protocol, c.Endpoint, c.Flows, c.Packets, c.Bytes)
 	}
 	if err := tab.Flush(); err != nil {
 		return fmt.Errorf("printing the counts: %w", err)

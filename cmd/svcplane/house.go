@@ -175,6 +175,9 @@ func (h *house) reservedPorts() []controllers.ReservedPort {
 	if h.cfg.Enabled(partNode) {
 		ports = append(ports, controllers.ReservedPort{Addr: h.cfg.NodeIP, Port: kubeletPort, Protocol: corev1.ProtocolTCP, Owner: "the node's own server"})
 	}
+	if h.cfg.Enabled(partProxy) && h.cfg.Proxy.Health.IsValid() {
+		ports = append(ports, controllers.ReservedPort{Addr: h.cfg.Proxy.Health.Addr(), Port: h.cfg.Proxy.Health.Port(), Protocol: corev1.ProtocolTCP, Owner: "the service proxy's health port"})
+	}
 	if h.cfg.Enabled(partIngress) {
 		ports = append(ports,
 			controllers.ReservedPort{Addr: h.cfg.HTTP.Addr(), Port: h.cfg.HTTP.Port(), Protocol: corev1.ProtocolTCP, Owner: "the ingress"},
