@@ -104,6 +104,8 @@ inline_ int ingress(struct __sk_buff *skb)
 	parse(skb, &p);
 	if (p.kind == KIND_ERROR)
 		return error(skb, &p, STAGE_IN);
+	if (p.kind == KIND_BAD)
+		count(COUNT_MALFORMED);
 	if (p.kind != KIND_FLOW)
 		return NEXT;
 	p.tuple.stage = STAGE_IN;
