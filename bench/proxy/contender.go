@@ -187,7 +187,7 @@ func (k *contender) change(ctx context.Context, c *cluster, i int) error {
 	return err
 }
 
-// storm (f): a number of changes one after the other, as fast as the API takes them.
+// endure (f): a number of changes one after the other, as fast as the API takes them.
 func (k *contender) endure(ctx context.Context, c *cluster, changes int) error {
 	before, err := k.proc.cpu()
 	if err != nil {
