@@ -105,7 +105,7 @@ func (l *lab) tearDown(report reporter) {
 	}
 	if l.server != nil && l.server.running() {
 		if err := l.server.end(syscall.SIGTERM); err != nil {
-			report.Errorf("stopping the server: %v", err)
+			report.Errorf("stopping the server: %v; server.err ends with:\n%s", err, tail(filepath.Join(l.dir, "server.err"), 60))
 		}
 	}
 	podnets, err := l.script("podnets").Output()
