@@ -117,8 +117,14 @@ func (p insisting) Close(ctx context.Context) error {
 
 // TestContractWithEveryTenthWriteFailing runs the whole list on tools that fail.
 func TestContractWithEveryTenthWriteFailing(t *testing.T) {
+	if !proxytest.InChild() {
+		t.Parallel()
+	}
 	for _, variant := range variants {
 		t.Run(string(variant), func(t *testing.T) {
+			if proxytest.Apart(t) {
+				return
+			}
 			lab := proxytest.NewLab(t)
 			d := open(t, lab, variant)
 			sabotage(t, variant, 10)

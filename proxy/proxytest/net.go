@@ -2,6 +2,7 @@ package proxytest
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/netip"
@@ -25,6 +26,12 @@ const insideEnv = "SVCPLANE_PROXYTEST_INSIDE"
 // Main runs the tests of a package inside a new network namespace. Call it from TestMain. It needs root.
 func Main(m *testing.M) {
 	if os.Getenv(insideEnv) != "" {
+		flag.Parse()
+		// tests of Apart wait most of the time: the number of processors does not limit them
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			fmt.Println("FAIL:", err)
+			os.Exit(1)
+		}
 		os.Exit(m.Run())
 	}
 	if os.Geteuid() != 0 {
