@@ -15,7 +15,7 @@ import (
 // only reads: its own binary, and databases it has mapped. They come back at a minor fault each.
 func Shrink() error {
 	debug.FreeOSMemory()
-	f, err := os.Open("/proc/self/maps")
+	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return fmt.Errorf("reading the memory map: %w", err)
 	}
@@ -35,18 +35,28 @@ func Shrink() error {
 
 type region struct{ from, to uintptr }
 
-// readOnlyFiles picks, from text as in proc_pid_maps(5), the mappings of files that cannot be written to:
-// dropping their pages loses nothing.
-func readOnlyFiles(maps io.Reader) ([]region, error) {
+// readOnlyFiles picks, from text as in proc_pid_smaps(5), the mappings of files that cannot be written to and never
+// were: dropping their pages loses nothing. A dynamic linker writes into pages before it makes them read-only; such
+// a mapping has anonymous pages.
+func readOnlyFiles(smaps io.Reader) ([]region, error) {
 	var found []region
-	lines := bufio.NewScanner(maps)
+	var current *region
+	lines := bufio.NewScanner(smaps)
 	for lines.Scan() {
+		line := lines.Text()
+		if kb, ok := strings.CutPrefix(line, "Anonymous:"); ok {
+			if current != nil && strings.TrimSpace(kb) == "0 kB" {
+				found = append(found, *current)
+			}
+			current = nil
+			continue
+		}
 		var r region
 		var mode, device, path string
 		var offset, inode uint64
-		n, _ := fmt.Sscanf(lines.Text(), "%x-%x %s %x %s %d %s", &r.from, &r.to, &mode, &offset, &device, &inode, &path)
+		n, _ := fmt.Sscanf(line, "%x-%x %s %x %s %d %s", &r.from, &r.to, &mode, &offset, &device, &inode, &path)
 		if n == 7 && strings.HasPrefix(path, "/") && !strings.Contains(mode, "w") {
-			found = append(found, r)
+			current = &r
 		}
 	}
 	return found, lines.Err()

@@ -72,12 +72,23 @@ func fileKB(t *testing.T) int {
 
 func TestOnlyReadOnlyFilesAreChosen(t *testing.T) {
 	got, err := readOnlyFiles(strings.NewReader(`00400000-00500000 r-xp 00000000 fe:00 123 /usr/bin/svcplane
+Rss:                1024 kB
+Anonymous:             0 kB
+VmFlags: rd ex mr mw me
 00500000-00600000 r--p 00100000 fe:00 123                        /usr/bin/svcplane
+Anonymous:             0 kB
 00600000-00700000 rw-p 00200000 fe:00 123                        /usr/bin/svcplane
+Anonymous:             0 kB
+00700000-00800000 r--p 00300000 fe:00 123                        /usr/bin/svcplane
+Anonymous:            64 kB
 c000000000-c000400000 rw-p 00000000 00:00 0
+Anonymous:          4096 kB
 7f0000000000-7f0000001000 r--s 00000000 fe:00 456                /var/lib/svcplane/store/db
+Anonymous:             0 kB
 7fff00000000-7fff00001000 r-xp 00000000 00:00 0                  [vdso]
+Anonymous:             0 kB
 7fff00002000-7fff00003000 ---p 00000000 00:00 0
+Anonymous:             0 kB
 `))
 	want := []region{{0x400000, 0x500000}, {0x500000, 0x600000}, {0x7f0000000000, 0x7f0000001000}}
 	if err != nil || !slices.Equal(got, want) {
