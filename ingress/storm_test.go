@@ -88,6 +88,7 @@ func (w *world) storm(size int, sockets []*websocket.Conn) {
 		name := fmt.Sprintf("storm-%d", i)
 		ing := anIngress(name, rule(name, path("/", "Prefix", "toad")))
 		w.createIngress(ing)
+		w.keepUp(i+1, 1+i+1)
 		if i%10 == 0 {
 			cert := tlsSecret(w.t, "cert", false, "toad")
 			_, err := secrets.Update(ctx, cert, metav1.UpdateOptions{})
@@ -103,6 +104,7 @@ func (w *world) storm(size int, sockets []*websocket.Conn) {
 	w.answers(last, "/", 200, "ok")
 	for i := range 100 * size {
 		w.must(ingresses.Delete(ctx, fmt.Sprintf("storm-%d", i), metav1.DeleteOptions{}))
+		w.keepUp(i+1, 1+100*size-(i+1))
 	}
 	for _, ws := range sockets {
 		w.must(ws.WriteMessage(websocket.TextMessage, []byte("still here")))
@@ -110,6 +112,22 @@ func (w *world) storm(size int, sockets []*websocket.Conn) {
 			w.t.Fatalf("WebSocket: %q %v", got, err)
 		}
 	}
+}
+
+// keepUp waits now and then until that many routes are in force: the fake API panics when its watchers are 100 events
+// behind.
+func (w *world) keepUp(changes, routes int) {
+	w.t.Helper()
+	if changes%25 != 0 {
+		return
+	}
+	want := fmt.Sprintf("%d routes, 0 certificates", routes)
+	w.eventually(func() error {
+		if got := w.ingress.Figure(); got != want {
+			return fmt.Errorf("%s, want %s", got, want)
+		}
+		return nil
+	})
 }
 
 func heap() uint64 {
