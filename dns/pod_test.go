@@ -22,7 +22,8 @@ import (
 // by way of 169.254.1.1. Processes that do starts are in it too. It goes away with the thread.
 func inPod(t *testing.T, do func()) {
 	t.Helper()
-	here, err := os.Open("/proc/self/ns/net")
+	// of this thread: the process's own is the first thread's, which a goroutine that keeps its thread may have moved
+	here, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,12 +4,17 @@ import (
 	"context"
 	"fmt"
 	"os"
+	goruntime "runtime"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"svcplane/node/runtime"
 )
+
+// The first thread's network namespace is what /proc/net shows of the process, and goroutines that enter another one
+// for good keep their thread: this goroutine, which does not, holds the first one.
+func init() { goruntime.LockOSThread() }
 
 func main() {
 	// this binary, executed again, is also what holds the pods' containers
