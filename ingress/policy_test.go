@@ -295,7 +295,7 @@ func TestStickyCookie(t *testing.T) {
 	w := newWorld(t, service("toad"), slice("toad", a), slice("toad", b), ing)
 	resp, first := w.request("GET", "/", nil)
 	cookies := resp.Cookies()
-	if len(cookies) != 1 || cookies[0].Name != "route" || !cookies[0].HttpOnly || cookies[0].MaxAge != 60 || strings.Contains(cookies[0].Value, "127") {
+	if len(cookies) != 1 || cookies[0].Name != "route" || !cookies[0].HttpOnly || cookies[0].MaxAge != 60 || strings.Contains(cookies[0].Value, "127.0.0") {
 		t.Fatalf("%v", resp.Header["Set-Cookie"])
 	}
 	for range 6 {
