@@ -222,7 +222,9 @@ func (r renderer) static() (chains ruleset, refuseTail []string) {
 	if r.randomFully {
 		random = " --random-fully"
 	}
-	var outsiders, forward, masquerade []string
+	var outsiders, masquerade []string
+	// first what nearly every packet is
+	forward := []string{"-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT"}
 	for _, c := range r.podCIDRs {
 		if r.loopMatch {
 			// an endpoint that dialled itself would take the reply for its own packet
@@ -232,8 +234,7 @@ func (r renderer) static() (chains ruleset, refuseTail []string) {
 		// conntrack has given such a packet up; with the endpoint's address on it, it would make the client reset
 		forward = append(forward, fmt.Sprintf("-s %s -p tcp -m conntrack --ctstate INVALID -j DROP", c))
 	}
-	forward = append(forward, "-m mark --mark "+mark+" -j ACCEPT",
-		"-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT")
+	forward = append(forward, "-m mark --mark "+mark+" -j ACCEPT")
 	for _, c := range r.podCIDRs {
 		forward = append(forward, fmt.Sprintf("-s %s -j ACCEPT", c), fmt.Sprintf("-d %s -j ACCEPT", c))
 	}
