@@ -53,8 +53,10 @@ type Echo struct {
 
 // Process is a container that runs a command.
 type Process struct {
-	Command process.Command `json:"command"`
-	TTY     bool            `json:"tty,omitempty"`
+	Command   process.Command `json:"command"`
+	TTY       bool            `json:"tty,omitempty"`
+	Stdin     bool            `json:"stdin,omitempty"`     // keep the standard input open for attached clients; else it is empty
+	StdinOnce bool            `json:"stdinOnce,omitempty"` // and close it when the first of them closes its own
 }
 
 // States of a container.

@@ -3,6 +3,7 @@ package holder
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -64,6 +65,8 @@ type processRunner struct {
 	child      atomic.Pointer[process.Child]
 	outputs    sync.WaitGroup
 	readers    []*os.File
+	stdin      *os.File // what attached clients write to; nil if the process has none
+	clients    audience
 }
 
 func (r *processRunner) start(_ context.Context, status *ContainerStatus) error {
@@ -79,7 +82,7 @@ func (r *processRunner) start(_ context.Context, status *ContainerStatus) error 
 		if err := process.NamespacesOf(init.PID).Enter(); err != nil {
 			return err
 		}
-		if streams, err = openStreams(spec.TTY); err != nil {
+		if streams, err = openStreams(spec); err != nil {
 			return err
 		}
 		defer streams.closeTheirs()
@@ -95,9 +98,11 @@ func (r *processRunner) start(_ context.Context, status *ContainerStatus) error 
 	child := process.NewChild(pid)
 	child.EndGroup = true
 	r.child.Store(child)
+	r.stdin = streams.stdin
 	for name, from := range streams.ours {
 		r.readers = append(r.readers, from)
-		r.outputs.Go(func() { r.container.log.copy(name, from) })
+		seen := io.TeeReader(from, r.clients.frames(frameKind(name)))
+		r.outputs.Go(func() { r.container.log.copy(name, seen) })
 	}
 	status.Process, err = process.Identify(pid) // a zombie at worst: it is not waited for yet
 	return err
@@ -140,30 +145,43 @@ func (r *processRunner) release(status ContainerStatus) {
 	for _, f := range r.readers {
 		f.Close()
 	}
+	if r.stdin != nil {
+		r.stdin.Close() // of a terminal it is the reader, closed twice
+	}
+	r.clients.end()
+}
+
+func frameKind(stream string) byte {
+	if stream == "stderr" {
+		return frameStderr
+	}
+	return frameStdout
 }
 
 // streams connect a process: theirs become its 0, 1, 2; ours are read into the log.
 type streams struct {
 	theirs [3]*os.File
 	ours   map[string]*os.File
+	stdin  *os.File // to write to, if the container wants an input
 }
 
-func openStreams(tty bool) (*streams, error) {
+func openStreams(spec *Process) (*streams, error) {
 	s := &streams{ours: map[string]*os.File{}}
-	if tty {
+	if spec.TTY {
 		master, slave, err := process.OpenTTY()
 		if err != nil {
 			return nil, err
 		}
 		s.theirs = [3]*os.File{slave, slave, slave}
 		s.ours["stdout"] = master
+		if spec.Stdin {
+			s.stdin = master
+		}
 		return s, nil
 	}
-	null, err := os.Open(os.DevNull)
-	if err != nil {
+	if err := s.openStdin(spec.Stdin); err != nil {
 		return nil, fmt.Errorf("open the container's standard input: %w", err)
 	}
-	s.theirs[0] = null
 	for i, name := range []string{"stdout", "stderr"} {
 		ours, theirs, err := os.Pipe()
 		if err != nil {
@@ -174,6 +192,15 @@ func openStreams(tty bool) (*streams, error) {
 		s.ours[name], s.theirs[i+1] = ours, theirs
 	}
 	return s, nil
+}
+
+func (s *streams) openStdin(wanted bool) (err error) {
+	if wanted {
+		s.theirs[0], s.stdin, err = os.Pipe()
+		return err
+	}
+	s.theirs[0], err = os.Open(os.DevNull)
+	return err
 }
 
 func (s *streams) descriptors() [3]uintptr {
@@ -191,5 +218,8 @@ func (s *streams) closeTheirs() {
 func (s *streams) closeOurs() {
 	for _, f := range s.ours {
 		f.Close()
+	}
+	if s.stdin != nil {
+		s.stdin.Close()
 	}
 }

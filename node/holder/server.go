@@ -151,6 +151,7 @@ func (h *Holder) handler() http.Handler {
 		init, err := h.env(r.PathValue("id"), root)
 		return envReply{Init: init}, err
 	}))
+	mux.HandleFunc("POST /containers/{id}/attach", h.attach)
 	mux.HandleFunc("DELETE /containers/{id}", func(w http.ResponseWriter, r *http.Request) {
 		h.removeContainer(r.PathValue("id"))
 		reply(w, nil, nil)

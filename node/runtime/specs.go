@@ -48,7 +48,7 @@ func (r *Runtime) containerSpec(pod *sandboxEntry, c *containerEntry) (holder.Co
 	if err != nil {
 		return spec, err
 	}
-	spec.Process = &holder.Process{Command: command, TTY: c.config.GetTty()}
+	spec.Process = &holder.Process{Command: command, TTY: c.config.GetTty(), Stdin: c.config.GetStdin(), StdinOnce: c.config.GetStdinOnce()}
 	return spec, nil
 }
 

@@ -14,9 +14,12 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
+
+	"svcplane/node/holder"
+	"svcplane/node/image"
 )
 
-// streams serves exec sessions: CRI hands out URLs with a token that is good once.
+// streams serves exec, attach and port-forward sessions: CRI hands out URLs with a token that is good once.
 type streams struct {
 	runtime *Runtime
 
@@ -70,14 +73,45 @@ func (s *streams) Exec(ctx context.Context, id string, cmd []string, in io.Reade
 	return s.runtime.exec(ctx, e)
 }
 
-// Attach is not offered; Runtime.Attach hands out no URL that leads here.
-func (s *streams) Attach(context.Context, string, io.Reader, io.WriteCloser, io.WriteCloser, bool, <-chan remotecommand.TerminalSize) error {
-	return unimplemented("attach")
+// Attach is a session of kubectl attach or kubectl run -i.
+func (s *streams) Attach(ctx context.Context, id string, in io.Reader, out, errOut io.WriteCloser, _ bool, resize <-chan remotecommand.TerminalSize) error {
+	entry, err := s.runtime.container(ctx, id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a := holder.Attachment{Stdin: in, Resize: sizesOf(ctx, resize)}
+	if out != nil {
+		a.Stdout = out
+	}
+	if errOut != nil {
+		a.Stderr = errOut
+	}
+	return s.runtime.holder.Attach(ctx, entry.ID, a)
 }
 
-// PortForward is not offered; Runtime.PortForward hands out no URL that leads here.
-func (s *streams) PortForward(context.Context, string, int32, io.ReadWriteCloser) error {
-	return unimplemented("port-forward")
+// sizesOf passes sizes of a terminal on until ctx ends.
+func sizesOf(ctx context.Context, from <-chan remotecommand.TerminalSize) <-chan holder.Size {
+	to := make(chan holder.Size)
+	go func() {
+		defer close(to)
+		for {
+			select {
+			case size, ok := <-from:
+				if !ok {
+					return
+				}
+				select {
+				case to <- holder.Size{Width: size.Width, Height: size.Height}:
+				case <-ctx.Done():
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return to
 }
 
 // Exec hands out the URL at which the command is run.
@@ -88,4 +122,18 @@ func (r *Runtime) Exec(ctx context.Context, request *runtimeapi.ExecRequest) (*r
 	r.streams.mu.Lock()
 	defer r.streams.mu.Unlock()
 	return r.streams.server.GetExec(request)
+}
+
+// Attach hands out the URL at which a client is connected with the container's process.
+func (r *Runtime) Attach(ctx context.Context, request *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
+	entry, err := r.container(ctx, request.GetContainerId())
+	if err != nil {
+		return nil, err
+	}
+	if entry.Kind == kindEcho {
+		return nil, unimplemented("attach for the builtin image " + image.Echo + ", which has no terminal; use kubectl exec or kubectl logs -f")
+	}
+	r.streams.mu.Lock()
+	defer r.streams.mu.Unlock()
+	return r.streams.server.GetAttach(request)
 }

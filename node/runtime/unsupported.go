@@ -13,16 +13,6 @@ func unimplemented(what string) error {
 	return status.Errorf(codes.Unimplemented, "the svcplane container runtime has no %s", what)
 }
 
-// Attach is refused: containers here have no standard input after their start.
-func (r *Runtime) Attach(context.Context, *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
-	return nil, unimplemented("attach; use kubectl exec or kubectl logs -f")
-}
-
-// PortForward is refused: pods' addresses are reachable from the node.
-func (r *Runtime) PortForward(context.Context, *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
-	return nil, unimplemented("port-forward; the pod's own address is reachable from the node")
-}
-
 // CheckpointContainer is refused.
 func (r *Runtime) CheckpointContainer(context.Context, *runtimeapi.CheckpointContainerRequest) error {
 	return unimplemented("checkpoints")
