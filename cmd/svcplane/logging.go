@@ -26,12 +26,16 @@ type bootLog struct {
 	to    io.Writer
 	held  bytes.Buffer
 	quiet bool
+	all   bool // also what is no news to anybody
 }
 
 // maxHeld bounds what is kept of a start that does not come to an end.
 const maxHeld = 256 << 10
 
 func (b *bootLog) Write(p []byte) (int, error) {
+	if !b.all && sessionOver(p) {
+		return len(p), nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.quiet {
@@ -41,6 +45,12 @@ func (b *bootLog) Write(p []byte) (int, error) {
 		b.held.Write(p)
 	}
 	return len(p), nil
+}
+
+// sessionOver says whether a line is the API server's complaint that it can read no more from a WebSocket which it
+// has closed itself. It ends every kubectl exec that way.
+func sessionOver(line []byte) bool {
+	return bytes.Contains(line, []byte("Error on socket receive")) && bytes.Contains(line, []byte("use of closed network connection"))
 }
 
 // open lets everything through from now on and forgets what was held.
@@ -67,7 +77,7 @@ func (b *bootLog) spill() {
 
 // setUpLogging sends what needs attention to stderr, and everything with a verbosity of 2 or more.
 func setUpLogging(verbosity int) *bootLog {
-	log := &bootLog{to: os.Stderr, quiet: verbosity < quietBelow}
+	log := &bootLog{to: os.Stderr, quiet: verbosity < quietBelow, all: verbosity >= quietBelow}
 	fs := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(fs)
 	settings := map[string]string{"v": strconv.Itoa(verbosity)}
