@@ -2,6 +2,7 @@ package footprint
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,10 +26,21 @@ func Shrink() error {
 		return fmt.Errorf("reading the memory map: %w", err)
 	}
 	for _, r := range regions {
-		// not unix.Madvise, which takes a slice: this memory is not Go's
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, r.from, r.to-r.from, unix.MADV_DONTNEED); errno != 0 {
-			return fmt.Errorf("unmapping %x-%x: %w", r.from, r.to, errno)
+		// A binary that the page cache holds in huge pages would come back 2 MiB at a fault. EINVAL: no kernel with those.
+		if err := r.advise(unix.MADV_NOHUGEPAGE); err != nil && !errors.Is(err, unix.EINVAL) {
+			return err
 		}
+		if err := r.advise(unix.MADV_DONTNEED); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// advise is not unix.Madvise, which takes a slice: this memory is not Go's.
+func (r region) advise(advice uintptr) error {
+	if _, _, errno := unix.Syscall(unix.SYS_MADVISE, r.from, r.to-r.from, advice); errno != 0 {
+		return fmt.Errorf("unmapping %x-%x: %w", r.from, r.to, errno)
 	}
 	return nil
 }

@@ -18,6 +18,8 @@ import (
 
 // applyRules renders our netfilter rules from all sandboxes there are.
 func (r *Runtime) applyRules() error {
+	r.rules.Lock() // what was seen last is also applied last
+	defer r.rules.Unlock()
 	rules := sandbox.Rules{Pods: r.cfg.PodCIDR, Local: r.cfg.NoMasquerade}
 	r.mu.Lock()
 	for _, s := range r.sandboxes {
@@ -42,7 +44,7 @@ func (s *sandboxEntry) hostPorts() []sandbox.PortMap {
 		}
 		list = append(list, sandbox.PortMap{
 			Protocol: m.GetProtocol().String(), HostIP: host, HostPort: uint16(m.GetHostPort()),
-			Pod: s.IP, PodPort: uint16(m.GetContainerPort()),
+			Pod: s.IP, PodPort: uint16(m.GetContainerPort()), Link: sandbox.LinkName(s.ID),
 		})
 	}
 	return list

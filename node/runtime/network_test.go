@@ -8,10 +8,12 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/node/process"
+	"svcplane/node/sandbox"
 )
 
 func sh(t *testing.T, script string) string {
@@ -95,6 +97,12 @@ func TestHostPorts(t *testing.T) {
 	if got := sh(t, published); got != "published" {
 		t.Errorf("from the node the host port answers %q", got)
 	}
+	if got := sh(t, "curl -s --max-time 3 http://127.0.0.1:18080/hostname"); got != "published" {
+		t.Errorf("at the node's loopback the host port answers %q", got)
+	}
+	if got := sh(t, "echo hostname | nc -u -w1 127.0.0.1 15353"); got != "published" {
+		t.Errorf("at the node's loopback the UDP host port answers %q", got)
+	}
 	if got := l.sh(id, published); got != "published" {
 		t.Errorf("from the pod itself the host port answers %q", got)
 	}
@@ -116,6 +124,35 @@ func TestHostPorts(t *testing.T) {
 	}
 	if rules := sh(t, "nft list table ip svcplane-pods"); strings.Contains(rules, "18080") {
 		t.Errorf("the rule of a stopped pod is still there: %s", rules)
+	}
+}
+
+// A pod with a host port must not get at what listens on the node's loopback only.
+func TestHostPortDoesNotOpenLoopback(t *testing.T) {
+	l := newLab(t)
+	config := podConfig("curious")
+	config.PortMappings = []*runtimeapi.PortMapping{{HostPort: 18080, ContainerPort: 8080}}
+	pod := l.sandbox(config)
+	private, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer private.Close()
+	port := private.LocalAddr().(*net.UDPAddr).Port
+	// What a pod with raw sockets can always do is easier to try without addresses of loopback in it.
+	inPod := func(script string) {
+		t.Helper()
+		sh(t, fmt.Sprintf("nsenter --net=/run/netns/%s bash -ec '%s'", sandbox.NetnsName(pod), script))
+	}
+	inPod("ip address del 127.0.0.1/8 dev lo; ip route add 127.0.0.1 via 169.254.1.1 dev eth0 onlink; echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet")
+	send := func(text string) { inPod(fmt.Sprintf("echo -n %s >/dev/udp/127.0.0.1/%d", text, port)) }
+	send("stray")
+	sh(t, "nft flush chain ip svcplane-pods guard")
+	send("control") // without the guard it gets through, or else this test has tried nothing
+	buf := make([]byte, 100)
+	private.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, _, err := private.ReadFromUDP(buf); err != nil || string(buf[:n]) != "control" {
+		t.Errorf("the first to arrive is %q, %v", buf[:n], err)
 	}
 }
 

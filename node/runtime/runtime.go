@@ -51,6 +51,7 @@ type Runtime struct {
 	seq        uint64     // of the holder's state that was merged last
 	holderID   process.ID // zero while there is none
 
+	rules  sync.Mutex // held while the host's rules are written
 	revive sync.Mutex // held while a holder is started
 }
 

@@ -21,7 +21,13 @@ type PortMap struct {
 	HostPort uint16
 	Pod      netip.Addr
 	PodPort  uint16
+	Link     string // the host end of the pod's veth
 }
+
+var loopback = netip.MustParsePrefix("127.0.0.0/8")
+
+// onLoopback says whether programs of the node reach the port at 127.0.0.1 too.
+func (p PortMap) onLoopback() bool { return !p.HostIP.IsValid() || p.HostIP.IsLoopback() }
 
 // Rules are what pods need of the host's netfilter, besides Services.
 type Rules struct {
@@ -48,27 +54,59 @@ func (r Rules) Apply() error {
 	conn.AddTable(table) // so that deleting it can't fail
 	conn.DelTable(table)
 	conn.AddTable(table)
-	chain := func(name string, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
-		return conn.AddChain(&nftables.Chain{Name: name, Table: table, Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: priority})
-	}
-	post := chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
-	add := func(to *nftables.Chain, exprs []expr.Any) {
-		conn.AddRule(&nftables.Rule{Table: table, Chain: to, Exprs: exprs})
-	}
-	add(post, r.masquerade())
+	post := ruleset{conn, table}.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	post(r.masquerade())
 	if len(r.Ports) > 0 {
-		pre := chain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
-		output := chain("output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
-		for _, p := range r.Ports {
-			add(pre, p.translate())
-			add(output, p.translate())
-			add(post, p.hairpin())
-		}
+		r.addPorts(ruleset{conn, table}, post)
 	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("apply nftables table %s for pods %s: %w (does the kernel have nf_tables, nft_nat and nft_masq?)", TableName, r.Pods, err)
 	}
-	return nil
+	return r.routeLoopback()
+}
+
+// ruleset is a table to be filled.
+type ruleset struct {
+	conn  *nftables.Conn
+	table *nftables.Table
+}
+
+// chain adds a base chain and gives what adds a rule to it.
+func (s ruleset) chain(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority *nftables.ChainPriority) func([]expr.Any) {
+	chain := s.conn.AddChain(&nftables.Chain{Name: name, Table: s.table, Type: kind, Hooknum: hook, Priority: priority})
+	return func(exprs []expr.Any) {
+		s.conn.AddRule(&nftables.Rule{Table: s.table, Chain: chain, Exprs: exprs})
+	}
+}
+
+// addPorts adds what leads host ports to their pods.
+func (r Rules) addPorts(set ruleset, post func([]expr.Any)) {
+	guard := set.chain("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
+	pre := set.chain("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
+	output := set.chain("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	for _, p := range r.Ports {
+		pre(p.translate(false))
+		output(p.translate(p.onLoopback()))
+		post(p.returning(netip.PrefixFrom(p.Pod, 32)))
+		if p.onLoopback() {
+			post(p.returning(loopback))
+			guard(p.stray(offsetDestination))
+			guard(p.stray(offsetSource))
+		}
+	}
+}
+
+// routeLoopback lets the kernel route between the addresses of loopback and pods that have host ports, once the
+// rules are in force that let nothing but translated packets use that.
+func (r Rules) routeLoopback() error {
+	var errs []error
+	for _, p := range r.Ports {
+		if p.onLoopback() {
+			// A pod that is still being made has no link yet; it comes here again.
+			errs = append(errs, optionalSysctl("/proc/sys/net/ipv4/conf/"+p.Link+"/route_localnet", "1"))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // RemoveRules deletes the table; that there is none is no error.
@@ -94,14 +132,16 @@ func (r Rules) masquerade() []expr.Any {
 	return append(rule, &expr.Masq{})
 }
 
-// translate sends what comes to the host port to the pod. Addresses of loopback are left out: the kernel
-// does not route from them to a pod.
-func (p PortMap) translate() []expr.Any {
+// translate sends what comes to the host port to the pod. Only packets of this node's own programs have an
+// address of loopback.
+func (p PortMap) translate(own bool) []expr.Any {
 	rule := []expr.Any{
 		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)},
 	}
-	rule = append(rule, matchPrefix(offsetDestination, netip.MustParsePrefix("127.0.0.0/8"), expr.CmpOpNeq)...)
+	if !own {
+		rule = append(rule, matchPrefix(offsetDestination, loopback, expr.CmpOpNeq)...)
+	}
 	if p.HostIP.Is4() {
 		rule = append(rule, matchPrefix(offsetDestination, netip.PrefixFrom(p.HostIP, 32), expr.CmpOpEq)...)
 	}
@@ -120,11 +160,22 @@ func (p PortMap) translate() []expr.Any {
 	)
 }
 
-// hairpin lets a pod reach itself through its host port: answers must come back to the host.
-func (p PortMap) hairpin() []expr.Any {
-	self := netip.PrefixFrom(p.Pod, 32)
-	rule := append(matchPrefix(offsetSource, self, expr.CmpOpEq), matchPrefix(offsetDestination, self, expr.CmpOpEq)...)
+// returning gives packets from these addresses to the pod the node's address, so that answers come back through
+// the node: those of the pod itself, which reaches itself by its host port, and those of loopback.
+func (p PortMap) returning(from netip.Prefix) []expr.Any {
+	rule := matchPrefix(offsetSource, from, expr.CmpOpEq)
+	rule = append(rule, matchPrefix(offsetDestination, netip.PrefixFrom(p.Pod, 32), expr.CmpOpEq)...)
 	return append(rule, &expr.Masq{})
+}
+
+// stray drops what the pod itself sends to or from an address of loopback (CVE-2020-8558): on the wire there are
+// none, since those of host ports are translated.
+func (p PortMap) stray(offset uint32) []expr.Any {
+	rule := []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(p.Link), 0)},
+	}
+	return append(append(rule, matchPrefix(offset, loopback, expr.CmpOpEq)...), &expr.Verdict{Kind: expr.VerdictDrop})
 }
 
 // matchPrefix compares the address at offset of the IPv4 header with a prefix.
