@@ -38,6 +38,14 @@ func (p *Proxy) Repair(ctx context.Context) ([]string, error) {
 	return nil, errOvertaken
 }
 
+// Hold runs f with the wanted Table while the kernel is told nothing else.
+func (p *Proxy) Hold(f func(wanted Table) error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.version++ // a comparison that runs meanwhile does not count
+	return f(p.ledger.table())
+}
+
 // resync writes the whole table; p.mu is held.
 func (p *Proxy) resync(ctx context.Context) error {
 	if err := p.cfg.Dataplane.Resync(ctx, p.ledger.table()); err != nil {

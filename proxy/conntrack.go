@@ -65,6 +65,46 @@ func flowOf(raw *netlink.ConntrackFlow) (f flow, ok bool) {
 	}, true
 }
 
+// Translation is a connection whose destination the kernel's own tables (netfilter) translate.
+type Translation struct {
+	Client   netip.AddrPort
+	Dialled  Address
+	Endpoint netip.AddrPort
+	Seen     netip.AddrPort // the client as the endpoint sees it
+	Opening  bool           // TCP whose handshake is not done
+	Closed   bool           // TCP that both ends have ended
+}
+
+// Translations lists them from the kernel's connection table.
+func Translations(ctx context.Context) ([]Translation, error) {
+	// TCP_CONNTRACK_SYN_RECV and TCP_CONNTRACK_TIME_WAIT of linux/netfilter/nf_conntrack_tcp.h
+	const synReceived, timeWait = 2, 7
+	var all []Translation
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		raws, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+		// a table that changed meanwhile is listed but for what came and went
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return nil, fmt.Errorf("listing the kernel's connections (needs nf_conntrack_netlink and CAP_NET_ADMIN): %w", err)
+		}
+		for _, raw := range raws {
+			f, ok := flowOf(raw)
+			if !ok || f.answering == f.dialled.AddrPort {
+				continue
+			}
+			tcp, _ := raw.ProtoInfo.(*netlink.ProtoInfoTCP)
+			all = append(all, Translation{
+				Client: addrPort(raw.Forward.SrcIP, raw.Forward.SrcPort), Dialled: f.dialled, Endpoint: f.answering,
+				Seen:    addrPort(raw.Reverse.DstIP, raw.Reverse.DstPort),
+				Opening: tcp != nil && tcp.State <= synReceived, Closed: tcp != nil && tcp.State >= timeWait,
+			})
+		}
+	}
+	return all, nil
+}
+
 func addrPort(ip net.IP, port uint16) netip.AddrPort {
 	addr, _ := netip.AddrFromSlice(ip)
 	return netip.AddrPortFrom(addr.Unmap(), port)

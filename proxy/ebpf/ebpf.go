@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -31,6 +32,8 @@ type Config struct {
 	Source []netip.Addr
 	// NodePorts are the first and last port that a program of the node may not take when a Service has it.
 	NodePorts [2]uint16
+	// Passive makes a start where no earlier process has left anything leave new connections to others, until Act.
+	Passive bool
 	// Namespaces lists files of network namespaces that may be pods' of this node; PodNamespaces when nil.
 	Namespaces func() ([]string, error)
 }
@@ -44,10 +47,14 @@ type Dataplane struct {
 	cgroup *os.File
 
 	mu     sync.Mutex
-	kernel *kernel // nil until the first Resync
-	store  store   // the kernel
-	model  *model  // nil when it is not known what the kernel holds
+	kernel *kernel     // nil until the first Resync
+	store  store       // the kernel
+	model  *model      // nil when it is not known what the kernel holds
+	role   *proxy.Role // nil until the programs are loaded
 	fault  func(store) store
+	// passive is since when it has been, patience for how long after that answers may come to those who asked before
+	passive  time.Time
+	patience time.Duration
 
 	problem atomic.Pointer[string] // what Run found
 }
@@ -73,7 +80,7 @@ func New(cfg Config) (*Dataplane, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dataplane{cfg: cfg, dir: dir, cgroup: cgroup}, nil
+	return &Dataplane{cfg: cfg, dir: dir, cgroup: cgroup, patience: answerPatience}, nil
 }
 
 // supported names the first Frontend that this data plane cannot do.
@@ -163,6 +170,18 @@ func (d *Dataplane) open() error {
 	if err != nil {
 		return err
 	}
+	if d.role == nil {
+		if d.role, err = k.pinnedRole(); err != nil {
+			k.close()
+			return err
+		}
+	}
+	if d.role == nil {
+		d.role = new(proxy.Alone)
+		if d.cfg.Passive {
+			d.role = new(proxy.Passive)
+		}
+	}
 	d.kernel, d.store, d.model = k, k, nil
 	if d.fault != nil {
 		d.store = d.fault(k)
@@ -233,6 +252,7 @@ func (d *Dataplane) settings() (entry, error) {
 	for _, port := range []uint16{snat[0], snat[1], d.cfg.NodePorts[0], d.cfg.NodePorts[1]} {
 		b = native.AppendUint16(b, port)
 	}
+	b = native.AppendUint32(b, uint32(*d.role))
 	return entry{mapConfig, string(native.AppendUint32(nil, 0)), string(b)}, nil
 }
 
@@ -308,7 +328,7 @@ func (d *Dataplane) Close(context.Context) error {
 	defer d.mu.Unlock()
 	if d.kernel != nil {
 		d.kernel.close()
-		d.kernel, d.store, d.model = nil, nil, nil
+		d.kernel, d.store, d.model, d.role = nil, nil, nil, nil
 	}
 	return removePins(d.dir)
 }

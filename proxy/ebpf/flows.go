@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"runtime"
+	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"svcplane/proxy"
@@ -17,9 +16,69 @@ import (
 
 const (
 	stageIn, stageOut = 0, 1
-	stateSeen         = 1
 	flowForward       = 1
+	flowForeign       = 2
 )
+
+// The bits of enum flow_state.
+const (
+	stateSeen = 1 << iota
+	stateFin
+	stateFinOther
+	stateReset
+	stateStream
+)
+
+// What flow.h says of when a connection is over.
+const (
+	udpIdle     = 120 * time.Second
+	udpOnceIdle = 30 * time.Second
+	synIdle     = 60 * time.Second
+	tcpIdle     = 24 * time.Hour
+	closingIdle = 60 * time.Second
+)
+
+// uptime is the clock of the kernel's entries.
+func uptime() time.Duration {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // every kernel has this clock
+	return time.Duration(now.Nano())
+}
+
+// ended says whether a connection is over, of which value is the entry of the first direction and back, if there
+// is one, that of the other.
+func ended(value, back []byte, protocol byte) bool {
+	state, last := value[20], time.Duration(native.Uint64(value[24:]))
+	if len(back) > 0 {
+		state |= back[20]
+		last = max(last, time.Duration(native.Uint64(back[24:])))
+	}
+	idle := uptime() - last
+	switch {
+	case protocol != unix.IPPROTO_TCP && state&stateStream != 0:
+		return idle > udpIdle
+	case protocol != unix.IPPROTO_TCP:
+		return idle > udpOnceIdle
+	case state&stateReset != 0, len(back) > 0 && back[20]&(stateFin|stateFinOther) == stateFin|stateFinOther:
+		return true
+	case state&(stateFin|stateFinOther) != 0:
+		return idle > closingIdle
+	case state&stateSeen == 0:
+		return idle > synIdle
+	}
+	return idle > tcpIdle
+}
+
+// foreign is the entry of a connection that netfilter translates, and has for a while.
+func foreign() string {
+	b := append(make([]byte, 20), stateSeen|stateStream, flowForeign, 0, 0)
+	return string(native.AppendUint64(b, uint64(uptime())))
+}
+
+func isForeign(value []byte) bool { return value[21]&flowForeign != 0 }
+
+// end is an address and port as flowKey takes them.
+func end(a netip.AddrPort) string { return string(putAddrPort(nil, a)) }
 
 // flowKey is struct flow_key.
 func flowKey(src, dst string, protocol, stage byte) string {
@@ -50,12 +109,17 @@ func trackedOf(key, value string) (t tracked, ok bool) {
 	return t, true
 }
 
+// seen is the client as netfilter sees it.
+func (t tracked) seen() string { return t.client[:16] + t.seenPort }
+
+// out is the key of what masquerades the client, and back that of what comes back to it.
+func (t tracked) out() string  { return flowKey(t.seen(), t.endpoint, t.protocol, stageOut) }
+func (t tracked) back() string { return flowKey(t.endpoint, t.seen(), t.protocol, stageOut) }
+
 // keys are the entries of the connection. flows tells the address that a masqueraded client has.
 func (t tracked) keys(flows map[string]string) []string {
-	seen := t.client[:16] + t.seenPort
-	out := flowKey(seen, t.endpoint, t.protocol, stageOut)
-	keys := []string{t.key, out, flowKey(t.endpoint, seen, t.protocol, stageOut)}
-	if masqueraded, ok := flows[out]; ok {
+	keys := []string{t.key, t.out(), t.back()}
+	if masqueraded, ok := flows[t.out()]; ok {
 		keys = append(keys, flowKey(t.endpoint, masqueraded[:18], t.protocol, stageIn))
 	}
 	return keys
@@ -114,53 +178,17 @@ func (d *Dataplane) endSockets(stale func(proxy.Flow) bool) (uint, error) {
 	if len(cookies) == 0 {
 		return 0, nil
 	}
-	paths, err := d.cfg.Namespaces()
-	if err != nil {
-		return 0, fmt.Errorf("listing the network namespaces of pods: %w", err)
-	}
 	var ended uint
-	for _, path := range append(paths, "/proc/thread-self/ns/net") {
-		n, err := destroySockets(path, cookies)
-		ended += n
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return ended, fmt.Errorf("ending sockets in network namespace %s (needs CONFIG_INET_DIAG_DESTROY): %w", path, err)
+	err = d.eachUDPSocket(func(s *netlink.Socket) error {
+		if !cookies[cookieOfSocket(s)] || s.ID.DestinationPort == 0 {
+			return nil
 		}
-	}
-	return ended, nil
-}
-
-// destroySockets ends the UDP sockets of a namespace that have these cookies.
-func destroySockets(path string, cookies map[uint64]bool) (ended uint, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer file.Close()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
-		if err = netns.Set(netns.NsHandle(file.Fd())); err != nil {
-			return
+		ended++
+		if err := destroySocket(s); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("ending a socket (needs CONFIG_INET_DIAG_DESTROY): %w", err)
 		}
-		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			var all []*netlink.Socket
-			if all, err = netlink.SocketDiagUDP(family); err != nil {
-				return
-			}
-			for _, s := range all {
-				if !cookies[uint64(s.ID.Cookie[0])|uint64(s.ID.Cookie[1])<<32] || s.ID.DestinationPort == 0 {
-					continue
-				}
-				if err = destroySocket(s); err != nil && !errors.Is(err, unix.ENOENT) {
-					return
-				}
-				ended++
-			}
-		}
-		err = nil
-	}()
-	<-done
+		return nil
+	})
 	return ended, err
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // layoutVersion changes whenever a map of an older version cannot be used any more.
-const layoutVersion = "v1"
+const layoutVersion = "v2"
 
 // kernel is the programs and maps, loaded and pinned; the links are in links.go.
 type kernel struct {

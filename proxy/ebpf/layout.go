@@ -35,6 +35,8 @@ const (
 	sideSize        = 40
 	slotSize        = 20
 	originSize      = 224
+	// where members stand in struct settings
+	snatOffset, roleOffset = 32, 40
 	// mappedBits is the length of the prefix that stands before an IPv4 address in an IPv6 one.
 	mappedBits = 96
 )

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"svcplane/proxy"
 )
 
@@ -208,8 +210,12 @@ func (r renderer) recent(f proxy.Frontend, endpoint proxy.Endpoint) string {
 	if r.ipv6 {
 		mask = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
 	}
-	list := prefix + hashed(f.Origin()+" "+string(f.Protocol)+" "+endpoint.String())
-	return fmt.Sprintf("--name %s --mask %s --rsource", list, mask)
+	return fmt.Sprintf("--name %s --mask %s --rsource", recentList(f.Origin(), f.Protocol, endpoint.AddrPort), mask)
+}
+
+// recentList names it.
+func recentList(origin string, protocol corev1.Protocol, endpoint netip.AddrPort) string {
+	return prefix + hashed(origin+" "+string(protocol)+" "+endpoint.String())
 }
 
 // static are the chains that do not depend on the Services, and what stands at the end of the trees' roots.

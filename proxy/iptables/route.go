@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"svcplane/proxy"
 )
 
-// routeLink carries the routes to the Service ranges. A packet that starts on the node is routed before the
+// routeLink carries the routes to the Service ranges and to the address of probes. A packet that starts on the node is routed before the
 // OUTPUT chain translates it: on a node without a default route there would be no way, and connect() would
 // fail with ENETUNREACH. Nothing is ever sent on the link: what has no Service is refused in filter OUTPUT.
 const routeLink = "sp-svc"
@@ -32,7 +35,8 @@ func ensureRoutes(ranges []netip.Prefix, source netip.Addr) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("setting link %s up: %w", routeLink, err)
 	}
-	for _, r := range ranges {
+	probe := netip.PrefixFrom(proxy.ProbeAddress.Addr(), proxy.ProbeAddress.Addr().BitLen())
+	for _, r := range append(slices.Clone(ranges), probe) {
 		route := &netlink.Route{
 			LinkIndex: link.Attrs().Index,
 			Dst:       &net.IPNet{IP: r.Addr().AsSlice(), Mask: net.CIDRMask(r.Bits(), r.Addr().BitLen())},

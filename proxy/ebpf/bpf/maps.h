@@ -99,10 +99,14 @@ struct peer_key {
 	__u32 pad;
 };
 
+// role is proxy.Role. What nobody has given a role yet is passive.
+enum role { ROLE_PASSIVE, ROLE_LEADING, ROLE_ALONE };
+
 struct settings {
 	struct addr node[2]; // IPv4, IPv6
 	__u16 snat_first, snat_last;
 	__u16 node_port_first, node_port_last;
+	__u32 role;
 };
 
 enum stage { STAGE_IN, STAGE_OUT };
@@ -117,7 +121,8 @@ struct flow_key {
 };
 
 enum flow_state { STATE_SEEN = 1, STATE_FIN = 2, STATE_FIN_OTHER = 4, STATE_RST = 8, STATE_STREAM = 16 };
-enum flow_flags { FLOW_FORWARD = 1 };
+// FLOW_FOREIGN is of a connection that another data plane translates: its packets pass.
+enum flow_flags { FLOW_FORWARD = 1, FLOW_FOREIGN = 2 };
 
 // flow says what becomes of a packet. In STAGE_IN it gets the destination to:port, and the source port other; in
 // STAGE_OUT the source to:port, and the destination port other.

@@ -19,7 +19,7 @@ static __noinline int error(struct __sk_buff *skb, struct packet *p, __u8 stage)
 	struct addr outer = {};
 	reversed(&key, &p->tuple);
 	struct flow *found = bpf_map_lookup_elem(&flows, &key);
-	if (!found)
+	if (!found || (found->flags & FLOW_FOREIGN))
 		return NEXT;
 	struct flow f = *found;
 	if (p->v6) {
@@ -50,12 +50,14 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 	struct new_flow n = {};
 	struct flow f = {};
 	struct settings *set = settings_of();
+	if (!set || passive(set, &p->tuple.dst))
+		return NEXT;
 	struct frontend *fe = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
 	if (!fe)
 		return unknown(skb, p);
 	bool pod = in_cidr(&p->tuple.src, CIDR_POD);
 	struct side *s = pod ? &fe->inside : &fe->outside;
-	if (!s->scope || !set)
+	if (!s->scope)
 		return NEXT;
 	if (!allowed(s, &p->tuple.src)) {
 		count(COUNT_DROP_RANGES);
@@ -89,7 +91,7 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 // renewed says whether a packet that fits an entry begins another connection.
 inline_ bool renewed(const struct flow *f, const struct packet *p, __u64 now)
 {
-	if (!(f->flags & FLOW_FORWARD) || p->later)
+	if (!(f->flags & (FLOW_FORWARD | FLOW_FOREIGN)) || p->later)
 		return false;
 	if (p->tuple.proto != IPPROTO_TCP)
 		return over(f, p->tuple.proto, now);
@@ -115,11 +117,16 @@ inline_ int ingress(struct __sk_buff *skb)
 		if (!renewed(found, &p, now)) {
 			struct flow f = *found;
 			touch(found, &p, now);
+			if (f.flags & FLOW_FOREIGN)
+				return NEXT;
 			if ((p.flags & (TCP_FIN | TCP_RST)) && (f.flags & FLOW_FORWARD))
 				tell_back(&p, &f, now);
 			rewrite(skb, &p, &f, false);
 			return NEXT;
 		}
+		// who takes the connection that begins here must find no trace of the one before
+		if (passive(settings_of(), &p.tuple.dst))
+			bpf_map_delete_elem(&flows, &p.tuple);
 	}
 	return opens(&p) ? open(skb, &p) : NEXT;
 }
@@ -128,7 +135,7 @@ inline_ int ingress(struct __sk_buff *skb)
 inline_ int leaving(struct packet *p)
 {
 	struct frontend *f = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
-	if (!f || !f->inside.scope)
+	if (!f || !f->inside.scope || passive(settings_of(), &p->tuple.dst))
 		return NEXT;
 	if (!allowed(&f->inside, &p->tuple.src)) {
 		count(COUNT_DROP_RANGES);

@@ -33,6 +33,15 @@ inline_ struct settings *settings_of(void)
 	return bpf_map_lookup_elem(&config, &zero);
 }
 
+// probe is an address that nobody has (RFC 7600): a passive data plane serves it, so that it can be proven.
+#define PROBE_V4 bpf_htonl(0xc0000008)
+
+// passive says that new connections to dst are somebody else's.
+inline_ bool passive(const struct settings *set, const struct addr *dst)
+{
+	return !set || (set->role == ROLE_PASSIVE && !(is_v4(dst) && dst->w[3] == PROBE_V4));
+}
+
 inline_ struct frontend *find_frontend(const struct addr *addr, __be16 port, __u8 proto)
 {
 	struct frontend_key key = {.addr = *addr, .port = port, .proto = proto};

@@ -11,7 +11,7 @@ inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct addr *dst, _
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
 	struct netns *ns = bpf_map_lookup_elem(&spaces, &cookie);
-	if (!ns)
+	if (!ns || passive(settings_of(), dst))
 		return PASS;
 	bool host = ns->kind == NS_HOST;
 	struct frontend *f = find_frontend(dst, port, proto);
@@ -148,7 +148,7 @@ inline_ int keep_node_port(struct bpf_sock *ctx, struct addr *addr, bool any)
 	struct netns *ns = bpf_map_lookup_elem(&spaces, &cookie);
 	struct settings *set = settings_of();
 	__u16 port = ctx->src_port; // host byte order
-	if (!ns || !set || ns->kind != NS_HOST || port < set->node_port_first || port > set->node_port_last)
+	if (!ns || !set || set->role == ROLE_PASSIVE || ns->kind != NS_HOST || port < set->node_port_first || port > set->node_port_last)
 		return 1;
 	if (find_frontend(any ? &set->node[0] : addr, bpf_htons(port), ctx->protocol) ||
 	    (any && find_frontend(&set->node[1], bpf_htons(port), ctx->protocol))) {

@@ -1,0 +1,195 @@
+package ebpf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"svcplane/proxy"
+)
+
+var _ proxy.Exchangeable = (*Dataplane)(nil)
+
+// Act gives new connections to the programs, or to whatever else is in the kernel: it is one write to one map, and
+// what is under way stays where it is.
+func (d *Dataplane) Act(ctx context.Context, role proxy.Role) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.open(); err != nil {
+		return err
+	}
+	same := *d.role == role
+	// before and after: connections are made at any time
+	if err := d.respect(ctx, role); err != nil {
+		return err
+	}
+	d.role = &role
+	if role != proxy.Passive {
+		d.passive = time.Time{}
+	} else if d.passive.IsZero() {
+		d.passive = time.Now()
+	}
+	if err := d.setRole(); err != nil || same {
+		return err
+	}
+	if err := d.respect(ctx, role); err != nil {
+		return err
+	}
+	if role == proxy.Passive {
+		return nil
+	}
+	return removeOlder(d.dir)
+}
+
+// setRole writes the settings with the role that is due.
+func (d *Dataplane) setRole() error {
+	settings, err := d.settings()
+	if err != nil {
+		return err
+	}
+	return d.store.put(settings)
+}
+
+// respect makes what this data plane and netfilter translate keep out of each other's way.
+func (d *Dataplane) respect(ctx context.Context, role proxy.Role) error {
+	switch role {
+	case proxy.Leading:
+		return d.yield(ctx)
+	case proxy.Alone:
+		return d.reclaim()
+	}
+	return d.reserve()
+}
+
+// yield lets the packets of connections pass that netfilter translates: those that could be taken for the first
+// of a new one, and those that come back to a masqueraded client.
+func (d *Dataplane) yield(ctx context.Context) error {
+	theirs, err := proxy.Translations(ctx)
+	if err != nil {
+		return err
+	}
+	flows := d.kernel.maps[mapFlows]
+	for _, t := range theirs {
+		protocol := protocolNumbers[t.Dialled.Protocol]
+		var keys []string
+		if protocol == unix.IPPROTO_UDP || t.Opening {
+			keys = append(keys, flowKey(end(t.Client), end(t.Dialled.AddrPort), protocol, stageIn))
+		}
+		if t.Seen.Addr() != t.Client.Addr() {
+			keys = append(keys, flowKey(end(t.Endpoint), end(t.Seen), protocol, stageIn))
+		}
+		for _, key := range keys {
+			var have []byte
+			err := flows.Lookup([]byte(key), &have)
+			if err == nil && (isForeign(have) || !ended(have, nil, protocol)) {
+				continue
+			}
+			if err := flows.Put([]byte(key), []byte(foreign())); err != nil {
+				return fmt.Errorf("noting a connection of netfilter: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// reclaim forgets what yield has noted.
+func (d *Dataplane) reclaim() error {
+	all, err := d.kernel.read(mapFlows)
+	if err != nil {
+		return err
+	}
+	for key, value := range all {
+		if !isForeign([]byte(value)) {
+			continue
+		}
+		if err := d.kernel.remove(entry{table: mapFlows, key: key}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reservation is how long netfilter keeps away from a port that a masqueraded client has here, from the last look.
+const reservation = 2 * time.Minute
+
+// reserve tells netfilter's connection table of the masqueraded clients, so that it gives their ports to nobody
+// else: it does not see what the programs send in their names.
+func (d *Dataplane) reserve() error {
+	all, err := d.kernel.read(mapFlows)
+	if err != nil {
+		return err
+	}
+	for key, value := range all {
+		t, ok := trackedOf(key, value)
+		if !ok {
+			continue
+		}
+		masqueraded, ok := all[t.out()]
+		if !ok || ended([]byte(value), []byte(all[t.back()]), t.protocol) {
+			continue
+		}
+		if err := reserved(getAddrPort([]byte(masqueraded)), t.flow.Answering, t.protocol); err != nil {
+			return fmt.Errorf("telling the kernel's connection table of a connection (needs nf_conntrack_netlink): %w", err)
+		}
+	}
+	return nil
+}
+
+// reserved makes, or prolongs, an entry for what goes from one address to the other.
+func reserved(from, to netip.AddrPort, protocol byte) error {
+	tuple := func(from, to netip.AddrPort) netlink.IPTuple {
+		return netlink.IPTuple{
+			SrcIP: net.IP(from.Addr().AsSlice()), DstIP: net.IP(to.Addr().AsSlice()),
+			SrcPort: from.Port(), DstPort: to.Port(), Protocol: protocol,
+		}
+	}
+	family := unix.AF_INET6
+	if to.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	flow := netlink.ConntrackFlow{
+		FamilyType: uint8(family), Forward: tuple(from, to), Reverse: tuple(to, from), TimeOut: uint32(reservation / time.Second),
+	}
+	if protocol == unix.IPPROTO_TCP {
+		const established = 3 // TCP_CONNTRACK_ESTABLISHED of linux/netfilter/nf_conntrack_tcp.h
+		flow.ProtoInfo = &netlink.ProtoInfoTCP{State: established}
+	}
+	return netlink.ConntrackCreate(netlink.ConntrackTable, netlink.InetFamily(family), &flow)
+}
+
+// pinnedRole is what an earlier process has left in the kernel; nil when the map is fresh.
+func (k *kernel) pinnedRole() (*proxy.Role, error) {
+	var value []byte
+	if err := k.maps[mapConfig].Lookup(native.AppendUint32(nil, 0), &value); err != nil {
+		return nil, fmt.Errorf("reading map %s: %w", mapConfig, err)
+	}
+	// there are always ports for masqueraded clients
+	if native.Uint16(value[snatOffset:]) == 0 {
+		return nil, nil
+	}
+	role := proxy.Role(native.Uint32(value[roleOffset:]))
+	return &role, nil
+}
+
+// removeOlder removes what a process with another layout of the maps has left.
+func removeOlder(dir string) error {
+	versions, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("listing what is pinned: %w", err)
+	}
+	var problems []error
+	for _, v := range versions {
+		if v.Name() != layoutVersion {
+			problems = append(problems, os.RemoveAll(filepath.Join(dir, v.Name(), "links")), os.RemoveAll(filepath.Join(dir, v.Name())))
+		}
+	}
+	return errors.Join(problems...)
+}

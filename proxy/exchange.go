@@ -1,0 +1,47 @@
+package proxy
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Role is what a Dataplane does while another one is there, too.
+type Role uint8
+
+const (
+	// Passive goes on with the connections that it has and leaves new ones to the other one.
+	Passive Role = iota
+	// Leading takes new connections and leaves those of the other one alone.
+	Leading
+	// Alone is that there is no other one.
+	Alone
+)
+
+// Exchangeable is a Dataplane that can take the place of another one while connections live. Resync and Prove
+// work in every role.
+type Exchangeable interface {
+	Dataplane
+	// Act gives it a role; called again with the same, it looks again at the connections of both.
+	Act(ctx context.Context, role Role) error
+	// Prove makes a real connection through ProbeAddress, which is translated only by the Dataplane that is
+	// asked. The Table stays as it is.
+	Prove(ctx context.Context) error
+	// Left counts the connections to addresses of table that need this Dataplane: that would break, or see
+	// another address than the one dialled, if it closed now.
+	Left(ctx context.Context, table Table) (int, error)
+	// Remembered are the clients that are to stay with an endpoint; Remember takes over those of another Dataplane.
+	Remembered(ctx context.Context, table Table) ([]Sticky, error)
+	Remember(ctx context.Context, all []Sticky) error
+}
+
+// Sticky is a client that is to stay with an endpoint of one port of a Service.
+type Sticky struct {
+	Origin   string // of the Frontend
+	Protocol corev1.Protocol
+	Client   netip.Addr
+	Endpoint netip.AddrPort
+	Last     time.Time // of the last new connection
+}
