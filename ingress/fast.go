@@ -56,7 +56,7 @@ func (s *server) serveConn(c *conn, secure *tls.Conn) {
 	f := fastBuffers.Get().(*fast)
 	f.s, f.c, f.secure = s, c, secure
 	f.r, f.w, f.started, f.drained, f.deadline = 0, 0, false, false, time.Time{}
-	f.identify()
+	f.who = identify(c, secure != nil)
 	s.fasts.add(f)
 	end := f.serve()
 	s.fasts.remove(f)
@@ -67,7 +67,11 @@ func (s *server) serveConn(c *conn, secure *tls.Conn) {
 	f.s, f.c, f.secure, f.raw, f.head, f.answer = nil, nil, nil, nil, fastHead{}, answerHead{}
 	fastBuffers.Put(f)
 	if end == unusual && c.SetReadDeadline(time.Time{}) == nil {
-		s.handOver(s.strict(c, secure, rest))
+		if startsHTTP2(rest) {
+			s.serveHTTP2(c, secure, rest)
+		} else {
+			s.handOver(s.strict(c, secure, rest))
+		}
 		return
 	}
 	if secure != nil {
@@ -77,17 +81,21 @@ func (s *server) serveConn(c *conn, secure *tls.Conn) {
 	_ = c.Close()
 }
 
-func (f *fast) identify() {
-	client := f.c.remote.Addr().WithZone("")
-	f.who = fastCall{client: client, peer: client.String(), proto: "http"}
-	f.who.node = nodeText(client)
-	if f.secure != nil {
-		f.who.proto = "https"
+// identify says who a connection's requests come from, as far as the connection tells.
+func identify(c *conn, secure bool) fastCall {
+	client := c.remote.Addr().WithZone("")
+	who := fastCall{client: client, peer: client.String(), node: nodeText(client), proto: "http"}
+	if secure {
+		who.proto = "https"
 	}
-	if local, err := netip.ParseAddrPort(f.c.LocalAddr().String()); err == nil {
-		f.who.port = portText(local.Port())
+	if local, err := netip.ParseAddrPort(c.LocalAddr().String()); err == nil {
+		who.port = portText(local.Port())
 	}
+	return who
 }
+
+// drain: see drainer. An error means that it is closed already.
+func (f *fast) drain(until time.Time) { _ = f.c.SetReadDeadline(until) }
 
 func (f *fast) serve() outcome {
 	if f.secure == nil {

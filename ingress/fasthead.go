@@ -51,8 +51,8 @@ func (h *fastHead) parse(b []byte) headState {
 		}
 		return headMore
 	}
-	h.n, h.length, h.close, h.host, h.size = 0, -1, false, nil, end+4
-	h.agent, h.referer, h.trace = nil, nil, nil
+	h.reset()
+	h.size = end + 4
 	eol := bytes.IndexByte(b, '\r')
 	if !h.requestLine(b[:eol]) {
 		return headUnusual
@@ -75,6 +75,11 @@ func (h *fastHead) parse(b []byte) headState {
 	return headOrdinary
 }
 
+func (h *fastHead) reset() {
+	h.n, h.length, h.close, h.host, h.size = 0, -1, false, nil, 0
+	h.agent, h.referer, h.trace = nil, nil, nil
+}
+
 var (
 	crlf2        = []byte("\r\n\r\n")
 	prefaceStart = []byte("PRI * HTTP/2.0\r\n")
@@ -87,7 +92,12 @@ func (h *fastHead) requestLine(line []byte) bool {
 	if sp < 0 || len(line) < sp+1+1+len(version) || string(line[len(line)-len(version):]) != version {
 		return false
 	}
-	h.method, h.target = line[:sp], line[sp+1:len(line)-len(version)]
+	return h.request(line[:sp], line[sp+1:len(line)-len(version)])
+}
+
+// request takes method and target; false when there is anything about them.
+func (h *fastHead) request(method, target []byte) bool {
+	h.method, h.target = method, target
 	known := false
 	for _, m := range fastMethods {
 		if string(h.method) == m {
@@ -95,7 +105,7 @@ func (h *fastHead) requestLine(line []byte) bool {
 			break
 		}
 	}
-	if !known || h.target[0] != '/' {
+	if !known || len(h.target) == 0 || h.target[0] != '/' {
 		return false
 	}
 	for _, c := range h.target {
@@ -109,21 +119,27 @@ func (h *fastHead) requestLine(line []byte) bool {
 // line takes a header line; false when there is anything about it.
 func (h *fastHead) line(line []byte) bool {
 	colon := bytes.IndexByte(line, ':')
-	if colon <= 0 || h.n == len(h.fields) {
+	if colon <= 0 {
 		return false
 	}
 	name, value := line[:colon], trimSpace(line[colon+1:])
-	underscore := false
 	for _, c := range name {
 		if !token(c) {
 			return false
 		}
-		underscore = underscore || c == '_'
 	}
 	for _, c := range value {
 		if c < ' ' && c != '\t' || c == 0x7f {
 			return false
 		}
+	}
+	return h.add(name, value)
+}
+
+// add takes a well-formed field; false when there is anything about it.
+func (h *fastHead) add(name, value []byte) bool {
+	if h.n == len(h.fields) {
+		return false
 	}
 	switch h.kind(name, value) {
 	case fieldBad:
@@ -131,7 +147,7 @@ func (h *fastHead) line(line []byte) bool {
 	case fieldOurs:
 		return true
 	}
-	if !underscore {
+	if bytes.IndexByte(name, '_') < 0 {
 		h.fields[h.n] = field{name, value}
 		h.n++
 	}
@@ -261,30 +277,50 @@ func trimSpace(b []byte) []byte {
 // text is b as a string without a copy: it must not outlive the request whose buffer b lies in.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// trustedChain is X-Forwarded-For and X-Forwarded-Proto of a head whose fields were not kept: it reads the head
-// again, which only peers that are trusted cost.
-func trustedChain(head []byte) (chain, proto, host, port string) {
+// textBytes is s without a copy: it must not be written to.
+func textBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
+
+// claims are what a proxy in front of us says about a request.
+type claims struct{ chain, proto, host, port string }
+
+// trustedChain is what a head whose fields were not kept claims: it reads the head again, which only peers that are
+// trusted cost.
+func trustedChain(head []byte) (said claims) {
 	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
-		name, value, found := bytes.Cut(line, []byte(":"))
-		if !found {
-			continue
-		}
-		value = trimSpace(value)
-		switch {
-		case isName(name, "x-forwarded-for"):
-			if chain != "" {
-				chain += ", "
-			}
-			chain += string(value)
-		case isName(name, "x-forwarded-proto") && proto == "":
-			proto = string(value)
-		case isName(name, "x-forwarded-host") && host == "":
-			host = string(value)
-		case isName(name, "x-forwarded-port") && port == "":
-			port = string(value)
+		if name, value, found := bytes.Cut(line, []byte(":")); found {
+			said.add(name, trimSpace(value))
 		}
 	}
-	return chain, proto, host, port
+	return said
+}
+
+func (s *claims) add(name, value []byte) {
+	switch {
+	case isName(name, "x-forwarded-for"):
+		if s.chain != "" {
+			s.chain += ", "
+		}
+		s.chain += string(value)
+	case isName(name, "x-forwarded-proto") && s.proto == "":
+		s.proto = string(value)
+	case isName(name, "x-forwarded-host") && s.host == "":
+		s.host = string(value)
+	case isName(name, "x-forwarded-port") && s.port == "":
+		s.port = string(value)
+	}
+}
+
+// believe takes over what a trusted proxy says.
+func (c *fastCall) believe(said claims, trusted []netip.Prefix, peer netip.Addr) {
+	c.chain, c.host = said.chain, said.host
+	if said.proto == "http" || said.proto == "https" {
+		c.proto = said.proto
+	}
+	if said.port != "" {
+		c.port = said.port
+	}
+	c.client = lastUntrusted(said.chain, trusted, peer)
+	c.node = nodeText(c.client)
 }
 
 // appendRequest writes the head that the endpoint gets. sent and query are what setPath and cleanQuery make.

@@ -159,6 +159,8 @@ type chunks struct {
 	left  int64
 	line  int // bytes of the line so far
 	cr    bool
+
+	trailers []byte // that next has seen
 }
 
 type chunkState int
@@ -172,7 +174,10 @@ const (
 	chunkDone
 )
 
-const maxChunkLine = 8 << 10
+const (
+	maxChunkLine = 8 << 10
+	maxTrailers  = 16 << 10
+)
 
 // feed looks at the next bytes and returns how many of them belong to the body; state is chunkDone at its end.
 func (c *chunks) feed(b []byte) (int, error) {
@@ -195,6 +200,28 @@ func (c *chunks) feed(b []byte) (int, error) {
 		i++
 	}
 	return len(b), nil
+}
+
+// next is the next piece of content in b, and how many bytes it took to find it. No content: b is used up, or state
+// is chunkDone and trailers holds the lines behind the content.
+func (c *chunks) next(b []byte) (content []byte, n int, err error) {
+	for n < len(b) && c.state != chunkDone {
+		if c.state == chunkData {
+			content = b[n : n+int(min(c.left, int64(len(b)-n)))]
+			_, err := c.feed(content)
+			return content, n + len(content), err
+		}
+		if c.state == chunkTrailer {
+			if c.trailers = append(c.trailers, b[n]); len(c.trailers) > maxTrailers {
+				return nil, n, errBadAnswer
+			}
+		}
+		if err := c.byte(b[n]); err != nil {
+			return nil, n, err
+		}
+		n++
+	}
+	return nil, n, nil
 }
 
 // byte takes a byte of a line.
@@ -256,4 +283,14 @@ func (c *chunks) endLine() error {
 		}
 	}
 	return nil
+}
+
+// hopByHop says whether a header, by its name alone, is about the connection (RFC 9110 section 7.6.1).
+func hopByHop(name []byte) bool {
+	for _, hop := range []string{"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"} {
+		if isName(name, hop) {
+			return true
+		}
+	}
+	return false
 }

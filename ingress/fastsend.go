@@ -3,6 +3,9 @@ package ingress
 import (
 	"errors"
 	"io"
+	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -15,42 +18,25 @@ var errClientGone = errors.New("the client went away")
 // to net/http, before anything was sent.
 func (f *fast) request() outcome {
 	h := &f.head
-	target := text(h.target)
-	path, query, hasQuery := target, "", false
-	for i := 0; i < len(target); i++ {
-		if target[i] == '?' {
-			path, query, hasQuery = target[:i], target[i+1:], true
-			break
-		}
+	sni := ""
+	if f.secure != nil {
+		sni = f.secure.ConnectionState().ServerName
 	}
-	clean, err := cleanURLPath(path)
-	if err != nil {
+	o, ok := f.s.ordinary(h, sni)
+	if !ok {
 		return unusual
 	}
-	host := normalHost(text(h.host))
-	if f.secure != nil && f.s.certs.Load().misdirected(f.secure.ConnectionState().ServerName, host) {
-		return unusual
-	}
-	route := f.s.table.Load().Match(host, clean.match)
-	if route == nil || len(route.canaries) > 0 || route.guard != nil && !route.guard.simple() || !route.Group.plain() {
-		return unusual
-	}
-	if p := route.policy(); p.MaxBody > 0 && int64(h.length) > p.MaxBody {
-		return unusual
-	}
-	if !route.Group.requests.enter() {
-		return unusual // it was removed just now: a table without it is there already
-	}
-	defer route.Group.requests.leave()
-	c := call{began: time.Now(), client: f.who.client, proto: f.who.proto, route: route, path: clean.sent, query: query, choice: choice{balance: route.policy().Balance}}
+	defer o.route.Group.requests.leave()
+	c := o.call(&f.who)
 	who := f.who
 	if len(f.s.trusted) > 0 && within(f.s.trusted, f.c.remote.Addr()) {
-		f.believe(&who, &c)
+		who.believe(trustedChain(f.buf[f.r:f.r+h.size]), f.s.trusted, f.c.remote.Addr().WithZone(""))
+		c.client, c.proto, c.chain = who.client, who.proto, who.chain
 	}
-	f.out = h.appendRequest(f.out[:0], clean.sent, query, hasQuery, &who)
+	f.out = h.appendRequest(f.out[:0], o.path.sent, o.query, o.hasQuery, &who)
 	f.out = append(f.out, f.buf[f.r+h.size:f.r+h.size+h.length]...)
 	end, code, sent := f.exchange(&c)
-	f.finish(&c, code, sent)
+	f.s.finishFast(&c, h, "HTTP/1.1", code, sent)
 	f.r += h.size + h.length
 	if f.r == f.w {
 		f.r, f.w = 0, 0
@@ -58,19 +44,42 @@ func (f *fast) request() outcome {
 	return end
 }
 
-// believe takes over what a trusted proxy says.
-func (f *fast) believe(who *fastCall, c *call) {
-	chain, proto, host, port := trustedChain(f.buf[f.r : f.r+f.head.size])
-	who.chain, who.host = chain, host
-	if proto == "http" || proto == "https" {
-		who.proto = proto
+// ordinary is what the fast paths know of a request before they send it.
+type ordinary struct {
+	route    *Route
+	path     cleanPath
+	query    string
+	hasQuery bool
+}
+
+// ordinary finds the route of a request and enters its group; false when something about the request, or its route,
+// is not ordinary. sni is the name that the connection was opened for; empty: none.
+func (s *server) ordinary(h *fastHead, sni string) (o ordinary, ok bool) {
+	path := text(h.target)
+	if i := strings.IndexByte(path, '?'); i >= 0 {
+		path, o.query, o.hasQuery = path[:i], path[i+1:], true
 	}
-	if port != "" {
-		who.port = port
+	var err error
+	if o.path, err = cleanURLPath(path); err != nil {
+		return o, false
 	}
-	who.client = lastUntrusted(chain, f.s.trusted, f.c.remote.Addr().WithZone(""))
-	who.node = nodeText(who.client)
-	c.client, c.proto, c.chain = who.client, who.proto, chain
+	host := normalHost(text(h.host))
+	if sni != "" && s.certs.Load().misdirected(sni, host) {
+		return o, false
+	}
+	r := s.table.Load().Match(host, o.path.match)
+	if r == nil || len(r.canaries) > 0 || r.guard != nil && !r.guard.simple() || !r.Group.plain() {
+		return o, false
+	}
+	if p := r.policy(); p.MaxBody > 0 && int64(h.length) > p.MaxBody {
+		return o, false
+	}
+	o.route = r
+	return o, r.Group.requests.enter() // it was removed just now: a table without it is there already
+}
+
+func (o *ordinary) call(who *fastCall) call {
+	return call{began: time.Now(), client: who.client, proto: who.proto, route: o.route, path: o.path.sent, query: o.query, choice: choice{balance: o.route.policy().Balance}}
 }
 
 func (r *Route) policy() *Policy {
@@ -207,32 +216,39 @@ func (f *fast) wait(w *wire) error {
 
 // fail answers a request that got no answer from an endpoint.
 func (f *fast) fail(c *call, err error) (outcome, int, int64) {
-	switch {
-	case errors.Is(err, errClientGone):
-		return finished, clientGone, 0
-	case errors.Is(err, errNoEndpoint):
-		f.say("HTTP/1.1 503 Service Unavailable", "no endpoint of the service is ready")
-		return finished, 503, 0
-	case isTimeout(err):
-		klog.V(2).InfoS("endpoint did not answer in time", "host", string(f.head.host), "path", c.path, "err", err)
-		f.say("HTTP/1.1 504 Gateway Timeout", "the service did not answer in time")
-		return finished, 504, 0
+	code, why := failure(err)
+	if code == clientGone {
+		return finished, code, 0
 	}
-	klog.V(2).InfoS("endpoint failed", "host", string(f.head.host), "path", c.path, "err", err)
-	f.say("HTTP/1.1 502 Bad Gateway", "the service failed to answer")
-	return finished, 502, 0
+	if code != http.StatusServiceUnavailable {
+		klog.V(2).InfoS("endpoint failed", "host", string(f.head.host), "path", c.path, "err", err)
+	}
+	f.say("HTTP/1.1 "+strconv.Itoa(code)+" "+http.StatusText(code), why)
+	return finished, code, 0
 }
 
-// finish counts and logs the request, whose slices end here.
-func (f *fast) finish(c *call, code int, sent int64) {
+// failure is what a client is told when connect failed.
+func failure(err error) (code int, why string) {
+	switch {
+	case errors.Is(err, errClientGone):
+		return clientGone, ""
+	case errors.Is(err, errNoEndpoint):
+		return http.StatusServiceUnavailable, "no endpoint of the service is ready"
+	case isTimeout(err):
+		return http.StatusGatewayTimeout, "the service did not answer in time"
+	}
+	return http.StatusBadGateway, "the service failed to answer"
+}
+
+// finishFast counts and logs a request, whose slices end here.
+func (s *server) finishFast(c *call, h *fastHead, proto string, code int, sent int64) {
 	took := time.Since(c.began)
-	f.s.count(c, code, took)
-	if f.s.log == nil || !f.s.log.wants() {
+	s.count(c, code, took)
+	if s.log == nil || !s.log.wants() {
 		return
 	}
-	h := &f.head
 	e := logEntry{Time: c.began, Client: c.client.String(), Method: string(h.method), Host: string(h.host), Path: c.path, Query: c.query,
-		Proto: "HTTP/1.1", Scheme: c.proto, Code: code, Bytes: sent, Seconds: took.Seconds(), Agent: string(h.agent), Referer: string(h.referer), Trace: traceID(string(h.trace))}
+		Proto: proto, Scheme: c.proto, Code: code, Bytes: sent, Seconds: took.Seconds(), Agent: string(h.agent), Referer: string(h.referer), Trace: traceID(string(h.trace))}
 	e.place(c)
-	f.s.log.write(e)
+	s.log.write(e)
 }

@@ -11,34 +11,40 @@ import (
 // is answered with Connection: close.
 const drainGrace = 500 * time.Millisecond
 
-// fastSet knows the connections that the fast path serves, so that it can be ended: each after the request that is
-// under way, or that comes within drainGrace.
+// drainer is a connection that can be told to end after what is under way, and what comes until then.
+type drainer interface{ drain(until time.Time) }
+
+// fastSet knows the connections that net/http does not serve, so that it can be ended: each after the requests that
+// are under way, or that come within drainGrace.
 type fastSet struct {
 	over  atomic.Bool
 	until time.Time // end of the grace; set before over
 
 	mu    sync.Mutex
-	conns map[*fast]*conn
+	conns map[drainer]struct{}
 	left  chan struct{} // receives after a connection has gone
 }
 
 func newFastSet() *fastSet {
-	return &fastSet{conns: map[*fast]*conn{}, left: make(chan struct{}, 1)}
+	return &fastSet{conns: map[drainer]struct{}{}, left: make(chan struct{}, 1)}
 }
 
 // ending says whether connections are to be closed after the request at hand.
 func (s *fastSet) ending() bool { return s.over.Load() }
 
-func (s *fastSet) add(f *fast) {
+func (s *fastSet) add(d drainer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conns[f] = f.c
+	s.conns[d] = struct{}{}
+	if s.ending() {
+		d.drain(s.until)
+	}
 }
 
-func (s *fastSet) remove(f *fast) {
+func (s *fastSet) remove(d drainer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.conns, f)
+	delete(s.conns, d)
 	select {
 	case s.left <- struct{}{}:
 	default:
@@ -52,8 +58,8 @@ func (s *fastSet) finish() {
 	defer s.mu.Unlock()
 	s.until = time.Now().Add(drainGrace)
 	s.over.Store(true)
-	for _, c := range s.conns {
-		_ = c.SetReadDeadline(s.until) // an error means that it is closed already
+	for d := range s.conns {
+		d.drain(s.until)
 	}
 }
 

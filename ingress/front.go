@@ -81,7 +81,7 @@ func (f *front) greet(c *conn, trusted bool) {
 	switch {
 	case !ok:
 	case secure != nil && secure.ConnectionState().NegotiatedProtocol == "h2":
-		f.server.handOver(secure)
+		f.server.serveHTTP2(c, secure, nil)
 	default:
 		f.server.serveConn(c, secure)
 	}

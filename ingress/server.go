@@ -34,8 +34,9 @@ type server struct {
 
 	plain, secure net.Listener // nil: not served
 	conns         *connSet
-	fasts         *fastSet // connections that the fast path serves
-	toHTTP        *handoff // those that net/http serves
+	fasts         *fastSet     // connections that we serve ourselves
+	toHTTP        *handoff     // those that net/http serves
+	hs            *http.Server // as of run
 
 	inherited []net.Listener         // of an earlier run, until listen
 	keep      func([]*os.File) error // nil: sockets are closed at the end
@@ -61,6 +62,7 @@ func newServer(cfg Config) (*server, error) {
 		}
 	}
 	s.fasts = newFastSet()
+	s.hs = s.httpServer()
 	s.toHTTP = newHandoff(net.TCPAddrFromAddrPort(cfg.HTTP))
 	s.table.Store(&Table{})
 	s.certs.Store(newCertTable(fallback))
@@ -115,7 +117,7 @@ func (s *server) unlisten() error {
 
 // run serves until ctx ends, then lets the requests under way finish, within the drain timeout.
 func (s *server) run(ctx context.Context) error {
-	hs := s.httpServer()
+	hs := s.hs
 	var wg sync.WaitGroup
 	failed := make(chan error, 1)
 	wg.Go(func() {
@@ -181,14 +183,11 @@ func (s *server) httpServer() *http.Server {
 		IdleTimeout:       clientIdleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         new(http.Protocols),
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: writeTimeout},
 		ErrorLog:          quietLog,
 		// "OPTIONS *" is answered by nobody here: it names no path that could be routed
 		DisableGeneralOptionsHandler: true,
 	}
 	hs.Protocols.SetHTTP1(true)
-	hs.Protocols.SetHTTP2(true)
-	hs.Protocols.SetUnencryptedHTTP2(true)
 	return hs
 }
 
