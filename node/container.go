@@ -90,6 +90,9 @@ func (n *Node) containerConfig(ctx context.Context, l *launch, c *corev1.Contain
 	if err != nil {
 		return nil, err
 	}
+	if err := shareTarget(linux.SecurityContext.NamespaceOptions, l, c.Name); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(filepath.Join(l.sandbox.LogDirectory, c.Name), 0o755); err != nil {
 		return nil, fmt.Errorf("making the log directory of container %s: %w", c.Name, err)
 	}
@@ -115,6 +118,22 @@ func (n *Node) containerConfig(ctx context.Context, l *launch, c *corev1.Contain
 		config.StopSignal = runtimeapi.Signal(runtimeapi.Signal_value[string(*c.Lifecycle.StopSignal)])
 	}
 	return config, nil
+}
+
+// shareTarget lets an ephemeral container see the processes of the container that it was started to look at.
+func shareTarget(options *runtimeapi.NamespaceOption, l *launch, name string) error {
+	for i := range l.pod.Spec.EphemeralContainers {
+		e := &l.pod.Spec.EphemeralContainers[i]
+		if e.Name != name || e.TargetContainerName == "" {
+			continue
+		}
+		target := l.state.latest(e.TargetContainerName)
+		if !isRunning(target) {
+			return fmt.Errorf("unable to find target container %q: it does not run", e.TargetContainerName)
+		}
+		options.Pid, options.TargetId = runtimeapi.NamespaceMode_TARGET, target.Id
+	}
+	return nil
 }
 
 // facts are what the pod may know of itself.

@@ -33,7 +33,7 @@ type bootLog struct {
 const maxHeld = 256 << 10
 
 func (b *bootLog) Write(p []byte) (int, error) {
-	if !b.all && sessionOver(p) {
+	if !b.all && isNoNews(p) {
 		return len(p), nil
 	}
 	b.mu.Lock()
@@ -47,10 +47,24 @@ func (b *bootLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// sessionOver says whether a line is the API server's complaint that it can read no more from a WebSocket which it
-// has closed itself. It ends every kubectl exec that way.
-func sessionOver(line []byte) bool {
-	return bytes.Contains(line, []byte("Error on socket receive")) && bytes.Contains(line, []byte("use of closed network connection"))
+// noNews are lines, by two of their parts, that the API server writes as errors when nothing is wrong: kubectl exec has
+// ended, or a client has gone away before its answer was ready.
+var noNews = [][2]string{
+	{"Error on socket receive", "use of closed network connection"},
+	{"Error proxying data from client to backend", "broken pipe"},
+	{"post-timeout activity", "err: context canceled"},
+	{"Post-timeout activity", "result=null"},
+	{"apiserver was unable to write", "http: Handler timeout"},
+	{"apiserver received an error that is not an metav1.Status", "http: Handler timeout"},
+}
+
+func isNoNews(line []byte) bool {
+	for _, parts := range noNews {
+		if bytes.Contains(line, []byte(parts[0])) && bytes.Contains(line, []byte(parts[1])) {
+			return true
+		}
+	}
+	return false
 }
 
 // open lets everything through from now on and forgets what was held.

@@ -40,6 +40,7 @@ type RootSpec struct {
 	rootfs.Spec
 	MountNS string `json:"mountNS"` // the server's mount namespace, from which the container's is made
 	HostPID bool   `json:"hostPID,omitempty"`
+	PIDNS   string `json:"pidNS,omitempty"` // another container's PID namespace, to be shared; else the sandbox decides
 }
 
 // Echo is a container of the builtin image.

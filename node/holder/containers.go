@@ -177,6 +177,9 @@ func (h *Holder) env(id string, root RootSpec) (process.ID, error) {
 // makeInit makes the container's file system and the process that keeps it.
 func makeInit(root RootSpec, in process.Namespaces) (process.ID, error) {
 	in.Mnt = root.MountNS
+	if root.PIDNS != "" {
+		in.PID = root.PIDNS
+	}
 	o := process.InitOptions{NewPID: in.PID == "" && !root.HostPID, MountProc: !root.HostPID}
 	return forkInit(in, o, root.Build)
 }

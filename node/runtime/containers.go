@@ -15,6 +15,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/node/holder"
+	"svcplane/node/process"
 	"svcplane/node/sandbox"
 )
 
@@ -97,6 +98,9 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	if err := r.ensureHolder(ctx); err != nil {
 		return err
 	}
+	if spec.Root.PIDNS, err = r.targetPIDs(ctx, entry); err != nil {
+		return err
+	}
 	begun, err := r.holder.StartContainer(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("start container %s of pod %s: %w", entry.config.GetMetadata().GetName(), podName(pod.config), err)
@@ -104,6 +108,32 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	_, err = r.apply(entry, begun)
 	r.notify(entry, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
 	return err
+}
+
+// targetPIDs gives the PID namespace of the container whose processes this one is to see (kubectl debug --target),
+// or nothing.
+func (r *Runtime) targetPIDs(ctx context.Context, entry *containerEntry) (string, error) {
+	options := entry.config.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	if options.GetPid() != runtimeapi.NamespaceMode_TARGET {
+		return "", nil
+	}
+	target, err := r.container(ctx, options.GetTargetId())
+	if err != nil {
+		return "", err
+	}
+	pod, err := r.sandbox(target.SandboxID)
+	if err != nil {
+		return "", err
+	}
+	root, err := r.rootSpec(pod, target)
+	if err != nil {
+		return "", err
+	}
+	init, err := r.holder.Env(ctx, target.ID, root)
+	if err != nil {
+		return "", fmt.Errorf("share the processes of container %s: %w", target.config.GetMetadata().GetName(), err)
+	}
+	return process.NamespacesOf(init.PID).PID, nil
 }
 
 // StopContainer ends a container, by force after timeout seconds; it may be repeated.
