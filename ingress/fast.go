@@ -31,6 +31,7 @@ type fast struct {
 	deadline time.Time // for the client's next bytes
 	started  bool      // a part of a head is there
 	drained  bool      // the last read took all there was
+	looked   bool      // after the end of the grace
 	end      outcome
 }
 
@@ -55,7 +56,7 @@ var fastBuffers = sync.Pool{New: func() any {
 func (s *server) serveConn(c *conn, secure *tls.Conn) {
 	f := fastBuffers.Get().(*fast)
 	f.s, f.c, f.secure = s, c, secure
-	f.r, f.w, f.started, f.drained, f.deadline = 0, 0, false, false, time.Time{}
+	f.r, f.w, f.started, f.drained, f.looked, f.deadline = 0, 0, false, false, false, time.Time{}
 	f.who = identify(c, secure != nil)
 	s.fasts.add(f)
 	end := f.serve()
@@ -125,6 +126,7 @@ func (f *fast) servePlain() outcome {
 		}
 		err := f.raw.Read(step)
 		switch {
+		case err != nil && f.lookAgain(err):
 		case err != nil:
 			return f.timedOut(err)
 		case f.end == wantBody:
@@ -245,7 +247,7 @@ func (f *fast) serveTLS() outcome {
 		}
 		n, err := f.secure.Read(f.buf[f.w:])
 		f.w += n
-		if err != nil {
+		if err != nil && !f.lookAgain(err) {
 			return f.timedOut(err)
 		}
 	}
@@ -262,7 +264,7 @@ func (f *fast) arm() error {
 		}
 	}
 	if f.s.fasts.ending() {
-		return f.c.SetReadDeadline(f.s.fasts.until)
+		return f.c.SetReadDeadline(f.last())
 	}
 	now := time.Now()
 	if left := f.deadline.Sub(now); left > limit*3/4 && left <= limit {
@@ -273,9 +275,27 @@ func (f *fast) arm() error {
 		return err
 	}
 	if f.s.fasts.ending() { // it began between the two: its deadline is gone
-		return f.c.SetReadDeadline(f.s.fasts.until)
+		return f.c.SetReadDeadline(f.last())
 	}
 	return nil
+}
+
+// last is when the last request may come.
+func (f *fast) last() time.Time {
+	if f.looked {
+		return f.deadline
+	}
+	return f.s.fasts.until
+}
+
+// lookAgain says whether a connection on which nothing came until the end of the grace is to be read once more. On a
+// busy machine the time may have passed with the request there and nobody to read it, and closing would reset it.
+func (f *fast) lookAgain(err error) bool {
+	if f.looked || !errors.Is(err, os.ErrDeadlineExceeded) || !f.s.fasts.ending() {
+		return false
+	}
+	f.looked, f.deadline = true, time.Now().Add(lastLook)
+	return true
 }
 
 // timedOut ends a connection on which nothing more came. One that stopped within a head hears why.

@@ -9,7 +9,11 @@ import (
 
 // drainGrace is how long a connection without a request is kept at the end: a request may be on its way to it, and
 // is answered with Connection: close.
-const drainGrace = 500 * time.Millisecond
+// lastLook is how long it is read after that, for a request that is there already.
+const (
+	drainGrace = 500 * time.Millisecond
+	lastLook   = 50 * time.Millisecond
+)
 
 // drainer is a connection that can be told to end after what is under way, and what comes until then.
 type drainer interface{ drain(until time.Time) }

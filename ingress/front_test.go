@@ -84,6 +84,15 @@ func whoAsked(w http.ResponseWriter, r *http.Request) {
 		r.Header.Get("X-Forwarded-Proto"), r.Header.Get("X-Forwarded-Host"), r.Header.Get("Forwarded"))
 }
 
+// trusting sets the trusted proxies.
+func trusting(networks ...string) func(*Config) {
+	return func(c *Config) {
+		for _, n := range networks {
+			c.TrustedProxies = append(c.TrustedProxies, netip.MustParsePrefix(n))
+		}
+	}
+}
+
 func TestTrustedProxies(t *testing.T) {
 	w := serving(t, whoAsked)
 	spoof := "GET / HTTP/1.1\r\nHost: toad\r\nX-Forwarded-For: 198.51.100.1, 192.0.2.9, 10.0.0.2\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: shop.test\r\nConnection: close\r\n\r\n"
@@ -94,7 +103,7 @@ func TestTrustedProxies(t *testing.T) {
 	if got := w.raw("PROXY TCP4 192.0.2.9 10.0.0.1 12345 80\r\n" + spoof); !strings.HasPrefix(got, "HTTP/1.1 400") {
 		t.Errorf("PROXY from an untrusted peer: %q", got)
 	}
-	w.ingress.server.trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8")}
+	w = servingWith(t, trusting("127.0.0.0/8", "10.0.0.0/8"), whoAsked)
 	got = w.raw(spoof)
 	if want := `xff=198.51.100.1, 192.0.2.9, 10.0.0.2, 127.0.0.1 real=192.0.2.9 proto=https host=shop.test forwarded=for=192.0.2.9;proto=https;host="toad"`; !strings.Contains(got, want) {
 		t.Errorf("trusted: %q, want %q", got, want)
@@ -109,8 +118,7 @@ func TestTrustedProxies(t *testing.T) {
 }
 
 func TestProxyProtocolBeforeTLS(t *testing.T) {
-	w := serving(t, whoAsked)
-	w.ingress.server.trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	w := servingWith(t, trusting("127.0.0.0/8"), whoAsked)
 	client := &http.Client{Transport: &http.Transport{DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		c, err := net.Dial("tcp", w.secure)
 		if err != nil {
@@ -252,17 +260,14 @@ func TestLeastRequests(t *testing.T) {
 // TestSeeing: metrics, access log and explanation of the same requests.
 func TestSeeing(t *testing.T) {
 	var out lockedBuffer
-	w := serving(t, says("reached"))
-	log, err := newAccessLog(&out, LogJSON, 1)
-	w.must(err)
-	w.ingress.server.log = log
+	w := servingWith(t, func(c *Config) { c.AccessLog = &out }, says("reached"))
 	w.request("GET", "/a?b=c", func(r *http.Request) {
 		r.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 		r.Header.Set("User-Agent", "toad/1")
 	})
 	w.get("nobody", "/")
 	w.eventually(func() error {
-		log.flush()
+		w.ingress.server.log.flush()
 		if n := strings.Count(out.String(), "\n"); n != 2 {
 			return fmt.Errorf("%d lines, want 2", n)
 		}
@@ -338,8 +343,7 @@ func TestExplain(t *testing.T) {
 
 // TestSlowBodyOverHTTP2: a client that stops in the middle of a body does not hold an endpoint for ever.
 func TestSlowBodyOverHTTP2(t *testing.T) {
-	w := serving(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
-	w.ingress.server.bodyTimeout = 100 * time.Millisecond
+	w := servingWith(t, func(c *Config) { c.bodyTimeout = 100 * time.Millisecond }, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 	tr := &http.Transport{Protocols: new(http.Protocols)}
 	tr.Protocols.SetUnencryptedHTTP2(true)
 	defer tr.CloseIdleConnections()

@@ -53,6 +53,8 @@ type Config struct {
 	AccessLogSample float64
 	// DrainTimeout is how long requests under way may last after Run was told to end; 10 s if zero.
 	DrainTimeout time.Duration
+
+	bodyTimeout time.Duration // for the next part of a request body; bodyReadTimeout if zero
 }
 
 // Ingress serves HTTP as the API's Ingress objects say.

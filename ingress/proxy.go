@@ -14,13 +14,12 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// newProxy makes the handler that sends requests, whose path is clean, through group.
+// newProxy makes the handler that sends requests, whose path is clean, through group. It wants a promptWriter.
 func newProxy(group *Group) http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      group,
 		ModifyResponse: finishResponse,
-		FlushInterval:  -1, // what an endpoint says goes on at once: streams and server-sent events
 		BufferPool:     copyBuffers,
 		ErrorHandler:   answerFailure,
 		ErrorLog:       quietLog,
@@ -155,6 +154,21 @@ func answer(w http.ResponseWriter, code int, text string) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)
 	_, _ = w.Write([]byte(text + "\n")) // the client may be gone: nothing to tell anybody
+}
+
+// promptWriter passes on at once what an endpoint says: streams and server-sent events. ReverseProxy's own way of that
+// sends the head of an answer of any length before it looks for a body, so that an answer of gRPC that is a head and
+// nothing else (RFC 9113 section 8.1 allows it, "Trailers-Only") would sometimes get an empty body, and be refused.
+type promptWriter struct{ http.ResponseWriter }
+
+func (w promptWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w promptWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	if err == nil {
+		err = http.NewResponseController(w.ResponseWriter).Flush()
+	}
+	return n, err
 }
 
 // upgradeWriter stops the checks of HTTP/1.1 on a connection that is about to speak something else.

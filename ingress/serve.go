@@ -87,7 +87,7 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, c *call) {
 	if r.Header.Get("Upgrade") != "" {
 		w = upgradeWriter{w}
 	}
-	c.route.Group.proxy.ServeHTTP(w, r.WithContext(withCall(r.Context(), c)))
+	c.route.Group.proxy.ServeHTTP(promptWriter{w}, r.WithContext(withCall(r.Context(), c)))
 }
 
 // route finds the route of a request and enters its group; nil when none matches.

@@ -55,7 +55,7 @@ func newServer(cfg Config) (*server, error) {
 	}
 	s := &server{httpAddr: cfg.HTTP, httpsAddr: cfg.HTTPS, drainTimeout: cmp.Or(cfg.DrainTimeout, 10*time.Second),
 		conns: newConnSet(cmp.Or(cfg.MaxConnections, maxConnections), cfg.MaxPerClient), trusted: cfg.TrustedProxies,
-		publicHTTPS: cfg.PublicHTTPS, bodyTimeout: bodyReadTimeout, inherited: slices.Clone(cfg.Inherited), keep: cfg.Keep}
+		publicHTTPS: cfg.PublicHTTPS, bodyTimeout: cmp.Or(cfg.bodyTimeout, bodyReadTimeout), inherited: slices.Clone(cfg.Inherited), keep: cfg.Keep}
 	if cfg.AccessLog != nil {
 		if s.log, err = newAccessLog(cfg.AccessLog, cmp.Or(cfg.AccessLogFormat, LogJSON), cmp.Or(cfg.AccessLogSample, 1)); err != nil {
 			return nil, err

@@ -26,8 +26,13 @@ import (
 // serving is a world where host "toad" goes to one endpoint.
 func serving(t *testing.T, handler http.HandlerFunc) *world {
 	t.Helper()
+	return servingWith(t, func(*Config) {}, handler)
+}
+
+func servingWith(t *testing.T, change func(*Config), handler http.HandlerFunc) *world {
+	t.Helper()
 	_, addr := endpointServer(t, handler)
-	return newWorld(t, service("toad"), slice("toad", addr), toService("toad"))
+	return newWorldWith(t, change, service("toad"), slice("toad", addr), toService("toad"))
 }
 
 func TestForwardsWhatWasAskedAndWhoAsked(t *testing.T) {
