@@ -117,6 +117,9 @@ func (w *worker) sync(ctx context.Context) (wait time.Duration, done bool) {
 	if err != nil {
 		return w.retry(ctx, err), false
 	}
+	if exists {
+		w.admit(st)
+	}
 	w.watchProbes(ctx, st)
 	if w.isEnding(exists) {
 		return w.syncEnding(ctx, st, exists)

@@ -1,0 +1,71 @@
+package node
+
+import (
+	corev1 "k8s.io/api/core/v1"
+)
+
+// portConflict words it as the kubelet does; controllers and people know the reason.
+var portConflict = why{"NodePorts", "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"}
+
+// admit looks once at a pod that is new here. The binder places pods where they fit; one that names its node itself
+// (spec.nodeName) comes past it, and is failed, for its controller to replace it, if another pod has its host port.
+func (w *worker) admit(st *podState) {
+	if w.status.StartTime != nil || len(st.sandboxes) > 0 || w.pod.DeletionTimestamp != nil {
+		return
+	}
+	for _, o := range w.n.pods.GetStore().List() {
+		other := o.(*corev1.Pod)
+		if other.UID == w.pod.UID || !w.n.ours(other) || isFinal(other.Status.Phase) || !before(other, w.pod) {
+			continue
+		}
+		if portsClash(other, w.pod) {
+			w.failed = &portConflict
+			w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeWarning, w.failed.reason, "Predicate NodePorts failed: pod "+podText(other)+" has a host port of this one")
+			return
+		}
+	}
+}
+
+// before says which of two pods was first here: the one that was started, or else the older one.
+func before(a, b *corev1.Pod) bool {
+	switch {
+	case (a.Status.StartTime != nil) != (b.Status.StartTime != nil):
+		return a.Status.StartTime != nil
+	case !a.CreationTimestamp.Equal(&b.CreationTimestamp):
+		return a.CreationTimestamp.Before(&b.CreationTimestamp)
+	}
+	return a.UID < b.UID
+}
+
+func portsClash(a, b *corev1.Pod) bool {
+	for _, x := range hostPorts(a) {
+		for _, y := range hostPorts(b) {
+			anyAddress := x.HostIP == "" || y.HostIP == "" || x.HostIP == "0.0.0.0" || y.HostIP == "0.0.0.0"
+			if x.HostPort == y.HostPort && criProtocol(x.Protocol) == criProtocol(y.Protocol) && (anyAddress || x.HostIP == y.HostIP) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hostPorts lists the ports of the node that a pod takes while it runs.
+func hostPorts(pod *corev1.Pod) []corev1.ContainerPort {
+	var list []corev1.ContainerPort
+	add := func(c *corev1.Container) {
+		for _, p := range c.Ports {
+			if p.HostPort != 0 {
+				list = append(list, p)
+			}
+		}
+	}
+	for i := range pod.Spec.InitContainers {
+		if isSidecar(pod, pod.Spec.InitContainers[i].Name) {
+			add(&pod.Spec.InitContainers[i])
+		}
+	}
+	for i := range pod.Spec.Containers {
+		add(&pod.Spec.Containers[i])
+	}
+	return list
+}
