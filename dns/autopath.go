@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"time"
@@ -26,7 +27,7 @@ import (
 const flagSearched = 0x80
 
 // minRecord is the length of one record with an address, its owner a pointer.
-const minRecord = 12 + 16
+const minRecord = fixedLen + 16
 
 // searches says whether a question for a name that does not exist is the first of a walk.
 func (s *Server) searches(w *scratch) bool {
@@ -74,7 +75,7 @@ func (s *Server) replySearched(b, msg []byte, w *scratch, limit int) (reply []by
 			switch {
 			case w.b.rcode == dns.RcodeNameError:
 				continue
-			case w.b.cname == "":
+			case w.b.cname == nil:
 				return appendSearched(b, msg, w, limit), false
 			}
 			w.search = true
@@ -146,10 +147,10 @@ func (s *Server) walk(ctx context.Context, msg []byte, w *scratch, limit int) []
 			switch {
 			case w.b.rcode == dns.RcodeNameError:
 				continue
-			case w.b.cname == "":
+			case w.b.cname == nil:
 				return appendSearched(nil, msg, w, limit)
 			}
-			w.a.cname, w.a.ttl = string(w.other.wire()), 0
+			w.a.cname, w.a.ttl = bytes.Clone(w.other.wire()), 0
 			return s.chase(ctx, msg, w, limit)
 		}
 		forward := s.forwarderFor(&w.other)
@@ -191,7 +192,7 @@ func (s *Server) found(msg []byte, w *scratch, inner *cached, limit int) []byte 
 // setSuffixes makes the search path of pods: the cluster's, then the node's own, then nothing.
 func (s *Server) setSuffixes(node []string) {
 	domain := s.zones[0].domain
-	suffixes := []string{"\x03svc" + domain, domain}
+	suffixes := []string{svcLabel + domain, domain}
 	for _, text := range node {
 		if wire, err := wireName(text); err == nil && len(wire) > 1 {
 			suffixes = append(suffixes, wire)

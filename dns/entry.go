@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sort"
@@ -24,51 +25,43 @@ const (
 )
 
 // rrset is the records of one type at one name, ready to be copied behind a question for that name: their
-// owner is a pointer to the question. It is immutable.
+// owner is a pointer to the question. It is immutable once it is packed.
 type rrset struct {
-	typ  uint16
-	n    int
-	data []byte
-	ends []uint32 // where each record ends in data; nil when all have the same length
-	// extra are the addresses of SRV targets, for the additional section.
-	extra *rrset
+	data  []byte
+	extra *rrset // the addresses of SRV targets, for the additional section
+	n     int32
+	typ   uint16
 }
 
 // add appends one record.
 func (s *rrset) add(owner string, typ uint16, ttl uint32, rdata string) {
 	s.data = appendRR(s.data, owner, typ, ttl, rdata)
-	s.ends = append(s.ends, uint32(len(s.data)))
 	s.n++
 }
 
-// pack drops what is not needed to find the records again.
-func (s *rrset) pack() {
-	uniform := true
-	for i, end := range s.ends {
-		uniform = uniform && int(end)*s.n == len(s.data)*(i+1)
+// from gives the offset in data of record i. Addresses have all the same length; records of other types are few, or as
+// long as names are.
+func (s *rrset) from(i int) int {
+	if s.typ == dns.TypeA || s.typ == dns.TypeAAAA {
+		return i * (len(s.data) / int(s.n))
 	}
-	s.data = append(make([]byte, 0, len(s.data)), s.data...) // what growing left over goes
-	if s.ends = append(make([]uint32, 0, len(s.ends)), s.ends...); uniform {
-		s.ends = nil
+	at := 0
+	for range i {
+		at = recordEnd(s.data, at)
 	}
+	return at
 }
 
-// from gives the offset in data of record i, for i up to n.
-func (s *rrset) from(i int) int {
-	switch {
-	case i == 0:
-		return 0
-	case s.ends == nil:
-		return i * (len(s.data) / s.n)
-	}
-	return int(s.ends[i-1])
+// recordEnd gives the offset behind the record of ours that begins at at.
+func recordEnd(data []byte, at int) int {
+	_, end, _ := skipRR(data, at)
+	return end
 }
 
 // node is one name: the Service's own or one below it. One without sets is an empty non-terminal.
 type node struct {
 	prefix string // lower-case labels in front of the Service's name, wire form; "" is the Service itself
 	sets   []rrset
-	cname  string // target in wire form, for ExternalName
 }
 
 // set finds the records of a type; nil when there are none.
@@ -81,18 +74,76 @@ func (n *node) set(typ uint16) *rrset {
 	return nil
 }
 
+// alias is the target in wire form if the name is an alias, which has nothing else.
+func (n *node) alias() []byte {
+	if len(n.sets) == 1 && n.sets[0].typ == dns.TypeCNAME {
+		return n.sets[0].data[fixedLen:]
+	}
+	return nil
+}
+
+// pack puts all records of some names in one piece of memory: there are many names, each with a few octets.
+func pack(nodes []*node) {
+	count, octets := 0, 0
+	for _, n := range nodes {
+		for i := range n.sets {
+			for s := &n.sets[i]; s != nil; s = s.extra {
+				count++
+				octets += len(s.data)
+			}
+		}
+	}
+	sets, data := make([]rrset, 0, count), make([]byte, 0, octets)
+	keep := func(s rrset) {
+		from := len(data)
+		data = append(data, s.data...)
+		s.data = data[from:len(data):len(data)]
+		sets = append(sets, s)
+	}
+	for _, n := range nodes {
+		from := len(sets)
+		for _, s := range n.sets {
+			keep(s)
+		}
+		n.sets = sets[from:len(sets):len(sets)]
+		for i := range n.sets {
+			if x := n.sets[i].extra; x != nil {
+				keep(*x)
+				n.sets[i].extra = &sets[len(sets)-1]
+			}
+		}
+	}
+}
+
 // entry is everything that the zone says about one Service. It is immutable; one without nodes stands for
 // a Service that has no name at present.
 type entry struct {
+	key       string    // the labels of the Service's name and namespace, see serviceKey
 	triggered time.Time // what the endpoints were made for happened then; zero: not known
-	nodes     []node    // sorted by prefix
-	// names are the reverse names, per address the name it belongs to (wire form, domain included).
-	names []reverseName
+	headless  bool
+	nodes     []node // sorted by prefix
 }
 
-type reverseName struct {
-	addr netip.Addr
-	name string
+// pointers visits the addresses that are to be called by a name of the Service: those of its own name, or of every
+// endpoint's if it is headless (sections 2.3.3 and 2.4.3).
+func (e *entry) pointers(visit func(addr netip.Addr, n *node)) {
+	for i := range e.nodes {
+		n := &e.nodes[i]
+		if (n.prefix == "") == e.headless {
+			continue
+		}
+		for _, s := range n.sets {
+			if s.typ != dns.TypeA && s.typ != dns.TypeAAAA {
+				continue
+			}
+			for at := 0; at < len(s.data); {
+				end := recordEnd(s.data, at)
+				addr, _ := netip.AddrFromSlice(s.data[at+fixedLen : end])
+				visit(addr, n)
+				at = end
+			}
+		}
+	}
 }
 
 // node finds the name with the given labels in front of the Service's.
@@ -110,7 +161,6 @@ type entryBuilder struct {
 	svc    *catalog.Service
 	full   string // the Service's name in wire form
 	nodes  map[string]*node
-	entry  *entry
 	failed []error
 }
 
@@ -120,10 +170,8 @@ func serviceKey(key catalog.Key) string { return label(key.Name) + label(key.Nam
 // buildEntry makes the names of a Service below domain (wire form), section by section of the Kubernetes
 // DNS specification 1.1.0. An error names what could not be expressed; the entry has everything else.
 func buildEntry(svc *catalog.Service, domain string, ttl uint32) (*entry, error) {
-	b := &entryBuilder{
-		ttl: ttl, svc: svc, entry: &entry{triggered: svc.Triggered}, nodes: map[string]*node{},
-		full: serviceKey(svc.Key) + "\x03svc" + domain,
-	}
+	e := &entry{key: serviceKey(svc.Key), triggered: svc.Triggered, headless: svc.Headless}
+	b := &entryBuilder{ttl: ttl, svc: svc, nodes: map[string]*node{}, full: e.key + svcLabel + domain}
 	switch {
 	case svc.Type == corev1.ServiceTypeExternalName:
 		b.externalName()
@@ -132,18 +180,13 @@ func buildEntry(svc *catalog.Service, domain string, ttl uint32) (*entry, error)
 	default:
 		b.clusterIP()
 	}
-	b.entry.nodes = make([]node, 0, len(b.nodes))
-	for _, n := range b.nodes {
-		for i := range n.sets {
-			n.sets[i].pack()
-			if x := n.sets[i].extra; x != nil {
-				x.pack()
-			}
-		}
-		b.entry.nodes = append(b.entry.nodes, *n)
+	sorted := slices.SortedFunc(maps.Values(b.nodes), func(a, c *node) int { return cmp.Compare(a.prefix, c.prefix) })
+	pack(sorted)
+	e.nodes = make([]node, len(sorted))
+	for i, n := range sorted {
+		e.nodes[i] = *n
 	}
-	slices.SortFunc(b.entry.nodes, func(a, c node) int { return cmp.Compare(a.prefix, c.prefix) })
-	return b.entry, errors.Join(b.failed...)
+	return e, errors.Join(b.failed...)
 }
 
 // at gives the node for a prefix, with every name between it and the Service (empty non-terminals).
@@ -190,7 +233,6 @@ func (b *entryBuilder) clusterIP() {
 	self := b.at()
 	for _, ip := range b.svc.ClusterIPs {
 		b.address(self, ip)
-		b.reverse(ip, b.full)
 	}
 	for _, p := range b.svc.Ports {
 		if p.Name == "" {
@@ -222,7 +264,6 @@ func (b *entryBuilder) headless() {
 		name := endpointLabel(host)
 		b.address(b.at(), host.Addr())
 		b.address(b.at(name), host.Addr())
-		b.reverse(host.Addr(), name+b.full)
 		byLabel[name] = append(byLabel[name], host.Addr())
 	}
 	for _, p := range b.svc.Ports {
@@ -269,7 +310,7 @@ func (b *entryBuilder) externalName() {
 		b.failed = append(b.failed, fmt.Errorf("external name of service %s cannot be a DNS name, correct spec.externalName: %w", b.svc.Key, err))
 		return
 	}
-	b.at().cname = target
+	b.at().mutable(dns.TypeCNAME).add(pointer(headerLen), dns.TypeCNAME, b.ttl, target)
 }
 
 // target adds an SRV record; the target is never compressed (RFC 2782).
@@ -283,13 +324,6 @@ func (b *entryBuilder) target(srv *rrset, port uint16, name string) {
 		fields = binary.BigEndian.AppendUint16(fields, v)
 	}
 	srv.add(pointer(headerLen), dns.TypeSRV, b.ttl, string(append(fields, name...)))
-}
-
-// reverse: sections 2.3.3 and 2.4.3.
-func (b *entryBuilder) reverse(addr netip.Addr, name string) {
-	if len(name) <= maxName {
-		b.entry.names = append(b.entry.names, reverseName{addr, name})
-	}
 }
 
 // published says whether an endpoint has a name: section 2.1, _ready_.

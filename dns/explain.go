@@ -163,7 +163,7 @@ func (z *zone) why(q *question, a *answer) []string {
 	switch {
 	case a.rcode == dns.RcodeNameError:
 		return append(steps, "no such name (NXDOMAIN)")
-	case a.set == nil && a.cname == "" && !a.soa:
+	case a.set == nil && !a.soa:
 		return append(steps, "the name exists, without a record of this type (NODATA)")
 	}
 	return steps
@@ -184,8 +184,8 @@ func (z *zone) whyService(q *question, count int) []string {
 	switch {
 	case n == nil:
 		return []string{"service " + service + " is there, but has no port, endpoint or host of that name"}
-	case n.cname != "":
-		return []string{"service " + service + " is of type ExternalName: an alias for " + textName([]byte(n.cname))}
+	case n.alias() != nil:
+		return []string{"service " + service + " is of type ExternalName: an alias for " + textName(n.alias())}
 	}
 	var have []string
 	for i := range n.sets {

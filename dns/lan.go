@@ -99,9 +99,7 @@ func (z *lanZone) change(wire string, do func(*lanNode)) {
 		typ, rdata := rdataOf(addr)
 		l.mutable(typ).add(pointer(headerLen), typ, z.ttl, rdata)
 	}
-	for i := range l.sets {
-		l.sets[i].pack()
-	}
+	pack([]*node{&l.node})
 	z.store(wire, l)
 	if was, is := old != nil && len(old.said) > 0, len(l.said) > 0; was != is {
 		z.above(wire, is)

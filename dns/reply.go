@@ -46,9 +46,6 @@ func appendAnswer(b, msg []byte, q *question, a *answer, limit int) []byte {
 		if x := a.set.extra; x != nil && b[2]&(bitTC>>8) == 0 {
 			b = appendSet(b, x, 0, limit, 10)
 		}
-	case a.cname != "":
-		b = appendRR(b, pointer(headerLen), dns.TypeCNAME, a.ttl, a.cname)
-		b[7] = 1
 	case a.soa:
 		b = appendSOA(b, 0, a.domain, a.serial, a.ttl)
 		b[7] = 1
@@ -65,19 +62,18 @@ func appendAnswer(b, msg []byte, q *question, a *answer, limit int) []byte {
 // appendSet copies records, from the started one on and round to it, as long as they fit, and counts them
 // in the section whose counter is at offset counter. An answer that does not fit sets TC.
 func appendSet(b []byte, s *rrset, started, limit, counter int) []byte {
-	n := s.n
+	n, at := s.n, s.from(started)
 	if len(b)+len(s.data) <= limit {
-		at := s.from(started)
 		b = append(b, s.data[at:]...)
 		b = append(b, s.data[:at]...)
 	} else {
 		for n = 0; n < s.n; n++ {
-			i := (started + n) % s.n
-			record := s.data[s.from(i):s.from(i+1)]
-			if len(b)+len(record) > limit {
+			end := recordEnd(s.data, at)
+			if len(b)+end-at > limit {
 				break
 			}
-			b = append(b, record...)
+			b = append(b, s.data[at:end]...)
+			at = end % len(s.data)
 		}
 		if counter == 6 {
 			b[2] |= bitTC >> 8

@@ -51,7 +51,7 @@ func (s *Server) reply(b, msg []byte, w *scratch, limit int, standing standing) 
 	switch {
 	case w.q.qtype == dns.TypeANY && (!ours || w.a.rcode == dns.RcodeSuccess):
 		return appendMinimal(b, msg, &w.q, uint32(s.cfg.TTL/time.Second)), false
-	case ours && w.a.cname != "" && w.q.qtype != dns.TypeCNAME && w.q.flags&bitRD != 0:
+	case ours && w.a.cname != nil && w.q.qtype != dns.TypeCNAME && w.q.flags&bitRD != 0:
 		return b, true
 	case ours && w.a.rcode == dns.RcodeNameError && s.searches(w):
 		return s.replySearched(b, msg, w, limit)
@@ -112,7 +112,7 @@ func (s *Server) mayBeOurs(q *question) bool {
 
 // lookup asks our zones.
 func (s *Server) lookup(q *question, a *answer) (ours bool) {
-	*a = answer{}
+	*a = answer{inline: rrset{data: a.inline.data[:0]}}
 	for i, z := range s.zones {
 		if z.answer(q, a) {
 			a.zone = zoneFirst + i
@@ -159,7 +159,7 @@ func (s *Server) settle(ctx context.Context, msg []byte, w *scratch, tcp bool) [
 		return reply
 	case w.search:
 		return s.walk(ctx, msg, w, limit)
-	case w.a.cname != "":
+	case w.a.cname != nil:
 		return s.chase(ctx, msg, w, limit)
 	}
 	forward := s.forwarderFor(&w.q)
@@ -196,7 +196,7 @@ func (s *Server) chase(ctx context.Context, msg []byte, w *scratch, limit int) [
 	out.Response, out.RecursionAvailable, out.Authoritative, out.Compress = true, true, true, true
 	owner, step := out.Question[0].Name, *w
 	for range maxChain {
-		target := textName([]byte(step.a.cname))
+		target := textName(step.a.cname)
 		out.Answer = append(out.Answer, &dns.CNAME{
 			Hdr:    dns.RR_Header{Name: owner, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: step.a.ttl},
 			Target: target,
@@ -219,7 +219,7 @@ func (s *Server) chase(ctx context.Context, msg []byte, w *scratch, limit int) [
 func (s *Server) resolveAlias(ctx context.Context, step *scratch) *dns.Msg {
 	failed := &dns.Msg{MsgHdr: dns.MsgHdr{Rcode: dns.RcodeServerFailure}}
 	query := new(dns.Msg)
-	query.SetQuestion(textName([]byte(step.a.cname)), step.q.qtype)
+	query.SetQuestion(textName(step.a.cname), step.q.qtype)
 	query.CheckingDisabled = step.q.flags&bitCD != 0
 	if step.q.do {
 		query.SetEdns0(maxUDP, true)
@@ -230,7 +230,7 @@ func (s *Server) resolveAlias(ctx context.Context, step *scratch) *dns.Msg {
 	}
 	var reply []byte
 	if s.lookup(&step.q, &step.a) {
-		if step.a.cname != "" {
+		if step.a.cname != nil {
 			return nil
 		}
 		reply = appendAnswer(nil, wire, &step.q, &step.a, maxMessage)

@@ -6,8 +6,6 @@ import (
 	"sync"
 
 	"github.com/miekg/dns"
-
-	"svcplane/catalog"
 )
 
 // reverse holds the PTR records of every Service (specification sections 2.3.3 and 2.4.3).
@@ -17,64 +15,50 @@ type reverse struct {
 	ttl      uint32
 
 	mu    sync.RWMutex
-	addrs map[netip.Addr]*pointers
+	addrs map[netip.Addr][]claim // replaced, never changed
 }
 
-// pointers is what one address is called, by whom. It is replaced, never changed.
-type pointers struct {
-	claims []claim
-	set    rrset
-}
-
+// claim is one name that an address has.
 type claim struct {
-	key  catalog.Key
-	name string
+	entry *entry
+	node  *node
 }
 
 func newReverse(networks []netip.Prefix, domain string, ttl uint32) *reverse {
-	return &reverse{networks: networks, domain: domain, ttl: ttl, addrs: map[netip.Addr]*pointers{}}
+	return &reverse{networks: networks, domain: domain, ttl: ttl, addrs: map[netip.Addr][]claim{}}
 }
 
 // put replaces the names that one Service gives to addresses.
-func (r *reverse) put(key catalog.Key, old, now *entry) {
-	var before, after []reverseName
-	if old != nil {
-		before = old.names
-	}
-	if now != nil {
-		after = now.names
-	}
-	if slices.Equal(before, after) {
-		return
-	}
+func (r *reverse) put(old, now *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, n := range before {
-		r.claim(n.addr, func(claims []claim) []claim {
-			return slices.DeleteFunc(claims, func(c claim) bool { return c.key == key })
+	if old != nil {
+		old.pointers(func(addr netip.Addr, _ *node) {
+			left := slices.DeleteFunc(slices.Clone(r.addrs[addr]), func(c claim) bool { return c.entry == old })
+			if r.addrs[addr] = left; len(left) == 0 {
+				delete(r.addrs, addr)
+			}
 		})
 	}
-	for _, n := range after {
-		r.claim(n.addr, func(claims []claim) []claim { return append(claims, claim{key, n.name}) })
+	if now != nil {
+		now.pointers(func(addr netip.Addr, n *node) {
+			if len(n.prefix)+len(now.key)+len(svcLabel)+len(r.domain) <= maxName {
+				r.addrs[addr] = append(slices.Clip(r.addrs[addr]), claim{now, n})
+			}
+		})
 	}
 }
 
-// claim rebuilds the records of one address; r.mu is held.
-func (r *reverse) claim(addr netip.Addr, change func([]claim) []claim) {
-	var claims []claim
-	if p := r.addrs[addr]; p != nil {
-		claims = slices.Clone(p.claims)
+// records makes the PTR records of an address.
+func (r *reverse) records(claims []claim, a *answer) {
+	a.inline.typ = dns.TypePTR
+	for _, c := range claims {
+		length := len(c.node.prefix) + len(c.entry.key) + len(svcLabel) + len(r.domain)
+		b := appendFixed(a.inline.data, pointer(headerLen), dns.TypePTR, r.ttl, length)
+		b = append(append(append(append(b, c.node.prefix...), c.entry.key...), svcLabel...), r.domain...)
+		a.inline.data, a.inline.n = b, a.inline.n+1
 	}
-	p := &pointers{claims: change(claims), set: rrset{typ: dns.TypePTR}}
-	if len(p.claims) == 0 {
-		delete(r.addrs, addr)
-		return
-	}
-	for _, c := range p.claims {
-		p.set.add(pointer(headerLen), dns.TypePTR, r.ttl, c.name)
-	}
-	p.set.pack()
-	r.addrs[addr] = p
+	a.choose(&a.inline)
 }
 
 // answer looks up a name below in-addr.arpa or ip6.arpa. ours is false when another server may know: the
@@ -86,12 +70,12 @@ func (r *reverse) answer(q *question, a *answer) (ours bool) {
 	}
 	if prefix.IsSingleIP() {
 		r.mu.RLock()
-		p := r.addrs[prefix.Addr()]
+		claims := r.addrs[prefix.Addr()]
 		r.mu.RUnlock()
-		if p != nil {
+		if len(claims) > 0 {
 			r.describe(q, prefix, a)
 			if q.qtype == dns.TypePTR {
-				a.choose(&p.set)
+				r.records(claims, a)
 			}
 			return true
 		}

@@ -332,7 +332,7 @@ func (s *Server) apply(sub *catalog.Subscription) {
 			if i > 0 {
 				continue
 			}
-			s.reverse.put(key, old, e)
+			s.reverse.put(old, e)
 			if e != nil && len(e.nodes) > 0 && s.isSynced.Load() {
 				s.programming.observe(svc, old, time.Now())
 			}

@@ -141,30 +141,40 @@ func (s *Server) serveUDP(ctx context.Context, socket *udpSocket) error {
 	defer waiters.Wait()
 	b, w, t := newBatch(socket), new(scratch), s.newWorkerTally()
 	for {
-		n, err := b.read()
+		err := s.serveBatch(ctx, b, w, t, &waiters)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
 			return fmt.Errorf("serving %s: %w", socket.addr, err)
 		}
-		began, answered := time.Now(), uint64(0)
-		for i := range n {
-			from := b.asker(i)
-			w.from = from.Addr()
-			reply, later := s.respond(b.replies[i][:0], b.request(i), w, false)
-			if later {
-				msg := bytes.Clone(b.request(i))
-				waiters.Go(func() { socket.send(s.wait(ctx, msg, from.Addr(), false), from) })
-				continue
-			}
-			b.reply(i, reply)
-			s.record(t, w, reply, false, began)
-			answered++
-		}
-		b.flush()
-		t.memory.observe(time.Since(began), answered) // all of a batch leave together
 	}
+}
+
+// serveBatch waits for questions and answers them; waiters answer those that have to wait. It allocates nothing for
+// the others.
+func (s *Server) serveBatch(ctx context.Context, b *batch, w *scratch, t *tally, waiters *sync.WaitGroup) error {
+	n, err := b.read()
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	began, answered := time.Now(), uint64(0)
+	for i := range n {
+		from := b.asker(i)
+		w.from = from.Addr()
+		reply, later := s.respond(b.replies[i][:0], b.request(i), w, false)
+		if later {
+			msg := bytes.Clone(b.request(i))
+			waiters.Go(func() { b.socket.send(s.wait(ctx, msg, from.Addr(), false), from) })
+			continue
+		}
+		b.reply(i, reply)
+		s.record(t, w, reply, false, began)
+		answered++
+	}
+	b.flush()
+	t.memory.observe(time.Since(began), answered) // all of a batch leave together
+	return nil
 }
 
 // send tries once: an asker that is gone or a full queue is no reason to do anything else.

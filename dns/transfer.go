@@ -62,7 +62,7 @@ func (z *zone) send(conn net.Conn, q *question) error {
 		return err
 	}
 	err = z.each(func(name string, n *node) error {
-		records, err := n.records(name, z.ttl)
+		records, err := n.records(name)
 		if err != nil {
 			return fmt.Errorf("records of %s: %w", textName([]byte(name)), err)
 		}
@@ -93,7 +93,7 @@ func (z *zone) each(visit func(name string, n *node) error) error {
 		s.RUnlock()
 		for key, e := range entries {
 			for j := range e.nodes {
-				if err := visit(e.nodes[j].prefix+key+"\x03svc"+z.domain, &e.nodes[j]); err != nil {
+				if err := visit(e.nodes[j].prefix+key+svcLabel+z.domain, &e.nodes[j]); err != nil {
 					return err
 				}
 			}
@@ -103,12 +103,7 @@ func (z *zone) each(visit func(name string, n *node) error) error {
 }
 
 // records gives the records of a name in the form of the library.
-func (n *node) records(name string, ttl uint32) ([]dns.RR, error) {
-	if n.cname != "" {
-		alias := &dns.CNAME{Hdr: dns.RR_Header{Name: textName([]byte(name)), Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: ttl}}
-		alias.Target = textName([]byte(n.cname))
-		return []dns.RR{alias}, nil
-	}
+func (n *node) records(name string) ([]dns.RR, error) {
 	var all []dns.RR
 	for i := range n.sets {
 		msg := questionFor(name, n.sets[i].typ)

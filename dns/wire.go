@@ -16,8 +16,9 @@ const (
 	maxMessage = 65535 // what TCP can frame, RFC 1035 section 4.2.2
 	maxUDP     = 1232  // what we send and take over UDP: no fragments (DNS flag day 2020)
 	minUDP     = 512   // RFC 1035 section 4.2.1, for those without EDNS
+	fixedLen   = 12    // what precedes the data of a record whose owner is a pointer
 	optLen     = 11    // an OPT record without options, RFC 6891 section 6.1.2
-	toQuestion = 0xC000 | headerLen
+	svcLabel   = "\x03svc"
 )
 
 // Header bits, RFC 1035 section 4.1.1 and RFC 4035 section 3.
@@ -65,12 +66,16 @@ func textName(wire []byte) string {
 
 // appendRR appends a record whose owner is given in wire form (often a pointer to the question).
 func appendRR(b []byte, owner string, typ uint16, ttl uint32, rdata string) []byte {
+	return append(appendFixed(b, owner, typ, ttl, len(rdata)), rdata...)
+}
+
+// appendFixed appends what precedes length octets of a record's data.
+func appendFixed(b []byte, owner string, typ uint16, ttl uint32, length int) []byte {
 	b = append(b, owner...)
 	b = binary.BigEndian.AppendUint16(b, typ)
 	b = binary.BigEndian.AppendUint16(b, dns.ClassINET)
 	b = binary.BigEndian.AppendUint32(b, ttl)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(rdata)))
-	return append(b, rdata...)
+	return binary.BigEndian.AppendUint16(b, uint16(length))
 }
 
 // pointer is a compression pointer to an offset of the message, RFC 1035 section 4.1.4.

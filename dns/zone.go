@@ -2,8 +2,10 @@ package dns
 
 import (
 	"hash/maphash"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,13 +74,9 @@ func newZone(domain string, server []netip.Addr, pods Pods, ttl uint32) *zone {
 		ns.mutable(typ).add(pointer(headerLen), typ, ttl, rdata)
 	}
 	z.fixed = map[string]*node{
-		"": apex, "\x03svc": {}, "\x03pod": {}, "\x03dns": {}, "\x02ns\x03dns": ns, label("dns-version"): text,
+		"": apex, svcLabel: {}, "\x03pod": {}, "\x03dns": {}, "\x02ns\x03dns": ns, label("dns-version"): text,
 	}
-	for _, n := range z.fixed {
-		for i := range n.sets {
-			n.sets[i].pack()
-		}
-	}
+	pack(slices.Collect(maps.Values(z.fixed)))
 	return z
 }
 
@@ -96,7 +94,7 @@ func (z *zone) put(key catalog.Key, e *entry) (old *entry) {
 	s.Lock()
 	old = s.services[name]
 	if e != nil {
-		s.services[name] = e
+		s.services[e.key] = e
 	} else {
 		delete(s.services, name)
 	}
@@ -131,9 +129,9 @@ type answer struct {
 	zone    int // which one it is from: zoneForeign and the following
 	rcode   int
 	set     *rrset // the answer section
-	cname   string // instead of set: the name goes on there (wire form)
+	cname   []byte // the name goes on there (wire form), and set says so
 	soa     bool   // the apex SOA is asked for
-	inline  rrset  // backs set where nothing was built in advance
+	inline  rrset  // backs set where nothing was built in advance; its memory is used again
 	started int    // record of set to begin with
 	apex    int    // offset in the question's name of the zone that the answer is from
 	domain  string // its server's domain, wire form
@@ -154,8 +152,8 @@ func (z *zone) answer(q *question, a *answer) (ours bool) {
 	case !exists:
 		a.rcode = dns.RcodeNameError
 	case n == nil:
-	case n.cname != "":
-		a.cname = n.cname
+	case n.alias() != nil:
+		a.cname, a.set = n.alias(), &n.sets[0]
 	case at == 0 && q.qtype == dns.TypeSOA:
 		a.soa = true
 	default:
@@ -171,7 +169,7 @@ func (a *answer) choose(s *rrset) {
 	}
 	a.set = s
 	if s.n > 1 {
-		a.started = rand.IntN(s.n)
+		a.started = rand.IntN(int(s.n))
 	}
 }
 
@@ -223,7 +221,7 @@ func (z *zone) findPod(q *question, count int, a *answer) (*node, bool) {
 	}
 	typ, rdata := rdataOf(addr)
 	if typ == q.qtype {
-		a.inline = rrset{typ: typ}
+		a.inline.typ = typ
 		a.inline.add(pointer(headerLen), typ, z.ttl, rdata)
 		a.choose(&a.inline)
 	}
