@@ -89,7 +89,7 @@ func (l *logFile) copy(stream string, from io.Reader) {
 	for {
 		text, err := lines.ReadSlice('\n')
 		tag := "F"
-		if err == bufio.ErrBufferFull {
+		if err != nil { // too long, or the last words of a process that did not end its line
 			tag = "P"
 		}
 		if len(text) > 0 {

@@ -15,10 +15,10 @@ func TestLogFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := strings.Repeat("x", 20<<10)
-	log.copy("stderr", strings.NewReader("one\n\n"+long+"\nlast without newline"))
 	if _, err := log.Write([]byte("a line\nanother\n")); err != nil {
 		t.Fatal(err)
 	}
+	log.copy("stderr", strings.NewReader("one\n\n"+long+"\nlast without newline"))
 	log.close()
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -37,10 +37,10 @@ func TestLogFormat(t *testing.T) {
 			text += "\n"
 		}
 	}
-	if want := "one\n\n" + long + "\nlast without newline\na line\nanother\n"; text != want {
+	if want := "a line\nanother\none\n\n" + long + "\nlast without newline"; text != want {
 		t.Errorf("the text that was logged is not the text that was written (%d and %d bytes)", len(text), len(want))
 	}
-	if want := "stderr F,stderr F,stderr P,stderr F,stderr F,stdout F,stdout F"; strings.Join(got, ",") != want {
+	if want := "stdout F,stdout F,stderr F,stderr F,stderr P,stderr F,stderr P"; strings.Join(got, ",") != want {
 		t.Errorf("streams and tags are %v, want %s", got, want)
 	}
 }
