@@ -34,6 +34,7 @@ const (
 	// Streams that ended before their answer, by the peer's will or fault ("rapid reset", CVE-2023-44487, and "made you
 	// reset", CVE-2025-8671): as many at once, then so many per second.
 	maxResets, resetsPerSecond = 512, 128
+	unawareStreams             = 1000 // that may be refused to a peer that does not know MaxStreams yet
 	maxContinuations           = 32
 )
 
@@ -57,6 +58,7 @@ type Conn struct {
 	blockEnd bool   // END_STREAM was on its HEADERS
 	blockBy  time.Time
 	deadline time.Time // that is set for reading
+	acked    bool      // it knows our SETTINGS
 	resets   float64   // a leaking bucket
 	resetAt  time.Time
 
@@ -269,10 +271,9 @@ func (c *Conn) end(err error) {
 	c.mu.Lock()
 	if errors.As(err, &bad) && c.broken == nil {
 		c.out = appendGoAway(c.buffer(), c.maxID, bad.code)
-		c.flush()
-		for c.writing && c.broken == nil {
-			c.room.Wait() // for at most the time that a write may take
-		}
+	}
+	for c.flush(); c.writing && c.broken == nil; {
+		c.room.Wait() // for at most the time that a write may take
 	}
 	lost := c.broken != nil
 	c.fail(errClosed)

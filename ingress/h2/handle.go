@@ -74,7 +74,9 @@ func (c *Conn) refuse(e streamError) error {
 	c.remember(e.id)
 	err := c.calmLocked()
 	c.mu.Unlock()
-	if err == nil && e.code != http2.ErrCodeRefusedStream { // it may not know our limit yet
+	// What was sent before our SETTINGS came may well be too much at once.
+	unaware := e.code == http2.ErrCodeRefusedStream && !c.acked && e.id <= 2*unawareStreams
+	if err == nil && !unaware {
 		err = c.strain()
 	}
 	return err
@@ -161,6 +163,7 @@ func (c *Conn) settings(f *frame) error {
 	case f.flags.Has(flagAck) && len(f.payload) > 0 || len(f.payload)%6 != 0:
 		return connError{http2.ErrCodeFrameSize, "SETTINGS of a wrong length"}
 	case f.flags.Has(flagAck):
+		c.acked = true
 		return c.calm()
 	}
 	c.mu.Lock()

@@ -188,13 +188,13 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 	if w.isHead || w.code == http.StatusNoContent || w.code == http.StatusNotModified {
 		return len(p), nil
 	}
-	if len(w.buf)+len(p) > maxFrame {
+	if len(w.buf) > 0 && len(w.buf)+len(p) > maxFrame {
 		if err := w.FlushError(); err != nil {
 			return 0, err
 		}
 	}
 	if len(p) >= maxFrame {
-		return len(p), w.st.Send(nil, p, false)
+		return len(p), w.st.Send(w.takeHead(), p, false)
 	}
 	w.buf = append(w.buf, p...)
 	return len(p), nil
