@@ -95,7 +95,7 @@ func (w *worker) setupVolumes(ctx context.Context, st *podState) error {
 		}
 	}
 	if w.mounted != nil || len(st.running()) > 0 {
-		klog.ErrorS(err, "Refreshing the volumes of a running pod", "pod", klog.KObj(w.pod))
+		klog.V(2).InfoS("Refreshing the volumes of a running pod failed, as an Event tells", "pod", klog.KObj(w.pod), "err", err)
 		if w.mounted == nil {
 			w.mounted = &mounted
 		}

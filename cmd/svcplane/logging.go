@@ -48,13 +48,14 @@ func (b *bootLog) Write(p []byte) (int, error) {
 }
 
 // noNews are lines, by two of their parts, that the API server writes as errors when nothing is wrong: kubectl exec has
-// ended, or a client has gone away before its answer was ready.
+// ended, a client has gone away before its answer was ready, or a CustomResourceDefinition has gone.
 var noNews = [][2]string{
 	{"Error on socket receive", "use of closed network connection"},
 	{"Error proxying data from client to backend", "broken pipe"},
 	{"post-timeout activity", "err: context canceled"},
 	{"Post-timeout activity", "result=null"},
 	{"apiserver was unable to write", "http: Handler timeout"},
+	{"Failed to watch", "the server could not find the requested resource"}, // the kind's definition was deleted
 	{"apiserver received an error that is not an metav1.Status", "http: Handler timeout"},
 }
 

@@ -187,8 +187,8 @@ func (b *Binder) bind(ctx context.Context, pod *corev1.Pod, node string) {
 		b.cluster.RemovePod(pod.UID)
 	}
 	b.mu.Unlock()
-	if ctx.Err() != nil || apierrors.IsNotFound(err) {
-		return
+	if ctx.Err() != nil || apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return // it is gone, or about to be: a namespace does not come back from its end
 	}
 	klog.ErrorS(err, "Binding a pod failed, it will be tried again", "pod", key, "node", node)
 	b.queue.AddRateLimited(key)

@@ -9,8 +9,10 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
@@ -185,5 +187,25 @@ func TestPromisesCount(t *testing.T) {
 	}
 	if placed != 2 {
 		t.Errorf("%d pods of 1 cpu were bound to a node of 2", placed)
+	}
+}
+
+func TestAPodOfAnEndingNamespaceIsNotTriedAgain(t *testing.T) {
+	ending := apierrors.NewForbidden(corev1.Resource("pods"), "p", errors.New("the namespace is being terminated"))
+	ending.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	for _, c := range []struct {
+		err  error
+		want int
+	}{{ending, 0}, {errors.New("the store is away"), 1}} {
+		api := fake.NewClientset()
+		api.PrependReactor("create", "pods", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, c.err })
+		binder, err := New(Config{Client: api, Factory: informers.NewSharedInformerFactory(api, 0), Recorder: record.NewFakeRecorder(1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		binder.bind(context.Background(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ending", Name: "p", UID: "1"}}, "n")
+		if got := binder.queue.NumRequeues(types.NamespacedName{Namespace: "ending", Name: "p"}); got != c.want {
+			t.Errorf("%v: queued again %d times, want %d", c.err, got, c.want)
+		}
 	}
 }
