@@ -18,6 +18,7 @@ import (
 )
 
 // report derives the status of the pod and writes it to the API if it says something new.
+// It is not interrupted: what it takes is short, and half a request helps nobody.
 func (w *worker) report(ctx context.Context, st *podState, terminal bool) error {
 	status := makeStatus(statusInput{
 		pod:      w.pod,
@@ -42,7 +43,10 @@ func (w *worker) report(ctx context.Context, st *podState, terminal bool) error 
 	if _, exists := w.n.lookup(w.first); !exists {
 		return nil
 	}
-	return w.write(ctx)
+	if err := w.write(w.lifetime); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
 }
 
 // merged is the last report with the conditions that others have written in the meantime.
