@@ -46,7 +46,7 @@ type Config struct {
 	ServiceAccountKey crypto.Signer
 
 	Reserved     []ReservedPort // the ingress, the API, the kubelet port, …; may be empty
-	DNSAddr      netip.Addr     // the cluster IP of kube-system/kube-dns; invalid: that Service is not made
+	DNSAddrs     []netip.Addr   // the cluster IPs of kube-system/kube-dns, one of a family; none: that Service is not made
 	IngressClass bool           // make the IngressClass svcplane
 }
 

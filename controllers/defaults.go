@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -55,7 +56,7 @@ func (c *Controllers) ensureOnce(ctx context.Context) error {
 			return fmt.Errorf("making IngressClass %s: %w", IngressClassName, err)
 		}
 	}
-	if !c.cfg.DNSAddr.IsValid() {
+	if len(c.cfg.DNSAddrs) == 0 {
 		return nil
 	}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: metav1.NamespaceSystem}}
@@ -64,7 +65,7 @@ func (c *Controllers) ensureOnce(ctx context.Context) error {
 		return fmt.Errorf("making namespace %s: %w", ns.Name, err)
 	}
 	if err := c.ensureDNSService(ctx); err != nil {
-		return fmt.Errorf("making Service %s/%s on %s: %w", ns.Name, DNSServiceName, c.cfg.DNSAddr, err)
+		return fmt.Errorf("making Service %s/%s on %s: %w", ns.Name, DNSServiceName, c.cfg.DNSAddrs, err)
 	}
 	if err := c.ensureDNSEndpoints(ctx); err != nil {
 		return fmt.Errorf("making the Endpoints of Service %s/%s: %w", ns.Name, DNSServiceName, err)
@@ -81,10 +82,10 @@ func (c *Controllers) ensureDNSService(ctx context.Context) error {
 	case apierrors.IsNotFound(err):
 	case err != nil:
 		return err
-	case found.Spec.ClusterIP == wanted.Spec.ClusterIP && found.Labels[labelServiceProxyName] == DNSProxyName:
+	case slices.Equal(found.Spec.ClusterIPs, wanted.Spec.ClusterIPs) && found.Labels[labelServiceProxyName] == DNSProxyName:
 		return nil
 	default:
-		klog.InfoS("Replacing Service kube-system/kube-dns", "address", wanted.Spec.ClusterIP, "was", found.Spec.ClusterIP)
+		klog.InfoS("Replacing Service kube-system/kube-dns", "addresses", wanted.Spec.ClusterIPs, "were", found.Spec.ClusterIPs)
 		options := metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(found.UID))}
 		if err := services.Delete(ctx, DNSServiceName, options); err != nil && !apierrors.IsNotFound(err) {
 			return err
@@ -96,12 +97,12 @@ func (c *Controllers) ensureDNSService(ctx context.Context) error {
 
 // ensureDNSEndpoints says where the name server really is: on the node. The mirroring controller makes the slice of it.
 func (c *Controllers) ensureDNSEndpoints(ctx context.Context) error {
-	addr := c.dnsNodeAddr()
-	if addr.IsLoopback() || addr.IsLinkLocalUnicast() {
-		return nil // the API allows no such endpoints, and nothing depends on these
+	addrs := c.dnsNodeAddrs()
+	if len(addrs) == 0 {
+		return nil
 	}
 	endpoints := c.cfg.Client.CoreV1().Endpoints(metav1.NamespaceSystem)
-	wanted := c.dnsEndpoints(addr)
+	wanted := c.dnsEndpoints(addrs)
 	_, err := endpoints.Create(ctx, wanted, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		_, err = endpoints.Update(ctx, wanted, metav1.UpdateOptions{})
@@ -133,41 +134,59 @@ func dnsMeta() metav1.ObjectMeta {
 }
 
 func (c *Controllers) dnsService() *corev1.Service {
-	family := corev1.IPv4Protocol
-	if c.cfg.DNSAddr.Unmap().Is6() {
-		family = corev1.IPv6Protocol
+	policy := corev1.IPFamilyPolicySingleStack
+	if len(c.cfg.DNSAddrs) > 1 {
+		policy = corev1.IPFamilyPolicyRequireDualStack
 	}
-	single := corev1.IPFamilyPolicySingleStack
-	return &corev1.Service{
+	svc := &corev1.Service{
 		ObjectMeta: dnsMeta(),
 		Spec: corev1.ServiceSpec{
-			ClusterIP:      c.cfg.DNSAddr.Unmap().String(),
-			ClusterIPs:     []string{c.cfg.DNSAddr.Unmap().String()},
-			IPFamilies:     []corev1.IPFamily{family},
-			IPFamilyPolicy: &single,
+			IPFamilyPolicy: &policy,
 			Ports: []corev1.ServicePort{
 				{Name: "dns", Port: dnsPort, Protocol: corev1.ProtocolUDP},
 				{Name: "dns-tcp", Port: dnsPort, Protocol: corev1.ProtocolTCP},
 			},
 		},
 	}
+	for _, a := range c.cfg.DNSAddrs {
+		family := corev1.IPv4Protocol
+		if a.Unmap().Is6() {
+			family = corev1.IPv6Protocol
+		}
+		svc.Spec.IPFamilies = append(svc.Spec.IPFamilies, family)
+		svc.Spec.ClusterIPs = append(svc.Spec.ClusterIPs, a.Unmap().String())
+	}
+	svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
+	return svc
 }
 
-// dnsNodeAddr is the node's address of the family that the cluster DNS has, or else its first.
-func (c *Controllers) dnsNodeAddr() netip.Addr {
-	for _, a := range c.cfg.NodeAddrs {
-		if a.Unmap().Is4() == c.cfg.DNSAddr.Unmap().Is4() {
-			return a.Unmap()
+// dnsNodeAddrs are the node's addresses of the families that the cluster DNS has, or else its first. The API allows no
+// endpoints on loopback and link-local addresses, and nothing depends on these.
+func (c *Controllers) dnsNodeAddrs() []netip.Addr {
+	var addrs []netip.Addr
+	for _, dns := range c.cfg.DNSAddrs {
+		for _, a := range c.cfg.NodeAddrs {
+			if a.Unmap().Is4() == dns.Unmap().Is4() {
+				addrs = append(addrs, a.Unmap())
+				break
+			}
 		}
 	}
-	return c.cfg.NodeAddrs[0].Unmap()
+	if len(addrs) == 0 {
+		addrs = []netip.Addr{c.cfg.NodeAddrs[0].Unmap()}
+	}
+	return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return a.IsLoopback() || a.IsLinkLocalUnicast() })
 }
 
-func (c *Controllers) dnsEndpoints(addr netip.Addr) *corev1.Endpoints {
+func (c *Controllers) dnsEndpoints(addrs []netip.Addr) *corev1.Endpoints {
+	var list []corev1.EndpointAddress
+	for _, a := range addrs {
+		list = append(list, corev1.EndpointAddress{IP: a.String(), NodeName: &c.cfg.NodeName})
+	}
 	return &corev1.Endpoints{
 		ObjectMeta: dnsMeta(),
 		Subsets: []corev1.EndpointSubset{{
-			Addresses: []corev1.EndpointAddress{{IP: addr.String(), NodeName: &c.cfg.NodeName}},
+			Addresses: list,
 			Ports: []corev1.EndpointPort{
 				{Name: "dns", Port: dnsPort, Protocol: corev1.ProtocolUDP},
 				{Name: "dns-tcp", Port: dnsPort, Protocol: corev1.ProtocolTCP},

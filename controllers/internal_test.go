@@ -58,7 +58,7 @@ func TestResourceInformersShareWhatRuns(t *testing.T) {
 
 func withDefaults(client *fake.Clientset, dns, node string) *Controllers {
 	return &Controllers{cfg: Config{
-		Client: client, NodeName: "n", NodeAddrs: []netip.Addr{netip.MustParseAddr(node)}, DNSAddr: netip.MustParseAddr(dns), IngressClass: true,
+		Client: client, NodeName: "n", NodeAddrs: []netip.Addr{netip.MustParseAddr(node)}, DNSAddrs: []netip.Addr{netip.MustParseAddr(dns)}, IngressClass: true,
 	}}
 }
 

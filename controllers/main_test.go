@@ -118,7 +118,7 @@ func serve(ctx context.Context, dir string, store *apiserver.Store) (*apiserver.
 		RestConfig: server.Loopback(), Factory: server.Informers(), RootCA: ca, ServiceAccountKey: key,
 		NodeName: nodeName, NodeAddrs: []netip.Addr{netip.MustParseAddr(nodeAddr)},
 		Reserved:     []controllers.ReservedPort{{Port: 80, Owner: "the ingress (--ingress-http)"}},
-		DNSAddr:      netip.MustParseAddr("10.96.0.10"),
+		DNSAddrs:     []netip.Addr{netip.MustParseAddr("10.96.0.10")},
 		IngressClass: true,
 	}, nil
 }

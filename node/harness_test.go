@@ -71,7 +71,7 @@ func newLab(t *testing.T, objects ...k8sruntime.Object) *lab {
 	})
 	l.cfg = Config{
 		Client: l.client, Runtime: l.rt, Images: fakeImages{rt: l.rt}, Recorder: l.events,
-		Name: "n1", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, PodCIDR: netip.MustParsePrefix("10.244.0.0/24"),
+		Name: "n1", Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24")},
 		DNSAddrs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}, Domain: "cluster.local", Dir: l.dir, Version: "v1.36.3",
 		ServerAddr: netip.MustParseAddrPort("127.0.0.1:0"), ClientCAs: x509.NewCertPool(),
 	}

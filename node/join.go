@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -88,9 +89,11 @@ func (n *Node) identity() *corev1.Node {
 		"beta.kubernetes.io/os":        runtime.GOOS,
 		"beta.kubernetes.io/arch":      runtime.GOARCH,
 	}
-	if n.cfg.PodCIDR.IsValid() {
-		node.Spec.PodCIDR = n.cfg.PodCIDR.String()
-		node.Spec.PodCIDRs = []string{node.Spec.PodCIDR}
+	for _, cidr := range n.cfg.PodCIDRs {
+		node.Spec.PodCIDRs = append(node.Spec.PodCIDRs, cidr.String())
+	}
+	if len(node.Spec.PodCIDRs) > 0 {
+		node.Spec.PodCIDR = node.Spec.PodCIDRs[0]
 	}
 	return node
 }
@@ -98,9 +101,9 @@ func (n *Node) identity() *corev1.Node {
 // adoptNode adds our labels to a node that was registered before. Labels and taints of others stay.
 func (n *Node) adoptNode(ctx context.Context, have *corev1.Node) (*corev1.Node, error) {
 	want := n.identity()
-	if have.Spec.PodCIDR != "" && want.Spec.PodCIDR != "" && have.Spec.PodCIDR != want.Spec.PodCIDR {
+	if had, wants := strings.Join(have.Spec.PodCIDRs, ","), strings.Join(want.Spec.PodCIDRs, ","); had != "" && wants != "" && had != wants {
 		return nil, fmt.Errorf("node %s: %w: it is registered with %s and cannot change to %s: start with --pod-cidr %s, or delete the node object first",
-			n.cfg.Name, errOtherNetwork, have.Spec.PodCIDR, want.Spec.PodCIDR, have.Spec.PodCIDR)
+			n.cfg.Name, errOtherNetwork, had, wants, had)
 	}
 	next := have.DeepCopy()
 	if next.Labels == nil {

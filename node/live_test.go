@@ -108,7 +108,7 @@ func newLive(t *testing.T) *live {
 // up starts the runtime and the node, as the server does.
 func (l *live) up() {
 	l.t.Helper()
-	r, err := runtime.New(runtime.Config{DataDir: l.dir, NodeName: "n1", NodeIP: netip.MustParseAddr("192.0.2.10"), PodCIDR: netip.MustParsePrefix("10.244.0.0/24")})
+	r, err := runtime.New(runtime.Config{DataDir: l.dir, NodeName: "n1", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.10")}, PodCIDR: netip.MustParsePrefix("10.244.0.0/24")})
 	if err != nil {
 		l.t.Fatal(err)
 	}

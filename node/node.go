@@ -43,7 +43,7 @@ type Config struct {
 
 	Name     string       // of the Node object; it is the identity, addresses may change
 	Addrs    []netip.Addr // of the machine, the preferred one first
-	PodCIDR  netip.Prefix
+	PodCIDRs []netip.Prefix
 	DNSAddrs []netip.Addr // of the cluster's DNS; none: pods get the host's resolver
 	Domain   string       // of the cluster, "cluster.local"
 	Dir      string       // volumes, logs and files of pods are kept below it

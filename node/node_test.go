@@ -53,7 +53,7 @@ func TestTheNodeKeepsItsIdentityWhenTheAddressChanges(t *testing.T) {
 }
 
 func TestAnotherPodNetworkIsRefused(t *testing.T) {
-	l := newLab(t, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: corev1.NodeSpec{PodCIDR: "10.1.0.0/16"}})
+	l := newLab(t, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: corev1.NodeSpec{PodCIDR: "10.1.0.0/16", PodCIDRs: []string{"10.1.0.0/16"}}})
 	n := &Node{cfg: l.cfg}
 	err := n.join(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "--pod-cidr 10.1.0.0/16") {

@@ -127,7 +127,7 @@ func endServer(ts *script, neg bool, sig syscall.Signal) {
 func cmdLANServer(ts *script, neg bool, args []string) {
 	l := labOf(ts)
 	usage(ts, !neg && len(args) == 0, "lanserver")
-	p, err := l.start("lanserver", []string{"lan", l.bins.lanserver, "192.0.2.2:5432"}, l.dir)
+	p, err := l.start("lanserver", []string{"lan", l.bins.lanserver, ":5432"}, l.dir)
 	ts.Check(err)
 	l.lan = p
 	repeat(ts, 10*time.Second, []string{"lan", "curl", "-sf", "http://192.0.2.2:5432/"}, succeeded)

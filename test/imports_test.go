@@ -15,26 +15,28 @@ import (
 const module = "svcplane"
 
 // rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
-var rooms = []string{"apiserver", "controllers", "catalog", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/proxytest", "dns", "ingress", "node"}
+var rooms = []string{"apiserver", "controllers", "catalog", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node"}
 
 // mayImport lists, for each room, the other rooms that its code may import.
 var mayImport = map[string][]string{
-	"proxy":           {"catalog"},
-	"dns":             {"catalog"},
-	"ingress":         {"catalog"},
-	"node":            {"catalog"},
-	"proxy/iptables":  {"proxy"},
-	"proxy/ebpf":      {"proxy"},
-	"proxy/proxytest": {"proxy", "catalog"},
+	"proxy":            {"catalog"},
+	"dns":              {"catalog"},
+	"ingress":          {"catalog"},
+	"node":             {"catalog"},
+	"proxy/iptables":   {"proxy"},
+	"proxy/ebpf":       {"proxy"},
+	"proxy/switchover": {"proxy"},
+	"proxy/proxytest":  {"proxy", "catalog"},
 }
 
 // testsMayImport lists what the tests of a room may import beyond that: the contract runs on real data planes, and
 // controllers are held by what a real API server makes of what they write.
 var testsMayImport = map[string][]string{
-	"proxy":          {"proxy/proxytest"},
-	"proxy/iptables": {"proxy/proxytest", "catalog"},
-	"proxy/ebpf":     {"proxy/proxytest", "catalog"},
-	"controllers":    {"apiserver"},
+	"proxy":            {"proxy/proxytest"},
+	"proxy/iptables":   {"proxy/proxytest", "catalog"},
+	"proxy/ebpf":       {"proxy/proxytest", "catalog"},
+	"proxy/switchover": {"proxy/proxytest", "proxy/iptables", "proxy/ebpf", "catalog"},
+	"controllers":      {"apiserver"},
 }
 
 // kubeletParts are the small pure packages that a node may take from Kubernetes: what a container sees of its pod has to

@@ -88,10 +88,12 @@ func tryPorts(cfg *Config, held []net.Listener) error {
 		doors = append(doors, door{"ingress-http", cfg.HTTP}, door{"ingress-https", cfg.HTTPS})
 	}
 	if cfg.Enabled(partNode) {
-		doors = append(doors, door{"node-ip", netip.AddrPortFrom(cfg.NodeIP, kubeletPort)})
+		doors = append(doors, door{"node-ip", netip.AddrPortFrom(cfg.NodeIP(), kubeletPort)})
 	}
 	if cfg.Enabled(partDNS) {
-		doors = append(doors, door{"dns-ip", netip.AddrPortFrom(cfg.DNSIP, dnsPort)})
+		for _, ip := range cfg.DNSIPs {
+			doors = append(doors, door{"dns-ip", netip.AddrPortFrom(ip, dnsPort)})
+		}
 	}
 	if cfg.Enabled(partProxy) && cfg.Proxy.Health.IsValid() {
 		doors = append(doors, door{"proxy-health-address", cfg.Proxy.Health})

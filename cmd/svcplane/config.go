@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
-	"svcplane/apiserver"
 	"svcplane/dns"
 )
 
@@ -31,11 +30,11 @@ type Options struct {
 // register declares the flags; their names are also the keys of the config file.
 func (o *Options) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.NodeName, "node-name", "", "name of this node (default: the host's name)")
-	fs.StringVar(&o.NodeIP, "node-ip", "", "this node's address (default: the one the default route leaves from)")
-	fs.StringVar(&o.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range that ClusterIPs come from")
-	fs.StringVar(&o.PodCIDR, "pod-cidr", "10.244.0.0/16", "range that pod addresses come from")
+	fs.StringVar(&o.NodeIP, "node-ip", "", "this node's address, IPv4[,IPv6] (default: those the default routes leave from)")
+	fs.StringVar(&o.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range that ClusterIPs come from, IPv4[,IPv6]")
+	fs.StringVar(&o.PodCIDR, "pod-cidr", "10.244.0.0/16", "range that pod addresses come from, IPv4[,IPv6]; with two ranges pods and Services have both families")
 	fs.StringVar(&o.Domain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
-	fs.StringVar(&o.DNSIP, "dns-ip", "10.96.0.10", "address of the cluster's DNS server, in the service range")
+	fs.StringVar(&o.DNSIP, "dns-ip", "10.96.0.10", "address of the cluster's DNS server in the service range, IPv4[,IPv6]; the tenth of the range if the IPv6 one is left out")
 	o.DNS.register(fs)
 	fs.StringVar(&o.NodePorts, "node-port-range", "30000-32767", "ports that NodePorts come from")
 	fs.StringVar(&o.ProxyMode, "proxy-mode", "auto", "data plane of Services: auto, ebpf, iptables; auto is iptables")
@@ -99,20 +98,32 @@ func flagText(value any) string {
 
 // Config is the checked form of Options.
 type Config struct {
-	DataDir              string
-	NodeName             string
-	NodeIP               netip.Addr
-	ServiceCIDR, PodCIDR netip.Prefix
-	Domain               string
-	DNSIP, KubernetesIP  netip.Addr
-	NodePorts            string
-	DNS                  dns.Config // what the flags say
-	API, HTTP, HTTPS     netip.AddrPort
-	Etcd                 []string
-	disabled             []string
-	ProxyMode, Cgroup    string
-	Ingress              ingressConfig
-	Proxy                proxyConfig
+	DataDir  string
+	NodeName string
+	// One of each of these, IPv4, or two with the IPv6 one second: the cluster then is dual-stack (KEP-563).
+	NodeIPs, DNSIPs        []netip.Addr
+	ServiceCIDRs, PodCIDRs []netip.Prefix
+	Domain                 string
+	KubernetesIP           netip.Addr
+	NodePorts              string
+	DNS                    dns.Config // what the flags say
+	API, HTTP, HTTPS       netip.AddrPort
+	Etcd                   []string
+	disabled               []string
+	ProxyMode, Cgroup      string
+	Ingress                ingressConfig
+	Proxy                  proxyConfig
+}
+
+// NodeIP is the node's IPv4 address.
+func (c *Config) NodeIP() netip.Addr { return c.NodeIPs[0] }
+
+// podCIDR6 is zero on a cluster of one address family.
+func (c *Config) podCIDR6() netip.Prefix {
+	if len(c.PodCIDRs) < 2 {
+		return netip.Prefix{}
+	}
+	return c.PodCIDRs[1]
 }
 
 // The parts that --disable may leave out.
@@ -134,9 +145,6 @@ func (o *Options) check(host Host) (*Config, error) {
 		flag, text string
 		to         any
 	}{
-		{"service-cidr", o.ServiceCIDR, &c.ServiceCIDR},
-		{"pod-cidr", o.PodCIDR, &c.PodCIDR},
-		{"dns-ip", o.DNSIP, &c.DNSIP},
 		{"api-address", o.API, &c.API},
 		{"ingress-http", o.IngressHTTP, &c.HTTP},
 		{"ingress-https", o.IngressHTTPS, &c.HTTPS},
@@ -145,8 +153,8 @@ func (o *Options) check(host Host) (*Config, error) {
 			return nil, err
 		}
 	}
-	if c.KubernetesIP, err = apiserver.KubernetesServiceIP(c.ServiceCIDR); err != nil {
-		return nil, fmt.Errorf("--service-cidr %s: %w", o.ServiceCIDR, err)
+	if err := c.network(o, host); err != nil {
+		return nil, err
 	}
 	if c.NodeName, err = nodeName(o.NodeName, host.Name); err != nil {
 		return nil, err
@@ -154,27 +162,19 @@ func (o *Options) check(host Host) (*Config, error) {
 	if c.Ingress, err = o.Ingress.check(); err != nil {
 		return nil, err
 	}
-	if c.NodeIP, err = nodeIP(o.NodeIP, host); err != nil {
+	if c.Proxy, err = o.Proxy.check(c.NodeIPs, host); err != nil {
 		return nil, err
 	}
-	if c.Proxy, err = o.Proxy.check(c.NodeIP, host); err != nil {
-		return nil, err
-	}
+	c.openBoth()
 	if c.DNS, err = o.DNS.config(c); err != nil {
 		return nil, err
 	}
-	return c, errors.Join(c.checkRanges(host), o.checkWords())
+	return c, o.checkWords()
 }
 
 func parseInto(flag, text string, to any) error {
 	var err error
 	switch to := to.(type) {
-	case *netip.Prefix:
-		if *to, err = netip.ParsePrefix(text); err == nil && (*to != to.Masked() || !to.Addr().Is4() || to.Bits() > 24) {
-			err = fmt.Errorf("must be an IPv4 range with zeros behind its prefix and at least a /24, like %s", "10.96.0.0/16")
-		}
-	case *netip.Addr:
-		*to, err = netip.ParseAddr(text)
 	case *netip.AddrPort:
 		if *to, err = netip.ParseAddrPort(text); err == nil && to.Port() == 0 {
 			err = errors.New("the port must not be 0")
@@ -195,44 +195,6 @@ func nodeName(flag, hostname string) (string, error) {
 		return "", fmt.Errorf("node name %q: %s: give another with --node-name", name, problems[0])
 	}
 	return name, nil
-}
-
-func nodeIP(flag string, host Host) (netip.Addr, error) {
-	if flag == "" {
-		if !host.Default.IsValid() {
-			return netip.Addr{}, errors.New("this machine has no address but loopback: bring a link up or give --node-ip")
-		}
-		return host.Default, nil
-	}
-	ip, err := netip.ParseAddr(flag)
-	if err != nil || !ip.Is4() {
-		return netip.Addr{}, fmt.Errorf("--node-ip %q: must be an IPv4 address", flag)
-	}
-	if !slices.ContainsFunc(host.Addrs, func(p netip.Prefix) bool { return p.Addr() == ip }) {
-		return netip.Addr{}, fmt.Errorf("--node-ip %s: no link of this machine has that address: add it, or choose one of %s", ip, host.addrTexts())
-	}
-	return ip, nil
-}
-
-// checkRanges refuses ranges that would take traffic away from one another or from the machine's networks.
-func (c *Config) checkRanges(host Host) error {
-	if c.ServiceCIDR.Overlaps(c.PodCIDR) {
-		return fmt.Errorf("--service-cidr %s and --pod-cidr %s overlap: choose ranges that do not", c.ServiceCIDR, c.PodCIDR)
-	}
-	for _, r := range []struct {
-		flag string
-		cidr netip.Prefix
-	}{{"service-cidr", c.ServiceCIDR}, {"pod-cidr", c.PodCIDR}} {
-		for _, a := range host.Addrs {
-			if a.Masked().Overlaps(r.cidr) && !host.own(a) {
-				return fmt.Errorf("--%s %s overlaps with this machine's network %s: choose another range", r.flag, r.cidr, a.Masked())
-			}
-		}
-	}
-	if !c.ServiceCIDR.Contains(c.DNSIP) || c.DNSIP == c.KubernetesIP {
-		return fmt.Errorf("--dns-ip %s: must lie in --service-cidr %s and not be %s, the API's own", c.DNSIP, c.ServiceCIDR, c.KubernetesIP)
-	}
-	return nil
 }
 
 // checkWords checks what is not an address.

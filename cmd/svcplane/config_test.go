@@ -37,13 +37,33 @@ func TestDefaultsAreComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.NodeName != "edge" || c.NodeIP != netip.MustParseAddr("192.0.2.1") || c.KubernetesIP != netip.MustParseAddr("10.96.0.1") {
+	if c.NodeName != "edge" || c.NodeIP() != netip.MustParseAddr("192.0.2.1") || c.KubernetesIP != netip.MustParseAddr("10.96.0.1") {
 		t.Errorf("got %+v", c)
 	}
 	for _, part := range []string{partDNS, partIngress, partNode, partProxy} {
 		if !c.Enabled(part) {
 			t.Errorf("%s is disabled by default", part)
 		}
+	}
+}
+
+func TestTwoFamilies(t *testing.T) {
+	host := lab()
+	host.Default6 = netip.MustParseAddr("2001:db8::1")
+	o, _ := flags(t, "--service-cidr=10.96.0.0/16,fd00:96::/112", "--pod-cidr=10.244.0.0/16,fd00:244::/64")
+	c, err := o.check(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs := func(texts ...string) (all []netip.Addr) {
+		for _, text := range texts {
+			all = append(all, netip.MustParseAddr(text))
+		}
+		return all
+	}
+	if !slices.Equal(c.DNSIPs, addrs("10.96.0.10", "fd00:96::a")) || !slices.Equal(c.NodeIPs, addrs("192.0.2.1", "2001:db8::1")) ||
+		c.podCIDR6() != netip.MustParsePrefix("fd00:244::/64") || !slices.Equal(c.Proxy.NodePortAddrs, c.NodeIPs) {
+		t.Errorf("got %+v", c)
 	}
 }
 
@@ -72,6 +92,12 @@ func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 		"overlap with machine":  {args: []string{"--pod-cidr=192.0.0.0/16"}, want: []string{"--pod-cidr", "192.0.2.0/24", "another range"}},
 		"host bits":             {args: []string{"--pod-cidr=10.1.1.1/16"}, want: []string{"--pod-cidr", "10.1.1.1/16"}},
 		"range too small":       {args: []string{"--service-cidr=10.1.0.0/28", "--dns-ip=10.1.0.2"}, want: []string{"/24"}},
+		"IPv6 only":             {args: []string{"--pod-cidr=fd00:244::/64"}, want: []string{"--pod-cidr", "IPv4 range"}},
+		"three ranges":          {args: []string{"--pod-cidr=10.244.0.0/16,fd00:244::/64,fd00:245::/64"}, want: []string{"--pod-cidr", "one of IPv6"}},
+		"one range of two":      {args: []string{"--pod-cidr=10.244.0.0/16,fd00:244::/64"}, want: []string{"--service-cidr 10.96.0.0/16", "fd00:244::/64", "give both"}},
+		"IPv6 range too small":  {args: []string{"--pod-cidr=10.0.0.0/12,fd00:244::/112", "--service-cidr=172.20.0.0/16,fd00:96::/112", "--dns-ip=172.20.0.10"}, want: []string{"--pod-cidr fd00:244::/112", "smaller than 10.0.0.0/12"}},
+		"no IPv6 address":       {args: []string{"--service-cidr=10.96.0.0/16,fd00:96::/112", "--pod-cidr=10.244.0.0/16,fd00:244::/64"}, want: []string{"no IPv6 address"}},
+		"IPv6 dns, one family":  {args: []string{"--dns-ip=10.96.0.10,fd00:96::a"}, want: []string{"--dns-ip fd00:96::a", "IPv6 range"}},
 		"dns outside":           {args: []string{"--dns-ip=10.97.0.1"}, want: []string{"--dns-ip 10.97.0.1", "10.96.0.0/16"}},
 		"dns is the api":        {args: []string{"--dns-ip=10.96.0.1"}, want: []string{"--dns-ip 10.96.0.1"}},
 		"no address":            {host: func(h *Host) { *h = Host{Name: "x"} }, want: []string{"--node-ip"}},

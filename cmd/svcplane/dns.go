@@ -50,9 +50,11 @@ func (o *dnsOptions) register(fs *pflag.FlagSet) {
 // config turns the flags into what the name server takes; the rest is for the caller.
 func (o *dnsOptions) config(c *Config) (dns.Config, error) {
 	d := dns.Config{
-		Domain: c.Domain, Aliases: o.Alias, Addrs: []netip.Addr{c.DNSIP}, Port: dnsPort, TTL: o.TTL, CacheSize: o.CacheMB << 20,
-		Networks: []netip.Prefix{c.ServiceCIDR, c.PodCIDR}, NoAutopath: !o.Autopath, ReplyLimit: o.ReplyLimit, LogEvery: o.LogEvery,
-		Clients: []netip.Prefix{netip.PrefixFrom(c.NodeIP, c.NodeIP.BitLen())},
+		Domain: c.Domain, Aliases: o.Alias, Addrs: c.DNSIPs, Port: dnsPort, TTL: o.TTL, CacheSize: o.CacheMB << 20,
+		Networks: slices.Concat(c.ServiceCIDRs, c.PodCIDRs), NoAutopath: !o.Autopath, ReplyLimit: o.ReplyLimit, LogEvery: o.LogEvery,
+	}
+	for _, ip := range c.NodeIPs {
+		d.Clients = append(d.Clients, netip.PrefixFrom(ip, ip.BitLen()))
 	}
 	var failed []error
 	for _, text := range o.Upstream {
@@ -82,7 +84,7 @@ func (o *dnsOptions) config(c *Config) (dns.Config, error) {
 	ranges("dns-allow", o.Allow, &d.Clients)
 	ranges("dns-axfr", o.Transfer, &d.Transfer)
 	if o.LANDomain != "" {
-		d.LANDomain, d.LANAddrs = o.LANDomain, []netip.Addr{c.NodeIP}
+		d.LANDomain, d.LANAddrs = o.LANDomain, c.NodeIPs
 	}
 	if o.HTTP != "" {
 		var err error
@@ -174,9 +176,9 @@ func (h *house) explain(r *http.Request, d *dns.Server) (any, error) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
-		resolver, _ = names.DNS(p, []netip.Addr{h.cfg.DNSIP}, h.cfg.Domain, names.ParseResolvConf(host))
+		resolver, _ = names.DNS(p, h.cfg.DNSIPs, h.cfg.Domain, names.ParseResolvConf(host))
 		a.Asker, a.Searches = fmt.Sprintf("pod %s/%s (%s)", p.Namespace, p.Name, from), resolver.Searches
-		if !slices.Contains(resolver.Servers, h.cfg.DNSIP.String()) {
+		if !slices.Contains(resolver.Servers, h.cfg.DNSIPs[0].String()) {
 			return nil, fmt.Errorf("pod %s/%s does not ask the cluster's DNS but %s: see its dnsPolicy", p.Namespace, p.Name, strings.Join(resolver.Servers, ", "))
 		}
 	}

@@ -12,10 +12,11 @@ import (
 
 // Host is what the checks need to know of the machine, read once.
 type Host struct {
-	Name    string
-	Addrs   []netip.Prefix          // global IPv4 addresses with their prefix lengths
-	links   map[netip.Prefix]string // which link has it
-	Default netip.Addr              // where the default route leaves from, else the first of Addrs
+	Name  string
+	Addrs []netip.Prefix          // global addresses with their prefix lengths
+	links map[netip.Prefix]string // which link has it
+	// where the default route leaves from, else the first of Addrs; IPv4 and IPv6
+	Default, Default6 netip.Addr
 }
 
 // ownLink is how the names of our links begin (design: links and routes named sp*).
@@ -32,26 +33,34 @@ func readHost() (Host, error) {
 		return h, fmt.Errorf("listing network links: %w", err)
 	}
 	for _, link := range links {
-		addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
 		if err != nil {
 			return h, fmt.Errorf("listing the addresses of %s: %w", link.Attrs().Name, err)
 		}
 		for _, a := range addrs {
-			ip, ok := netip.AddrFromSlice(a.IP.To4())
-			if !ok || a.Scope != unix.RT_SCOPE_UNIVERSE || ip.IsLoopback() {
+			ip, ok := netip.AddrFromSlice(a.IP)
+			ip = ip.Unmap()
+			if !ok || a.Scope != unix.RT_SCOPE_UNIVERSE || ip.IsLoopback() || a.Flags&unix.IFA_F_DADFAILED != 0 {
 				continue
 			}
 			ones, _ := a.Mask.Size()
 			p := netip.PrefixFrom(ip, ones)
 			h.Addrs = append(h.Addrs, p)
 			h.links[p] = link.Attrs().Name
-			if !h.Default.IsValid() && !h.own(p) {
-				h.Default = ip
+			first := &h.Default
+			if ip.Is6() {
+				first = &h.Default6
+			}
+			if !first.IsValid() && !h.own(p) {
+				*first = ip
 			}
 		}
 	}
-	if ip, ok := defaultRouteSource(); ok {
+	if ip, ok := defaultRouteSource(netlink.FAMILY_V4); ok {
 		h.Default = ip
+	}
+	if ip, ok := defaultRouteSource(netlink.FAMILY_V6); ok {
+		h.Default6 = ip
 	}
 	return h, nil
 }
@@ -70,19 +79,19 @@ func (h *Host) addrTexts() string {
 }
 
 // defaultRouteSource asks the kernel which address a packet to the outside would carry.
-func defaultRouteSource() (netip.Addr, bool) {
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
+func defaultRouteSource(family int) (netip.Addr, bool) {
+	routes, err := netlink.RouteListFiltered(family, &netlink.Route{Dst: nil}, netlink.RT_FILTER_DST)
 	if err != nil || len(routes) == 0 {
 		return netip.Addr{}, false
 	}
-	via := routes[0].Gw
-	if via == nil {
-		ip, ok := netip.AddrFromSlice(routes[0].Src.To4())
-		return ip, ok
+	source, via := routes[0].Src, routes[0].Gw
+	if via != nil && !via.IsLinkLocalUnicast() {
+		found, err := netlink.RouteGet(via)
+		if err != nil || len(found) == 0 {
+			return netip.Addr{}, false
+		}
+		source = found[0].Src
 	}
-	found, err := netlink.RouteGet(via)
-	if err != nil || len(found) == 0 {
-		return netip.Addr{}, false
-	}
-	return netip.AddrFromSlice(found[0].Src.To4())
+	ip, ok := netip.AddrFromSlice(source)
+	return ip.Unmap(), ok && !(ip.Is6() && ip.IsLinkLocalUnicast())
 }

@@ -59,7 +59,7 @@ func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) erro
 	var err error
 	h.api, err = apiserver.New(ctx, apiserver.Config{
 		PKI: pki, Store: h.store, Listener: c.api, Kubeconfig: apiserver.KubeconfigPath(h.cfg.DataDir),
-		NodeIP: h.cfg.NodeIP, ServiceCIDRs: []netip.Prefix{h.cfg.ServiceCIDR}, NodePorts: h.cfg.NodePorts,
+		NodeIP: h.cfg.NodeIP(), ServiceCIDRs: h.cfg.ServiceCIDRs, NodePorts: h.cfg.NodePorts,
 		Domain: h.cfg.Domain, KubeletPort: kubeletPort,
 	})
 	if err != nil {
@@ -126,10 +126,10 @@ func (h *house) summary() string {
 	if h.cfg.Enabled(partIngress) {
 		ingress = fmt.Sprintf("ingress :%d :%d", h.cfg.HTTP.Port(), h.cfg.HTTPS.Port())
 	}
-	words := []string{fmt.Sprintf("api https://%s", netip.AddrPortFrom(h.cfg.NodeIP, h.cfg.API.Port()))}
+	words := []string{fmt.Sprintf("api https://%s", netip.AddrPortFrom(h.cfg.NodeIP(), h.cfg.API.Port()))}
 	for _, w := range []struct{ part, text string }{
 		{partProxy, "proxy " + h.mode},
-		{partDNS, "dns " + h.cfg.DNSIP.String()},
+		{partDNS, "dns " + h.cfg.DNSIPs[0].String()},
 		{partIngress, ingress},
 	} {
 		if h.cfg.Enabled(w.part) {
@@ -159,12 +159,12 @@ func (s storePart) Figure() string { return s.store.Figure() }
 func (c *Config) apiNames() apiserver.Names {
 	return apiserver.Names{
 		DNS: []string{"localhost", c.NodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + c.Domain},
-		IPs: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), c.NodeIP, c.KubernetesIP},
+		IPs: append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), c.KubernetesIP}, c.NodeIPs...),
 	}
 }
 
 func (c *Config) nodeNames() apiserver.Names {
-	return apiserver.Names{DNS: []string{c.NodeName}, IPs: []netip.Addr{c.NodeIP}}
+	return apiserver.Names{DNS: []string{c.NodeName}, IPs: c.NodeIPs}
 }
 
 // reservedPorts are the node's ports that no LoadBalancer Service can have.
@@ -173,7 +173,7 @@ func (h *house) reservedPorts() []controllers.ReservedPort {
 		{Addr: h.cfg.API.Addr(), Port: h.cfg.API.Port(), Protocol: corev1.ProtocolTCP, Owner: "the API"},
 	}
 	if h.cfg.Enabled(partNode) {
-		ports = append(ports, controllers.ReservedPort{Addr: h.cfg.NodeIP, Port: kubeletPort, Protocol: corev1.ProtocolTCP, Owner: "the node's own server"})
+		ports = append(ports, controllers.ReservedPort{Addr: h.cfg.NodeIP(), Port: kubeletPort, Protocol: corev1.ProtocolTCP, Owner: "the node's own server"})
 	}
 	if h.cfg.Enabled(partProxy) && h.cfg.Proxy.Health.IsValid() {
 		ports = append(ports, controllers.ReservedPort{Addr: h.cfg.Proxy.Health.Addr(), Port: h.cfg.Proxy.Health.Port(), Protocol: corev1.ProtocolTCP, Owner: "the service proxy's health port"})

@@ -198,7 +198,7 @@ func (h *house) addIngress(services *catalog.Catalog, held []net.Listener) error
 	o := &h.cfg.Ingress
 	cfg := ingress.Config{
 		Client: h.client, Factory: h.api.Informers(), Catalog: services,
-		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: []netip.Addr{h.cfg.NodeIP},
+		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: h.cfg.NodeIPs,
 		NodeName: h.cfg.NodeName, Recorder: h.recorder("svcplane-ingress"),
 		TrustedProxies: o.trusted, MaxConnections: o.maxConns, MaxPerClient: o.client,
 		AccessLogFormat: o.format, AccessLogSample: o.sample, Inherited: held,

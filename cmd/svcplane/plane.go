@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/klog/v2"
@@ -43,7 +42,7 @@ func openPlane(ctx context.Context, cfg *Config) (*plane, error) {
 
 func openIPTables(cfg *Config) (*plane, error) {
 	d, err := iptables.New(iptables.Config{
-		PodCIDRs: []netip.Prefix{cfg.PodCIDR}, ServiceCIDRs: []netip.Prefix{cfg.ServiceCIDR}, Source: cfg.NodeIP, IPv6: hasIPv6(),
+		PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIP(), IPv6: hasIPv6(),
 	})
 	if err != nil {
 		return nil, err
@@ -58,8 +57,8 @@ func openEBPF(ctx context.Context, cfg *Config) (*ebpf.Dataplane, error) {
 		return nil, fmt.Errorf("--node-port-range %q: %w", cfg.NodePorts, err)
 	}
 	d, err := ebpf.New(ebpf.Config{
-		Cgroup: cfg.Cgroup, PodCIDRs: []netip.Prefix{cfg.PodCIDR}, ServiceCIDRs: []netip.Prefix{cfg.ServiceCIDR},
-		Source: []netip.Addr{cfg.NodeIP}, NodePorts: [2]uint16{uint16(ports.Base), uint16(ports.Base + ports.Size - 1)},
+		Cgroup: cfg.Cgroup, PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs,
+		Source: cfg.NodeIPs, NodePorts: [2]uint16{uint16(ports.Base), uint16(ports.Base + ports.Size - 1)},
 	})
 	if err != nil {
 		return nil, err

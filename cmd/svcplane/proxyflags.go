@@ -36,8 +36,8 @@ type proxyConfig struct {
 	LoopbackNodePorts bool
 }
 
-func (o *proxyOptions) check(nodeIP netip.Addr, host Host) (proxyConfig, error) {
-	c := proxyConfig{NodePortAddrs: []netip.Addr{nodeIP}, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback}
+func (o *proxyOptions) check(nodeIPs []netip.Addr, host Host) (proxyConfig, error) {
+	c := proxyConfig{NodePortAddrs: nodeIPs, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback}
 	if o.Health != "" {
 		if err := parseInto("proxy-health-address", o.Health, &c.Health); err != nil {
 			return c, err
@@ -74,7 +74,7 @@ func (h *house) addProxy(services *catalog.Catalog, plane *plane) error {
 		Nodes: h.api.Informers().Core().V1().Nodes().Informer(),
 		Node: proxy.Node{
 			Name: h.cfg.NodeName, Addrs: h.cfg.Proxy.NodePortAddrs, NoExternalIPs: h.cfg.Proxy.NoExternalIPs,
-			PodCIDRs: []netip.Prefix{h.cfg.PodCIDR}, ServiceCIDRs: []netip.Prefix{h.cfg.ServiceCIDR},
+			PodCIDRs: h.cfg.PodCIDRs, ServiceCIDRs: h.cfg.ServiceCIDRs,
 		},
 	}
 	p, err := proxy.New(cfg)

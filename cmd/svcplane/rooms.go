@@ -53,13 +53,13 @@ func (h *house) addControllers(ctx context.Context, pki *apiserver.PKI) error {
 	}
 	cfg := controllers.Config{
 		RestConfig: h.api.Loopback(), Client: h.client, Factory: h.api.Informers(), Broadcaster: h.events,
-		NodeName: h.cfg.NodeName, NodeAddrs: []netip.Addr{h.cfg.NodeIP},
+		NodeName: h.cfg.NodeName, NodeAddrs: h.cfg.NodeIPs,
 		RootCA: ca, ServiceAccountKey: key,
 		Reserved:     h.reservedPorts(),
 		IngressClass: h.cfg.Enabled(partIngress),
 	}
 	if h.cfg.Enabled(partDNS) {
-		cfg.DNSAddr = h.cfg.DNSIP
+		cfg.DNSAddrs = h.cfg.DNSIPs
 	}
 	c, err := controllers.New(context.WithoutCancel(ctx), cfg)
 	if err != nil {
@@ -73,9 +73,10 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 	rt, err := runtime.New(runtime.Config{
 		DataDir:      runtimeDir(h.cfg.DataDir),
 		NodeName:     h.cfg.NodeName,
-		NodeIP:       h.cfg.NodeIP,
-		PodCIDR:      h.cfg.PodCIDR,
-		NoMasquerade: []netip.Prefix{h.cfg.ServiceCIDR},
+		NodeIPs:      h.cfg.NodeIPs,
+		PodCIDR:      h.cfg.PodCIDRs[0],
+		PodCIDR6:     h.cfg.podCIDR6(),
+		NoMasquerade: h.cfg.ServiceCIDRs,
 	})
 	if err != nil {
 		return err
@@ -87,13 +88,13 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 	cfg := node.Config{
 		Client: h.client, Factory: h.api.Informers(), Catalog: services, Runtime: rt, Images: rt,
 		Recorder: h.recorder("kubelet"),
-		Name:     h.cfg.NodeName, Addrs: []netip.Addr{h.cfg.NodeIP}, PodCIDR: h.cfg.PodCIDR, Domain: h.cfg.Domain,
+		Name:     h.cfg.NodeName, Addrs: h.cfg.NodeIPs, PodCIDRs: h.cfg.PodCIDRs, Domain: h.cfg.Domain,
 		Dir:        nodeDir(h.cfg.DataDir),
 		Version:    kubernetesVersion(),
-		ServerAddr: netip.AddrPortFrom(h.cfg.NodeIP, kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
+		ServerAddr: netip.AddrPortFrom(h.cfg.NodeIP(), kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
 	}
 	if h.cfg.Enabled(partDNS) {
-		cfg.DNSAddrs = []netip.Addr{h.cfg.DNSIP}
+		cfg.DNSAddrs = h.cfg.DNSIPs
 	}
 	n, err := node.New(cfg)
 	if err != nil {

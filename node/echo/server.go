@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/net/ipv4"
 )
 
 // Port is one socket to serve.
@@ -40,7 +38,7 @@ type Server struct {
 	fresh     atomic.Int64 // connections whose first request no handler has seen
 	http      *http.Server
 	gates     []*gate
-	packets   []*ipv4.PacketConn
+	packets   []datagrams
 	exit      chan int
 	killed    atomic.Bool
 	closing   context.Context // ends when Run begins to drain: what is upgraded or streams must go by itself
@@ -74,22 +72,19 @@ func (s *Server) listen(ctx context.Context, port Port) error {
 	var config net.ListenConfig
 	switch port.Protocol {
 	case "TCP":
-		listener, err := config.Listen(ctx, "tcp4", address)
+		listener, err := config.Listen(ctx, "tcp", address)
 		if err != nil {
 			return s.listenError(port, err)
 		}
 		s.gates = append(s.gates, newGate(listener.(*net.TCPListener), &s.fresh))
 	case "UDP":
-		conn, err := config.ListenPacket(ctx, "udp4", address)
-		if err != nil {
-			return s.listenError(port, err)
+		for _, network := range families() {
+			packets, err := listenDatagrams(ctx, network, address)
+			if err != nil {
+				return s.listenError(port, err)
+			}
+			s.packets = append(s.packets, packets)
 		}
-		packets := ipv4.NewPacketConn(conn)
-		if err := packets.SetControlMessage(ipv4.FlagDst, true); err != nil {
-			conn.Close()
-			return s.listenError(port, err)
-		}
-		s.packets = append(s.packets, packets)
 	default:
 		return fmt.Errorf("listen on port %d/%s in pod %s/%s: svcplane/echo serves TCP and UDP only; remove the port or use another image",
 			port.Number, port.Protocol, s.cfg.Namespace, s.cfg.Pod)

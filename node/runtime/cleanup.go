@@ -72,12 +72,12 @@ func (s store) cleanSandboxes() error {
 
 func (s store) restoreNode() error {
 	node, err := s.loadNode()
-	if err != nil || node.OldForwarding == "" {
+	if err != nil || node.Routing.IPv4 == "" {
 		return err
 	}
-	if err := sandbox.RestoreForwarding(node.OldForwarding); err != nil {
+	if err := node.Routing.Restore(); err != nil {
 		return err
 	}
-	node.OldForwarding = ""
+	node.Routing = sandbox.Routing{}
 	return s.saveNode(node)
 }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -20,15 +21,21 @@ import (
 func (r *Runtime) applyRules() error {
 	r.rules.Lock() // what was seen last is also applied last
 	defer r.rules.Unlock()
-	rules := sandbox.Rules{Pods: r.cfg.PodCIDR, Local: r.cfg.NoMasquerade}
+	var ports []sandbox.PortMap
 	r.mu.Lock()
 	for _, s := range r.sandboxes {
 		if s.State != sandboxStopped && !s.gone {
-			rules.Ports = append(rules.Ports, s.hostPorts()...)
+			ports = append(ports, s.hostPorts()...)
 		}
 	}
 	r.mu.Unlock()
-	return rules.Apply()
+	var errs []error
+	for _, pods := range []netip.Prefix{r.cfg.PodCIDR, r.cfg.PodCIDR6} {
+		if pods.IsValid() {
+			errs = append(errs, sandbox.Rules{Pods: pods, Local: r.cfg.NoMasquerade, Ports: ports}.Apply())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // hostPorts are the ports of the node that lead to the pod.
@@ -42,10 +49,15 @@ func (s *sandboxEntry) hostPorts() []sandbox.PortMap {
 		if err != nil || host.IsUnspecified() {
 			host = netip.Addr{}
 		}
-		list = append(list, sandbox.PortMap{
-			Protocol: m.GetProtocol().String(), HostIP: host, HostPort: uint16(m.GetHostPort()),
-			Pod: s.IP, PodPort: uint16(m.GetContainerPort()), Link: sandbox.LinkName(s.ID),
-		})
+		for _, addr := range s.addrs() {
+			if host.IsValid() && host.Is4() != addr.Is4() {
+				continue
+			}
+			list = append(list, sandbox.PortMap{
+				Protocol: m.GetProtocol().String(), HostIP: host, HostPort: uint16(m.GetHostPort()),
+				Pod: addr, PodPort: uint16(m.GetContainerPort()), Link: sandbox.LinkName(s.ID),
+			})
+		}
 	}
 	return list
 }
@@ -89,7 +101,10 @@ func (r *Runtime) writePodFiles(entry *sandboxEntry) error {
 	if !hostNetwork(entry.config) {
 		name := entry.config.GetHostname()
 		files[fileHostname] = name + "\n"
-		files[fileHosts] = fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n%s\t%s\n", entry.IP, name)
+		files[fileHosts] = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+		for _, addr := range entry.addrs() {
+			files[fileHosts] += fmt.Sprintf("%s\t%s\n", addr, name)
+		}
 	}
 	for name, text := range files {
 		// Readable for all users a container may run as; the directory above is closed.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,8 +32,8 @@ const (
 
 // nodeRecord is what is recorded once per data directory.
 type nodeRecord struct {
-	OldForwarding string `json:"oldForwarding"` // net.ipv4.ip_forward before the first start
-	NextAddress   uint32 `json:"nextAddress"`
+	Routing     sandbox.Routing `json:"routing"` // before the first start
+	NextAddress uint32          `json:"nextAddress"`
 }
 
 // sandboxRecord is a pod's sandbox on disk.
@@ -43,7 +44,13 @@ type sandboxRecord struct {
 	State     string          `json:"state"`
 	CreatedAt time.Time       `json:"createdAt"`
 	IP        netip.Addr      `json:"ip"`   // zero with the host's network
+	IP6       netip.Addr      `json:"ip6"`  // zero with one address family, too
 	Boot      string          `json:"boot"` // boot ID; namespaces don't survive a boot
+}
+
+// addrs are the pod's addresses, the IPv4 one first.
+func (s *sandboxRecord) addrs() []netip.Addr {
+	return slices.DeleteFunc([]netip.Addr{s.IP, s.IP6}, func(a netip.Addr) bool { return !a.IsValid() })
 }
 
 // sandboxEntry is a sandbox in memory; the record is guarded by Runtime.mu.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"time"
 
@@ -23,9 +24,10 @@ import (
 type Config struct {
 	DataDir       string         // made if missing; everything of the runtime is in it
 	NodeName      string         // what svcplane/echo says of itself
-	NodeIP        netip.Addr     // source address towards pods; zero lets the kernel choose
+	NodeIPs       []netip.Addr   // source addresses towards pods, one of a family; without one the kernel chooses
 	PodCIDR       netip.Prefix   // IPv4; pods get their addresses from it
-	NoMasquerade  []netip.Prefix // destinations besides PodCIDR that see pods' own addresses: the Service CIDR
+	PodCIDR6      netip.Prefix   // IPv6, at least as large; pods get a second address from it unless it is zero
+	NoMasquerade  []netip.Prefix // destinations besides those two that see pods' own addresses: the Service CIDRs
 	MTU           int            // of pods' links; 0 takes that of the default route
 	Executable    string         // this binary, executed again as the holder; os.Executable if empty
 	StreamingAddr string         // where exec streams are served, "127.0.0.1:0" if empty
@@ -82,7 +84,7 @@ func New(cfg Config) (*Runtime, error) {
 		cfg:        cfg,
 		store:      store{dir: cfg.DataDir},
 		images:     image.NewStore(filepath.Join(cfg.DataDir, "images")),
-		network:    sandbox.Network{NodeIP: cfg.NodeIP, MTU: cfg.MTU},
+		network:    sandbox.Network{NodeIPs: cfg.NodeIPs, MTU: cfg.MTU},
 		holder:     holder.NewClient(cfg.DataDir),
 		ready:      make(chan struct{}),
 		holding:    make(chan struct{}),
@@ -171,17 +173,24 @@ func (r *Runtime) setup(ctx context.Context) error {
 
 // enableForwarding records the machine's own setting before it is changed for the first time.
 func (r *Runtime) enableForwarding(node nodeRecord) error {
-	old, err := sandbox.Forwarding()
+	now, err := sandbox.ReadRouting(r.cfg.PodCIDR6.IsValid())
 	if err != nil {
 		return err
 	}
-	if node.OldForwarding == "" {
-		node.OldForwarding = old
+	before := node.Routing
+	if before.IPv4 == "" {
+		before = now
+	}
+	if before.IPv6 == "" { // the first start with two families
+		before.IPv6, before.Advertised = now.IPv6, now.Advertised
+	}
+	if !reflect.DeepEqual(before, node.Routing) {
+		node.Routing = before
 		if err := r.store.saveNode(node); err != nil {
 			return err
 		}
 	}
-	return sandbox.EnableForwarding()
+	return now.Enable()
 }
 
 // saveNext keeps where the next address is looked for.

@@ -62,6 +62,9 @@ func (r *Runtime) newSandbox(config *runtimeapi.PodSandboxConfig) (*sandboxEntry
 		if entry.IP, err = r.pool.Take(entry.ID); err != nil {
 			return nil, err
 		}
+		if r.cfg.PodCIDR6.IsValid() {
+			entry.IP6 = r.pool.Beside(entry.IP, r.cfg.PodCIDR6)
+		}
 		if err := r.saveNext(); err != nil {
 			return nil, err
 		}
@@ -91,7 +94,7 @@ func (r *Runtime) makeSandbox(ctx context.Context, entry *sandboxEntry) error {
 	entry.namespaces = namespaces
 	r.mu.Unlock()
 	if !hostNetwork(config) {
-		if err := r.network.Attach(id, namespaces.Net, entry.IP); err != nil {
+		if err := r.network.Attach(id, namespaces.Net, entry.addrs()); err != nil {
 			return err
 		}
 		if err := r.applySysctls(config, namespaces); err != nil {
@@ -329,6 +332,9 @@ func (s *sandboxEntry) status() *runtimeapi.PodSandboxStatus {
 	network := &runtimeapi.PodSandboxNetworkStatus{}
 	if s.IP.IsValid() && s.State == sandboxReady {
 		network.Ip = s.IP.String()
+		if s.IP6.IsValid() {
+			network.AdditionalIps = []*runtimeapi.PodIP{{Ip: s.IP6.String()}}
+		}
 	}
 	return &runtimeapi.PodSandboxStatus{
 		Id: s.ID, Metadata: s.config.GetMetadata(), State: s.criState(), CreatedAt: s.CreatedAt.UnixNano(), Network: network,

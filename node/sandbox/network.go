@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -14,15 +15,19 @@ import (
 	"svcplane/node/process"
 )
 
-// Gateway is every pod's default gateway: no interface has it, the host end of the veth answers for it.
-var Gateway = netip.AddrFrom4([4]byte{169, 254, 1, 1})
+// Every pod's default gateways: no interface has them. The host end of the veth answers for the first; nobody asks for the
+// second, since both ends know each other's link address.
+var (
+	Gateway  = netip.AddrFrom4([4]byte{169, 254, 1, 1})
+	gateway6 = netip.MustParseAddr("fe80::1")
+)
 
 const podLink = "eth0"
 
 // Network joins pods to the network namespace it is used in.
 type Network struct {
-	NodeIP netip.Addr // source address of the node towards its pods; may be zero: the kernel then chooses
-	MTU    int        // of the veths; 0 takes that of the default route's link
+	NodeIPs []netip.Addr // source addresses of the node towards its pods, one of a family; without one the kernel chooses
+	MTU     int          // of the veths; 0 takes that of the default route's link
 }
 
 // LinkName is the name of the host end of a sandbox's veth.
@@ -41,19 +46,19 @@ func Short(id string) string {
 
 var linkPattern = regexp.MustCompile(`^sp[0-9a-f]{12}$`)
 
-// Attach makes the veth of sandbox id between this namespace and ns, and routes addr to it. What an
+// Attach makes the veth of sandbox id between this namespace and ns, and routes addrs, one of a family, to it. What an
 // earlier, interrupted Attach left is replaced.
-func (n Network) Attach(id string, ns *os.File, addr netip.Addr) error {
+func (n Network) Attach(id string, ns *os.File, addrs []netip.Addr) error {
 	if err := n.Detach(id); err != nil {
 		return err
 	}
-	if err := n.attach(id, ns, addr); err != nil {
-		return errors.Join(fmt.Errorf("join pod %s to the network as %s: %w", Short(id), addr, err), n.Detach(id))
+	if err := n.attach(id, ns, addrs); err != nil {
+		return errors.Join(fmt.Errorf("join pod %s to the network as %s: %w", Short(id), addrs, err), n.Detach(id))
 	}
 	return nil
 }
 
-func (n Network) attach(id string, ns *os.File, addr netip.Addr) error {
+func (n Network) attach(id string, ns *os.File, addrs []netip.Addr) error {
 	mtu := n.MTU
 	if mtu == 0 {
 		mtu = defaultMTU()
@@ -68,50 +73,102 @@ func (n Network) attach(id string, ns *os.File, addr netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("find link %s: %w", attrs.Name, err)
 	}
-	if err := hostSysctls(attrs.Name); err != nil {
+	if err := hostSysctls(attrs.Name, slices.ContainsFunc(addrs, netip.Addr.Is6)); err != nil {
 		return err
 	}
 	if err := netlink.LinkSetUp(host); err != nil {
 		return fmt.Errorf("bring link %s up: %w", attrs.Name, err)
 	}
-	route := &netlink.Route{LinkIndex: host.Attrs().Index, Dst: single(addr), Scope: netlink.SCOPE_LINK}
-	if n.NodeIP.Is4() {
-		route.Src = n.NodeIP.AsSlice()
-	}
-	if err := netlink.RouteReplace(route); err != nil {
-		return fmt.Errorf("route %s to link %s: %w", addr, attrs.Name, err)
-	}
-	gatewayMAC := host.Attrs().HardwareAddr
-	return process.InNet(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()), func() error { return setupPod(addr, gatewayMAC) })
-}
-
-// setupPod configures the pod's end, from within its namespace.
-func setupPod(addr netip.Addr, gatewayMAC net.HardwareAddr) error {
-	link, err := netlink.LinkByName(podLink)
+	var podMAC net.HardwareAddr
+	err = process.InNet(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()), func() error {
+		podMAC, err = setupPod(addrs, host.Attrs().HardwareAddr)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("find the pod's link %s: %w", podLink, err)
-	}
-	index := link.Attrs().Index
-	if err := podSysctls(); err != nil {
 		return err
 	}
-	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: single(addr)}); err != nil {
-		return fmt.Errorf("add the pod's address %s: %w", addr, err)
+	for _, addr := range addrs {
+		if err := n.route(host, addr, podMAC); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// route leads addr to a pod by the host end of its veth.
+func (n Network) route(host netlink.Link, addr netip.Addr, podMAC net.HardwareAddr) error {
+	index := host.Attrs().Index
+	route := &netlink.Route{LinkIndex: index, Dst: single(addr), Scope: netlink.SCOPE_LINK}
+	for _, own := range n.NodeIPs {
+		if own.Is4() == addr.Is4() {
+			route.Src = own.AsSlice()
+		}
+	}
+	if err := netlink.RouteReplace(route); err != nil {
+		return fmt.Errorf("route %s to link %s: %w", addr, host.Attrs().Name, err)
+	}
+	if addr.Is4() {
+		return nil
+	}
+	return neighbour(index, addr, podMAC)
+}
+
+// neighbour tells the kernel the link address of addr for good.
+func neighbour(index int, addr netip.Addr, mac net.HardwareAddr) error {
+	n := &netlink.Neigh{LinkIndex: index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT, IP: addr.AsSlice(), HardwareAddr: mac}
+	if addr.Is6() {
+		n.Family = netlink.FAMILY_V6
+	}
+	if err := netlink.NeighSet(n); err != nil {
+		return fmt.Errorf("add the neighbour entry of %s: %w", addr, err)
+	}
+	return nil
+}
+
+// setupPod configures the pod's end, from within its namespace, and returns its link address.
+func setupPod(addrs []netip.Addr, gatewayMAC net.HardwareAddr) (net.HardwareAddr, error) {
+	link, err := netlink.LinkByName(podLink)
+	if err != nil {
+		return nil, fmt.Errorf("find the pod's link %s: %w", podLink, err)
+	}
+	if err := podSysctls(slices.ContainsFunc(addrs, netip.Addr.Is6)); err != nil {
+		return nil, err
+	}
+	for _, addr := range addrs {
+		a := &netlink.Addr{IPNet: single(addr)}
+		if addr.Is6() {
+			a.Flags = unix.IFA_F_NODAD // it is ours to give, and the pod must not wait for it
+		}
+		if err := netlink.AddrReplace(link, a); err != nil {
+			return nil, fmt.Errorf("add the pod's address %s: %w", addr, err)
+		}
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("bring the pod's link up: %w", err)
+		return nil, fmt.Errorf("bring the pod's link up: %w", err)
+	}
+	for _, addr := range addrs {
+		if err := defaultRoute(link.Attrs().Index, addr.Is4(), gatewayMAC); err != nil {
+			return nil, err
+		}
+	}
+	return link.Attrs().HardwareAddr, nil
+}
+
+// defaultRoute leads a pod's packets of one family to the host end of its veth.
+func defaultRoute(index int, ipv4 bool, gatewayMAC net.HardwareAddr) error {
+	gateway := Gateway
+	if !ipv4 {
+		gateway = gateway6
 	}
 	// Proxy ARP on the host answers only while the host has some route towards 169.254.1.1; a permanent
 	// entry makes pods independent of the host having a default route.
-	neighbour := &netlink.Neigh{LinkIndex: index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
-		IP: Gateway.AsSlice(), HardwareAddr: gatewayMAC}
-	if err := netlink.NeighSet(neighbour); err != nil {
-		return fmt.Errorf("add the gateway's neighbour entry: %w", err)
+	if err := neighbour(index, gateway, gatewayMAC); err != nil {
+		return err
 	}
-	route := &netlink.Route{LinkIndex: index, Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)},
-		Gw: Gateway.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
+	route := &netlink.Route{LinkIndex: index, Dst: &net.IPNet{IP: make(net.IP, gateway.BitLen()/8), Mask: net.CIDRMask(0, gateway.BitLen())},
+		Gw: gateway.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
 	if err := netlink.RouteReplace(route); err != nil {
-		return fmt.Errorf("add the pod's default route: %w", err)
+		return fmt.Errorf("add the pod's default route by %s: %w", gateway, err)
 	}
 	return nil
 }

@@ -76,6 +76,16 @@ func (p *Pool) Next() uint32 {
 	return p.next
 }
 
+// Beside is the pod address in an IPv6 prefix that goes with addr of the pool: as far into the one as addr is into the
+// other, so that only one of a pod's two addresses has to be kept. The prefix must be as large as the pool's.
+func (p *Pool) Beside(addr netip.Addr, prefix netip.Prefix) netip.Addr {
+	base, a := p.prefix.Addr().As4(), addr.As4()
+	out := prefix.Masked().Addr().As16()
+	offset := binary.BigEndian.Uint32(a[:]) - binary.BigEndian.Uint32(base[:])
+	binary.BigEndian.PutUint32(out[12:], binary.BigEndian.Uint32(out[12:])+offset)
+	return netip.AddrFrom16(out)
+}
+
 func (p *Pool) at(offset uint32) netip.Addr {
 	base := p.prefix.Addr().As4()
 	var out [4]byte

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
-// TableName is our nftables table (family ip).
+// TableName is our nftables table, in the families ip and, on a dual-stack node, ip6.
 const TableName = "svcplane-pods"
 
 // PortMap leads a port of the node to a pod (a container's hostPort).
@@ -26,22 +27,39 @@ type PortMap struct {
 
 var loopback = netip.MustParsePrefix("127.0.0.0/8")
 
-// onLoopback says whether programs of the node reach the port at 127.0.0.1 too.
-func (p PortMap) onLoopback() bool { return !p.HostIP.IsValid() || p.HostIP.IsLoopback() }
-
-// Rules are what pods need of the host's netfilter, besides Services.
-type Rules struct {
-	Pods  netip.Prefix   // addresses of pods
-	Local []netip.Prefix // destinations besides Pods that see a pod's own address
-	Ports []PortMap
+// onLoopback says whether programs of the node reach the port at 127.0.0.1 too. The kernel has nothing of the kind for ::1.
+func (p PortMap) onLoopback() bool {
+	return p.Pod.Is4() && (!p.HostIP.IsValid() || p.HostIP.IsLoopback())
 }
 
-// Offsets in the IPv4 header (RFC 791).
+// Rules are what pods need of the host's netfilter in one address family, besides Services.
+type Rules struct {
+	Pods  netip.Prefix   // addresses of pods; its family is that of the rules
+	Local []netip.Prefix // destinations besides Pods that see a pod's own address; those of the other family do not count
+	Ports []PortMap      // those of pods of the other family do not count
+}
+
+// side is an address of a packet.
+type side int
+
 const (
-	offsetProtocol    = 9
-	offsetSource      = 12
-	offsetDestination = 16
+	source side = iota
+	destination
 )
+
+// family is where things are called and lie in packets of IPv4 (RFC 791) or IPv6 (RFC 8200).
+type family struct {
+	table  nftables.TableFamily
+	number uint32
+	offset [2]uint32 // of the addresses in the header, by side
+}
+
+func familyOf(a netip.Addr) family {
+	if a.Is4() {
+		return family{nftables.TableFamilyIPv4, unix.NFPROTO_IPV4, [2]uint32{12, 16}}
+	}
+	return family{nftables.TableFamilyIPv6, unix.NFPROTO_IPV6, [2]uint32{8, 24}}
+}
 
 // Apply replaces our table as a whole, in one transaction: pods talk to the outside with the node's
 // address, because outside nobody has a route to a pod, and host ports lead to their pods.
@@ -50,12 +68,13 @@ func (r Rules) Apply() error {
 	if err != nil {
 		return fmt.Errorf("apply the rules of pods: %w", err)
 	}
-	table := &nftables.Table{Name: TableName, Family: nftables.TableFamilyIPv4}
+	table := &nftables.Table{Name: TableName, Family: familyOf(r.Pods.Addr()).table}
 	conn.AddTable(table) // so that deleting it can't fail
 	conn.DelTable(table)
 	conn.AddTable(table)
 	post := ruleset{conn, table}.chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	post(r.masquerade())
+	r.Ports = slices.DeleteFunc(slices.Clone(r.Ports), func(p PortMap) bool { return !r.speaks(p.Pod) })
 	if len(r.Ports) > 0 {
 		r.addPorts(ruleset{conn, table}, post)
 	}
@@ -64,6 +83,8 @@ func (r Rules) Apply() error {
 	}
 	return r.routeLoopback()
 }
+
+func (r Rules) speaks(a netip.Addr) bool { return a.Is4() == r.Pods.Addr().Is4() }
 
 // ruleset is a table to be filled.
 type ruleset struct {
@@ -87,11 +108,11 @@ func (r Rules) addPorts(set ruleset, post func([]expr.Any)) {
 	for _, p := range r.Ports {
 		pre(p.translate(false))
 		output(p.translate(p.onLoopback()))
-		post(p.returning(netip.PrefixFrom(p.Pod, 32)))
+		post(p.returning(netip.PrefixFrom(p.Pod, p.Pod.BitLen())))
 		if p.onLoopback() {
 			post(p.returning(loopback))
-			guard(p.stray(offsetDestination))
-			guard(p.stray(offsetSource))
+			guard(p.stray(destination))
+			guard(p.stray(source))
 		}
 	}
 }
@@ -109,24 +130,28 @@ func (r Rules) routeLoopback() error {
 	return errors.Join(errs...)
 }
 
-// RemoveRules deletes the table; that there is none is no error.
+// RemoveRules deletes the tables of both families; that there is none is no error.
 func RemoveRules() error {
-	conn, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("remove nftables table %s: %w", TableName, err)
+	var errs []error
+	for _, f := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
+		conn, err := nftables.New()
+		if err == nil {
+			conn.DelTable(&nftables.Table{Name: TableName, Family: f})
+			err = conn.Flush()
+		}
+		// a kernel without IPv6 has no such family
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+			errs = append(errs, fmt.Errorf("remove nftables table %s: %w", TableName, err))
+		}
 	}
-	conn.DelTable(&nftables.Table{Name: TableName, Family: nftables.TableFamilyIPv4})
-	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove nftables table %s: %w", TableName, err)
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (r Rules) masquerade() []expr.Any {
-	rule := matchPrefix(offsetSource, r.Pods, expr.CmpOpEq)
+	rule := matchPrefix(source, r.Pods, expr.CmpOpEq)
 	for _, prefix := range append([]netip.Prefix{r.Pods}, r.Local...) {
-		if prefix.Addr().Is4() {
-			rule = append(rule, matchPrefix(offsetDestination, prefix, expr.CmpOpNeq)...)
+		if r.speaks(prefix.Addr()) {
+			rule = append(rule, matchPrefix(destination, prefix, expr.CmpOpNeq)...)
 		}
 	}
 	return append(rule, &expr.Masq{})
@@ -139,55 +164,56 @@ func (p PortMap) translate(own bool) []expr.Any {
 		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)},
 	}
-	if !own {
-		rule = append(rule, matchPrefix(offsetDestination, loopback, expr.CmpOpNeq)...)
+	if !own && p.Pod.Is4() {
+		rule = append(rule, matchPrefix(destination, loopback, expr.CmpOpNeq)...)
 	}
-	if p.HostIP.Is4() {
-		rule = append(rule, matchPrefix(offsetDestination, netip.PrefixFrom(p.HostIP, 32), expr.CmpOpEq)...)
+	if p.HostIP.IsValid() {
+		rule = append(rule, matchPrefix(destination, netip.PrefixFrom(p.HostIP, p.HostIP.BitLen()), expr.CmpOpEq)...)
 	}
 	protocol := byte(unix.IPPROTO_TCP)
 	if p.Protocol == "UDP" {
 		protocol = unix.IPPROTO_UDP
 	}
 	return append(rule,
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offsetProtocol, Len: 1},
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocol}},
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, p.HostPort)},
 		&expr.Immediate{Register: 1, Data: p.Pod.AsSlice()},
 		&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, p.PodPort)},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2, Specified: true},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: familyOf(p.Pod).number, RegAddrMin: 1, RegProtoMin: 2, Specified: true},
 	)
 }
 
 // returning gives packets from these addresses to the pod the node's address, so that answers come back through
 // the node: those of the pod itself, which reaches itself by its host port, and those of loopback.
 func (p PortMap) returning(from netip.Prefix) []expr.Any {
-	rule := matchPrefix(offsetSource, from, expr.CmpOpEq)
-	rule = append(rule, matchPrefix(offsetDestination, netip.PrefixFrom(p.Pod, 32), expr.CmpOpEq)...)
+	rule := matchPrefix(source, from, expr.CmpOpEq)
+	rule = append(rule, matchPrefix(destination, netip.PrefixFrom(p.Pod, p.Pod.BitLen()), expr.CmpOpEq)...)
 	return append(rule, &expr.Masq{})
 }
 
 // stray drops what the pod itself sends to or from an address of loopback (CVE-2020-8558): on the wire there are
 // none, since those of host ports are translated.
-func (p PortMap) stray(offset uint32) []expr.Any {
+func (p PortMap) stray(at side) []expr.Any {
 	rule := []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: append([]byte(p.Link), 0)},
 	}
-	return append(append(rule, matchPrefix(offset, loopback, expr.CmpOpEq)...), &expr.Verdict{Kind: expr.VerdictDrop})
+	return append(append(rule, matchPrefix(at, loopback, expr.CmpOpEq)...), &expr.Verdict{Kind: expr.VerdictDrop})
 }
 
-// matchPrefix compares the address at offset of the IPv4 header with a prefix.
-func matchPrefix(offset uint32, prefix netip.Prefix, op expr.CmpOp) []expr.Any {
-	addr := prefix.Masked().Addr().As4()
-	mask := [4]byte{}
+// matchPrefix compares an address of a packet with a prefix.
+func matchPrefix(at side, prefix netip.Prefix, op expr.CmpOp) []expr.Any {
+	addr := prefix.Masked().Addr().AsSlice()
+	mask := make([]byte, len(addr))
 	for bit := range prefix.Bits() {
 		mask[bit/8] |= 0x80 >> (bit % 8)
 	}
+	width := uint32(len(addr))
 	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: mask[:], Xor: make([]byte, 4)},
-		&expr.Cmp{Op: op, Register: 1, Data: addr[:]},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: familyOf(prefix.Addr()).offset[at], Len: width},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: width, Mask: mask, Xor: make([]byte, width)},
+		&expr.Cmp{Op: op, Register: 1, Data: addr},
 	}
 }

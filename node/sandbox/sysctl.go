@@ -5,41 +5,79 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
-const forwardPath = "/proc/sys/net/ipv4/ip_forward"
+const (
+	forwardPath  = "/proc/sys/net/ipv4/ip_forward"
+	forwardPath6 = "/proc/sys/net/ipv6/conf/all/forwarding"
+)
 
-// Forwarding reads whether this network namespace routes packets: "0" or "1". Keep what it was before
-// EnableForwarding for RestoreForwarding.
-func Forwarding() (string, error) {
-	raw, err := os.ReadFile(forwardPath)
+// Routing is whether this network namespace routes packets, "0" or "1" for each family, and which of its links listen to
+// router advertisements although they must not any more when it does (RFC 4861 6.2.2).
+type Routing struct {
+	IPv4, IPv6 string   // IPv6 is empty where it does not matter
+	Advertised []string // links that had accept_ra 1
+}
+
+// ReadRouting reads it. Keep what it was before Enable for Restore.
+func ReadRouting(ipv6 bool) (Routing, error) {
+	var r Routing
+	var err error
+	if r.IPv4, err = readSysctl(forwardPath); err != nil || !ipv6 {
+		return r, err
+	}
+	if r.IPv6, err = readSysctl(forwardPath6); err != nil {
+		return r, fmt.Errorf("%w: two address families need a kernel with IPv6", err)
+	}
+	links, err := filepath.Glob("/proc/sys/net/ipv6/conf/*")
 	if err != nil {
-		return "", fmt.Errorf("read net.ipv4.ip_forward: %w", err)
+		return r, err
 	}
-	return strings.TrimSpace(string(raw)), nil
+	for _, dir := range links {
+		if value, err := readSysctl(dir + "/accept_ra"); err == nil && value == "1" {
+			r.Advertised = append(r.Advertised, filepath.Base(dir))
+		}
+	}
+	return r, nil
 }
 
-// EnableForwarding lets this network namespace route packets.
-func EnableForwarding() error {
-	now, err := Forwarding()
-	if err != nil || now == "1" {
-		return err
+// Enable lets this network namespace route packets. Links that have their default route by router advertisement keep it.
+func (r Routing) Enable() error {
+	errs := []error{setSysctl(forwardPath, "1")}
+	if r.IPv6 == "0" {
+		errs = append(errs, r.acceptRA("2"))
 	}
-	return writeSysctl(forwardPath, "1")
+	if r.IPv6 != "" {
+		errs = append(errs, setSysctl(forwardPath6, "1"))
+	}
+	return errors.Join(errs...)
 }
 
-// RestoreForwarding sets the value that Forwarding gave before.
-func RestoreForwarding(old string) error {
-	if old != "0" && old != "1" {
-		return fmt.Errorf("restore net.ipv4.ip_forward: recorded value %q is neither 0 nor 1", old)
+// Restore sets what ReadRouting gave before.
+func (r Routing) Restore() error {
+	if r.IPv4 != "0" && r.IPv4 != "1" {
+		return fmt.Errorf("restore net.ipv4.ip_forward: recorded value %q is neither 0 nor 1", r.IPv4)
 	}
-	return writeSysctl(forwardPath, old)
+	errs := []error{writeSysctl(forwardPath, r.IPv4)}
+	if r.IPv6 == "0" {
+		errs = append(errs, writeSysctl(forwardPath6, "0"), r.acceptRA("1"))
+	}
+	return errors.Join(errs...)
+}
+
+func (r Routing) acceptRA(value string) error {
+	var errs []error
+	for _, link := range r.Advertised {
+		errs = append(errs, optionalSysctl("/proc/sys/net/ipv6/conf/"+link+"/accept_ra", value))
+	}
+	return errors.Join(errs...)
 }
 
 // hostSysctls sets up the host end: it answers ARP for the gateway, sends no redirects when a pod reaches
-// itself through a Service (the packet leaves by the link it came from), and takes no part in IPv6.
-func hostSysctls(link string) error {
+// itself through a Service (the packet leaves by the link it came from), and takes no part in IPv6 unless pods have it.
+func hostSysctls(link string, ipv6 bool) error {
 	conf := "/proc/sys/net/ipv4/conf/" + link + "/"
 	return errors.Join(
 		writeSysctl(conf+"proxy_arp", "1"),
@@ -48,16 +86,30 @@ func hostSysctls(link string) error {
 		writeSysctl(conf+"rp_filter", "1"),
 		// proxy_delay is in ticks of 10 ms and random up to its value: the first packet must not wait.
 		writeSysctl("/proc/sys/net/ipv4/neigh/"+link+"/proxy_delay", "0"),
-		optionalSysctl("/proc/sys/net/ipv6/conf/"+link+"/disable_ipv6", "1"),
+		linkSysctls6(link, ipv6),
 	)
 }
 
 // podSysctls sets up the pod's end, from within its namespace.
-func podSysctls() error {
+func podSysctls(ipv6 bool) error {
 	conf := "/proc/sys/net/ipv4/conf/" + podLink + "/"
 	return errors.Join(
 		writeSysctl(conf+"accept_redirects", "0"),
-		optionalSysctl("/proc/sys/net/ipv6/conf/"+podLink+"/disable_ipv6", "1"),
+		linkSysctls6(podLink, ipv6),
+	)
+}
+
+// linkSysctls6 makes a link take part in IPv6 with nothing but the addresses and neighbours that it is given, or not at all.
+func linkSysctls6(link string, ipv6 bool) error {
+	conf := "/proc/sys/net/ipv6/conf/" + link + "/"
+	if !ipv6 {
+		return optionalSysctl(conf+"disable_ipv6", "1")
+	}
+	return errors.Join(
+		writeSysctl(conf+"accept_ra", "0"),
+		writeSysctl(conf+"accept_redirects", "0"),
+		writeSysctl(conf+"addr_gen_mode", "1"), // none: no link-local address, so nothing to detect duplicates of
+		writeSysctl(conf+"disable_ipv6", "0"),
 	)
 }
 
@@ -74,6 +126,22 @@ func SetPodSysctls(values map[string]string) error {
 		errs = append(errs, writeSysctl("/proc/sys/"+path, value))
 	}
 	return errors.Join(errs...)
+}
+
+func readSysctl(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read sysctl: %w", err)
+	}
+	return strings.TrimSpace(string(raw)), nil
+}
+
+// setSysctl writes only what is not so already: the network of a container may be read-only and right.
+func setSysctl(path, value string) error {
+	if now, err := readSysctl(path); err != nil || now == value {
+		return err
+	}
+	return writeSysctl(path, value)
 }
 
 func writeSysctl(path, value string) error {
