@@ -65,11 +65,11 @@ func flowOf(raw *netlink.ConntrackFlow) (f flow, ok bool) {
 	}, true
 }
 
-// Translation is a connection whose destination the kernel's own tables (netfilter) translate.
+// Translation is a connection of which the kernel's own tables (netfilter) translate the destination or the source.
 type Translation struct {
 	Client   netip.AddrPort
 	Dialled  Address
-	Endpoint netip.AddrPort
+	Endpoint netip.AddrPort // what was dialled when only the source is translated
 	Seen     netip.AddrPort // the client as the endpoint sees it
 	Opening  bool           // TCP whose handshake is not done
 	Closed   bool           // TCP that both ends have ended
@@ -91,13 +91,13 @@ func Translations(ctx context.Context) ([]Translation, error) {
 		}
 		for _, raw := range raws {
 			f, ok := flowOf(raw)
-			if !ok || f.answering == f.dialled.AddrPort {
+			client, seen := addrPort(raw.Forward.SrcIP, raw.Forward.SrcPort), addrPort(raw.Reverse.DstIP, raw.Reverse.DstPort)
+			if !ok || f.answering == f.dialled.AddrPort && client == seen {
 				continue
 			}
 			tcp, _ := raw.ProtoInfo.(*netlink.ProtoInfoTCP)
 			all = append(all, Translation{
-				Client: addrPort(raw.Forward.SrcIP, raw.Forward.SrcPort), Dialled: f.dialled, Endpoint: f.answering,
-				Seen:    addrPort(raw.Reverse.DstIP, raw.Reverse.DstPort),
+				Client: client, Dialled: f.dialled, Endpoint: f.answering, Seen: seen,
 				Opening: tcp != nil && tcp.State <= synReceived, Closed: tcp != nil && tcp.State >= timeWait,
 			})
 		}

@@ -3,8 +3,6 @@ package ebpf
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"testing"
 
@@ -23,31 +21,13 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// namespacesOf are files of all hosts' namespaces, the client's too: which of them are pods' is for the data
-// plane to find out.
-func namespacesOf(t testing.TB, lab *proxytest.Lab) func() ([]string, error) {
-	var paths []string
-	for _, h := range lab.Hosts {
-		must(t, h.Do(func() {
-			file, err := os.Open("/proc/thread-self/ns/net")
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			t.Cleanup(func() { file.Close() })
-			paths = append(paths, fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
-		}))
-	}
-	return func() ([]string, error) { return paths, nil }
-}
-
 // open makes a data plane for the lab, with a file system for pins of its own.
 func open(t testing.TB, lab *proxytest.Lab) *Dataplane {
 	t.Helper()
 	root := t.TempDir()
 	d, err := New(Config{
 		Root: root, PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, Source: lab.Node.Addrs,
-		NodePorts: [2]uint16{30000, 32767}, Namespaces: namespacesOf(t, lab),
+		NodePorts: [2]uint16{30000, 32767}, Namespaces: lab.Namespaces(t),
 	})
 	must(t, err)
 	t.Cleanup(func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -359,4 +360,20 @@ func Cleanup(root string) error {
 		return err
 	}
 	return removePins(dir)
+}
+
+// Present says whether an instance of this network namespace has something below root (DefaultRoot when empty).
+func Present(root string) (bool, error) {
+	if root == "" {
+		root = DefaultRoot
+	}
+	dir, err := instanceDir(root)
+	if err != nil {
+		return false, err
+	}
+	_, err = os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }

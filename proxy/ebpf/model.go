@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"svcplane/proxy"
@@ -22,6 +23,19 @@ func newModel(table proxy.Table) *model {
 		}
 	}
 	return m
+}
+
+// endpoints are those of all Frontends.
+func (m *model) endpoints() map[netip.AddrPort]bool {
+	all := map[netip.AddrPort]bool{}
+	for _, g := range m.groups {
+		for _, f := range g {
+			for _, e := range f.Endpoints {
+				all[e.AddrPort] = true
+			}
+		}
+	}
+	return all
 }
 
 // step is writes in their order: what is referred to comes before, and goes after, what refers to it. Each

@@ -62,7 +62,7 @@ func (d *Dataplane) setRole() error {
 func (d *Dataplane) respect(ctx context.Context, role proxy.Role) error {
 	switch role {
 	case proxy.Leading:
-		return d.yield(ctx)
+		return errors.Join(d.yield(ctx), d.reserve())
 	case proxy.Alone:
 		return d.reclaim()
 	}
@@ -70,20 +70,27 @@ func (d *Dataplane) respect(ctx context.Context, role proxy.Role) error {
 }
 
 // yield lets the packets of connections pass that netfilter translates: those that could be taken for the first
-// of a new one, and those that come back to a masqueraded client.
+// of a new one, and those that come back to an address and port of this node: programs' and masqueraded clients'.
 func (d *Dataplane) yield(ctx context.Context) error {
 	theirs, err := proxy.Translations(ctx)
 	if err != nil {
 		return err
 	}
+	if err := d.known(); err != nil {
+		return err
+	}
+	ours := d.model.endpoints()
 	flows := d.kernel.maps[mapFlows]
 	for _, t := range theirs {
+		if !ours[t.Endpoint] {
+			continue // nothing here leads to that address and port
+		}
 		protocol := protocolNumbers[t.Dialled.Protocol]
 		var keys []string
-		if protocol == unix.IPPROTO_UDP || t.Opening {
+		if t.Endpoint != t.Dialled.AddrPort && (protocol == unix.IPPROTO_UDP || t.Opening) {
 			keys = append(keys, flowKey(end(t.Client), end(t.Dialled.AddrPort), protocol, stageIn))
 		}
-		if t.Seen.Addr() != t.Client.Addr() {
+		if t.Seen.Addr() == d.source(t.Seen.Addr().Is4()) {
 			keys = append(keys, flowKey(end(t.Endpoint), end(t.Seen), protocol, stageIn))
 		}
 		for _, key := range keys {

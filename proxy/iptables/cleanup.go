@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/google/nftables"
 )
@@ -141,4 +142,30 @@ func (t tool) unmake(made []chainID) error {
 		return fmt.Errorf("removing the empty tables that iptables-nft made: %w", err)
 	}
 	return nil
+}
+
+// Present says whether the kernel holds chains of any Dataplane, of either variant, without running a program
+// where it can.
+func Present(ctx context.Context) (bool, error) {
+	for _, ipv6 := range families(true) {
+		// without nf_tables in the kernel there are none
+		_, chains, err := tool{variant: NFT, ipv6: ipv6}.baseChains()
+		for id := range chains {
+			if err == nil && (id.table == nat || id.table == filter) && strings.HasPrefix(id.name, prefix) {
+				return true, nil
+			}
+		}
+		t, err := findTool(Legacy, ipv6)
+		if err != nil || len(t.existing()) == 0 {
+			continue
+		}
+		have, err := t.read(ctx)
+		if err != nil {
+			return false, err
+		}
+		if len(have.ours)+len(have.jumps) > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }

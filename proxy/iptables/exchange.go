@@ -57,7 +57,7 @@ func (d *Dataplane) Left(ctx context.Context, table proxy.Table) (int, error) {
 	type pair struct{ from, to netip.AddrPort }
 	left, known := 0, map[pair]bool{}
 	for _, f := range flows {
-		if addresses[f.Dialled] && !f.Closed {
+		if addresses[f.Dialled] && f.Endpoint != f.Dialled.AddrPort && !f.Closed {
 			left++
 			known[pair{f.Client, f.Dialled.AddrPort}] = true
 		}

@@ -1,0 +1,136 @@
+package switchover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"svcplane/proxy"
+)
+
+// pollShare is how many times longer than a look at the connections the pause after it is at least.
+const pollShare = 20
+
+// Run drains what is on its way out, and runs what the data planes have to run, until ctx ends. The kernel keeps
+// everything.
+func (s *Switch) Run(ctx context.Context, holder Holder) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.runner.open(ctx)
+	defer s.runner.wait()
+	current, other := s.members()
+	s.mu.Lock()
+	s.holder = holder
+	s.mu.Unlock()
+	s.runner.start(current)
+	if other != nil {
+		s.runner.start(other)
+	}
+	select {
+	case <-holder.Ready():
+	case err := <-s.runner.failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+	poll := time.NewTimer(0)
+	defer poll.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-s.runner.failed:
+			return err
+		case <-poll.C:
+			began := time.Now()
+			if err := s.look(ctx); err != nil && ctx.Err() == nil {
+				klog.ErrorS(err, "looking after the data plane that is on its way out; it is tried again")
+			}
+			poll.Reset(max(s.cfg.Poll, pollShare*time.Since(began)))
+		}
+	}
+}
+
+// look counts the connections that are left, and removes a data plane that has none or whose time is over.
+func (s *Switch) look(ctx context.Context) error {
+	if !s.moving.TryLock() {
+		return nil // it is about to change
+	}
+	defer s.moving.Unlock()
+	current, other := s.members()
+	if other == nil {
+		return nil
+	}
+	if other.stale.Load() {
+		if err := s.holder.Hold(func(wanted proxy.Table) error { s.refresh(ctx, other, wanted); return nil }); err != nil {
+			return err
+		}
+	}
+	if err := s.roles(ctx, current, other); err != nil {
+		return err
+	}
+	left, err := other.plane.Left(ctx, s.holder.Table())
+	if err != nil {
+		return fmt.Errorf("counting the connections of %s: %w", other.name, err)
+	}
+	s.mu.Lock()
+	s.left = left
+	over := !time.Now().Before(s.state.Until)
+	s.mu.Unlock()
+	if left > 0 && !over {
+		return nil
+	}
+	return s.holder.Hold(func(proxy.Table) error { return s.finish(ctx, current, other, left) })
+}
+
+// finish removes the data plane that does not serve any more.
+func (s *Switch) finish(ctx context.Context, current, other *member, left int) error {
+	ctx = context.WithoutCancel(ctx) // half of it would be a fault
+	if keeper, ok := other.plane.(proxy.FlowKeeper); ok && left > 0 {
+		// who is left learns it by an error, and not by silence
+		if _, err := keeper.EndFlows(ctx, func(proxy.Flow) bool { return true }); err != nil {
+			return err
+		}
+	}
+	if err := s.drop(ctx, other); err != nil {
+		s.runner.start(other)
+		return err
+	}
+	s.mu.Lock()
+	s.other, s.phase, s.left = nil, Settled, 0
+	s.state.Draining, s.state.Until = "", time.Time{}
+	after := s.state
+	s.mu.Unlock()
+	klog.V(2).InfoS("A data plane is gone", "dataPlane", other.name, "connectionsLeft", left)
+	return errors.Join(current.plane.Act(ctx, proxy.Alone), after.write(s.cfg.File))
+}
+
+// Status is how things stand.
+type Status struct {
+	Serving string    `json:"serving"`
+	Phase   Phase     `json:"phase"`
+	Other   string    `json:"other,omitempty"` // the data plane that comes or goes
+	Left    int       `json:"left,omitempty"`  // connections that it still has
+	Until   time.Time `json:"until,omitzero"`  // when it goes at the latest
+	Problem string    `json:"problem,omitempty"`
+}
+
+// Status says how things stand.
+func (s *Switch) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Status{Serving: s.current.name, Phase: s.phase, Left: s.left, Problem: s.problem}
+	if s.phase == Draining {
+		st.Until = s.state.Until
+	}
+	if s.other != nil {
+		st.Other = s.other.name
+	}
+	if p, ok := s.current.plane.(interface{ Problem() string }); ok && p.Problem() != "" {
+		st.Problem = p.Problem()
+	}
+	return st
+}

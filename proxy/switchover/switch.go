@@ -1,0 +1,314 @@
+package switchover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/klog/v2"
+
+	"svcplane/proxy"
+)
+
+// Kind is a sort of data plane.
+type Kind struct {
+	// Open makes one. It changes nothing in the kernel that connections meet.
+	Open func(context.Context) (proxy.Exchangeable, error)
+	// There says whether the kernel holds something of one, be it a process' of the past.
+	There func(context.Context) (bool, error)
+	// Cleanup removes that when Open does not work.
+	Cleanup func(context.Context) error
+}
+
+// Config is what a Switch needs.
+type Config struct {
+	// Kinds by name; two of them.
+	Kinds map[string]Kind
+	// Mode is the kind that is configured, and File where a switch to another one is remembered: it counts until
+	// Mode changes.
+	Mode string
+	File string
+	// Drain is how long connections of a data plane may go on that does not serve any more, where To is not asked.
+	Drain time.Duration
+	// Proof is how long a data plane has to prove itself; 10 s when zero.
+	Proof time.Duration
+	// Poll is the time between two looks at those; 1 s when zero.
+	Poll time.Duration
+}
+
+// Holder is the Proxy that a Switch is the Dataplane of.
+type Holder interface {
+	Ready() <-chan struct{}
+	Table() proxy.Table
+	Hold(func(wanted proxy.Table) error) error
+}
+
+// Switch is the data plane that serves and, at times, another one. It is safe for concurrent use as far as a
+// Dataplane is.
+type Switch struct {
+	cfg    Config
+	runner runner
+
+	switching atomic.Bool // To is at work
+	moving    sync.Mutex  // held while who serves changes
+
+	mu      sync.Mutex
+	holder  Holder
+	state   state
+	phase   Phase
+	current *member
+	other   *member // the next while proving, the last while draining; else nil
+	flipped time.Time
+	left    int
+	problem string // why the last switch came to nothing
+}
+
+// member is a data plane in use.
+type member struct {
+	name  string
+	plane proxy.Exchangeable
+	acts  atomic.Bool // it has got the table and a role
+	stale atomic.Bool // it missed a change
+}
+
+// Phase is how far a switch has come.
+type Phase string
+
+// The phases of a switch.
+const (
+	Settled  Phase = "settled"
+	Proving  Phase = "proving"
+	Draining Phase = "draining"
+)
+
+var (
+	_ proxy.Dataplane  = (*Switch)(nil)
+	_ proxy.FlowKeeper = (*Switch)(nil)
+)
+
+// New opens the data plane that a switch has chosen, or else the configured one, and another one if the kernel
+// holds it, which drains from the first Resync on.
+func New(ctx context.Context, cfg Config) (*Switch, error) {
+	if cfg.Poll == 0 {
+		cfg.Poll = time.Second
+	}
+	if cfg.Proof == 0 {
+		cfg.Proof = 10 * time.Second
+	}
+	s := &Switch{cfg: cfg, phase: Settled}
+	var err error
+	if s.state, err = readState(cfg.File); err != nil {
+		return nil, err
+	}
+	if s.state.Asked != cfg.Mode {
+		s.state.Chosen, s.state.Asked = "", ""
+	}
+	mode := cfg.Mode
+	if _, known := cfg.Kinds[s.state.Chosen]; known {
+		mode = s.state.Chosen
+	}
+	if s.current, err = s.open(ctx, mode); err != nil {
+		return nil, err
+	}
+	return s, s.findOther(ctx)
+}
+
+func (s *Switch) open(ctx context.Context, name string) (*member, error) {
+	kind, ok := s.cfg.Kinds[name]
+	if !ok {
+		return nil, fmt.Errorf("there is no data plane %q", name)
+	}
+	plane, err := kind.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &member{name: name, plane: plane}, nil
+}
+
+// findOther looks in the kernel for what another process has left.
+func (s *Switch) findOther(ctx context.Context) error {
+	for name, kind := range s.cfg.Kinds {
+		if name == s.current.name {
+			continue
+		}
+		there, err := kind.There(ctx)
+		if err != nil || !there {
+			return err
+		}
+		if s.other, err = s.open(ctx, name); err != nil {
+			klog.ErrorS(err, "another data plane has left something in the kernel and cannot be opened; what it has is removed", "dataPlane", name)
+			return kind.Cleanup(ctx)
+		}
+		s.phase, s.flipped = Draining, time.Now()
+		until := time.Now().Add(s.cfg.Drain)
+		if s.state.Draining == name && s.state.Until.Before(until) {
+			until = s.state.Until
+		}
+		s.state.Draining, s.state.Until = name, until
+	}
+	return nil
+}
+
+// Mode is the name of the data plane that serves.
+func (s *Switch) Mode() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current.name
+}
+
+func (s *Switch) members() (current, other *member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current, s.other
+}
+
+// Sync tells the data plane that serves, and the other one.
+func (s *Switch) Sync(ctx context.Context, change proxy.Change) error {
+	current, other := s.members()
+	if err := current.plane.Sync(ctx, change); err != nil {
+		return err
+	}
+	if other == nil || other.stale.Load() {
+		return nil
+	}
+	if err := other.plane.Sync(ctx, change); err != nil {
+		other.stale.Store(true)
+		klog.ErrorS(err, "the data plane that does not serve missed a change; it gets the whole table later", "dataPlane", other.name)
+	}
+	return nil
+}
+
+// Resync gives both the whole table. The first one decides who takes new connections.
+func (s *Switch) Resync(ctx context.Context, table proxy.Table) error {
+	current, other := s.members()
+	if err := current.plane.Resync(ctx, table); err != nil {
+		return err
+	}
+	if other != nil {
+		s.refresh(ctx, other, table)
+	}
+	if current.acts.Load() {
+		return nil
+	}
+	if other != nil {
+		if err := s.carryOver(ctx, table, other, current, time.Time{}); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	now := s.state
+	s.mu.Unlock()
+	if err := now.write(s.cfg.File); err != nil {
+		return err
+	}
+	if err := s.roles(ctx, current, other); err != nil {
+		return err
+	}
+	current.acts.Store(true)
+	return nil
+}
+
+// refresh gives the data plane that does not serve the table; it is tried again when that fails.
+func (s *Switch) refresh(ctx context.Context, other *member, table proxy.Table) {
+	err := other.plane.Resync(ctx, table)
+	other.stale.Store(err != nil)
+	if err != nil && ctx.Err() == nil {
+		klog.ErrorS(err, "the data plane that does not serve does not get the table; it is tried again", "dataPlane", other.name)
+	}
+}
+
+// roles gives new connections to leading.
+func (s *Switch) roles(ctx context.Context, leading, passive *member) error {
+	if passive == nil {
+		return leading.plane.Act(ctx, proxy.Alone)
+	}
+	return errors.Join(leading.plane.Act(ctx, proxy.Leading), passive.plane.Act(ctx, proxy.Passive))
+}
+
+// carryOver takes clients that are to stay with their endpoints, and have come since, from one to the other.
+func (s *Switch) carryOver(ctx context.Context, table proxy.Table, from, to *member, since time.Time) error {
+	all, err := from.plane.Remembered(ctx, table)
+	if err != nil {
+		return fmt.Errorf("reading the sticky clients of %s: %w", from.name, err)
+	}
+	var fresh []proxy.Sticky
+	for _, sticky := range all {
+		if sticky.Last.After(since) {
+			fresh = append(fresh, sticky)
+		}
+	}
+	if err := to.plane.Remember(ctx, fresh); err != nil {
+		return fmt.Errorf("giving the sticky clients of %s to %s: %w", from.name, to.name, err)
+	}
+	return nil
+}
+
+// Dump reads what the data plane that serves has in force.
+func (s *Switch) Dump(ctx context.Context) (proxy.Table, error) {
+	current, _ := s.members()
+	return current.plane.Dump(ctx)
+}
+
+// Close removes both.
+func (s *Switch) Close(ctx context.Context) error {
+	current, other := s.members()
+	err := s.drop(ctx, current)
+	if other != nil {
+		err = errors.Join(err, s.drop(ctx, other))
+	}
+	return err
+}
+
+// drop ends what runs for a member, and removes it from the kernel.
+func (s *Switch) drop(ctx context.Context, m *member) error {
+	s.runner.stop(m)
+	return m.plane.Close(ctx)
+}
+
+// EndFlows is for the data planes that keep track of connections themselves.
+func (s *Switch) EndFlows(ctx context.Context, stale func(proxy.Flow) bool) (uint, error) {
+	var sum uint
+	var problems []error
+	current, other := s.members()
+	for _, m := range []*member{current, other} {
+		if m == nil {
+			continue
+		}
+		if keeper, ok := m.plane.(proxy.FlowKeeper); ok {
+			n, err := keeper.EndFlows(ctx, stale)
+			sum, problems = sum+n, append(problems, err)
+		}
+	}
+	return sum, errors.Join(problems...)
+}
+
+// Leftovers are what another proxy has left behind, as far as the data plane that serves finds it.
+func (s *Switch) Leftovers(ctx context.Context) ([]string, error) {
+	current, _ := s.members()
+	if finder, ok := current.plane.(interface {
+		Leftovers(context.Context) ([]string, error)
+	}); ok {
+		return finder.Leftovers(ctx)
+	}
+	return nil, nil
+}
+
+// Describe says nothing beforehand: what is measured depends on who serves.
+func (s *Switch) Describe(chan<- *prometheus.Desc) {}
+
+// Collect is prometheus.Collector's.
+func (s *Switch) Collect(to chan<- prometheus.Metric) {
+	current, other := s.members()
+	for _, m := range []*member{current, other} {
+		if m == nil {
+			continue
+		}
+		if meters, ok := m.plane.(prometheus.Collector); ok {
+			meters.Collect(to)
+		}
+	}
+}
