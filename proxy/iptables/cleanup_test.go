@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -124,4 +125,29 @@ func TestFindingTheVariant(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLeftoversOfKubeProxy: they are named, and they stay.
+func TestLeftoversOfKubeProxy(t *testing.T) {
+	for _, variant := range variants {
+		t.Run(string(variant), func(t *testing.T) {
+			d := open(t, &proxytest.Lab{}, variant)
+			if found, err := d.Leftovers(t.Context()); err != nil || len(found) > 0 {
+				t.Fatalf("found %q, %v, where nobody has been", found, err)
+			}
+			program, want := "iptables-"+string(variant), []string{"1 chains named KUBE-* in iptables-" + string(variant)}
+			run(t, program, "-t", "nat", "-N", "KUBE-SERVICES")
+			defer run(t, program, "-t", "nat", "-X", "KUBE-SERVICES")
+			if variant == NFT {
+				run(t, "nft", "add", "table", "ip", "kube-proxy")
+				defer run(t, "nft", "delete", "table", "ip", "kube-proxy")
+				want = append(want, "the nftables table kube-proxy")
+			}
+			must(t, d.Resync(t.Context(), proxy.NewTable(frontend("web", "10.96.0.5:80", "10.244.0.11:8080"))))
+			must(t, d.Close(t.Context()))
+			if found, err := d.Leftovers(t.Context()); err != nil || !slices.Equal(found, want) {
+				t.Errorf("found %q, %v, want %q", found, err, want)
+			}
+		})
+	}
 }
