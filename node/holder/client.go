@@ -164,6 +164,11 @@ func (c *Client) Env(ctx context.Context, id string, root RootSpec) (process.ID,
 	return e.Init, err
 }
 
+// Refusal is an error that the holder itself gave: it did not do what it was asked for.
+type Refusal string
+
+func (r Refusal) Error() string { return string(r) }
+
 // do makes one request. A refusal carries the holder's own message.
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	body, err := json.Marshal(in)
@@ -188,7 +193,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 		if err := json.Unmarshal(raw, &f); err != nil || f.Error == "" {
 			return fmt.Errorf("ask the holder in %s: %s", c.dir, response.Status)
 		}
-		return errors.New(f.Error)
+		return Refusal(f.Error)
 	}
 	if out == nil {
 		return nil

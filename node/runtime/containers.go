@@ -103,10 +103,28 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	}
 	begun, err := r.holder.StartContainer(ctx, spec)
 	if err != nil {
-		return fmt.Errorf("start container %s of pod %s: %w", entry.config.GetMetadata().GetName(), podName(pod.config), err)
+		err = fmt.Errorf("start container %s of pod %s: %w", entry.config.GetMetadata().GetName(), podName(pod.config), err)
+		return errors.Join(err, r.neverRan(entry, err))
 	}
 	_, err = r.apply(entry, begun)
 	r.notify(entry, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
+	return err
+}
+
+// startErrorCode is the exit code of a container that could not be started, as containerd gives it.
+const startErrorCode = 128
+
+// neverRan records the end of a container that the holder could not start: what asked for it then waits before it
+// tries another one, as after any end.
+func (r *Runtime) neverRan(entry *containerEntry, why error) error {
+	if _, refused := errors.AsType[holder.Refusal](why); !refused {
+		return nil // the holder may have started it: it will tell
+	}
+	_, err := r.apply(entry, holder.ContainerStatus{
+		ID: entry.ID, SandboxID: entry.SandboxID, State: holder.Exited, FinishedAt: time.Now(),
+		ExitCode: startErrorCode, Reason: "StartError", Message: why.Error(),
+	})
+	r.notify(entry, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 	return err
 }
 

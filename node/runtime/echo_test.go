@@ -93,6 +93,9 @@ func TestPortTakenInPodIsRefused(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "8080/TCP in pod default/twice") {
 		t.Errorf("the second container on port 8080: %v", err)
 	}
+	if status := l.status(id); status.GetState() != runtimeapi.ContainerState_CONTAINER_EXITED || status.GetExitCode() != 128 || status.GetReason() != "StartError" {
+		t.Errorf("what could not be started is %v with code %d %s, want exited with 128 StartError", status.GetState(), status.GetExitCode(), status.GetReason())
+	}
 }
 
 func TestRunningPodsAreAdopted(t *testing.T) {
