@@ -21,6 +21,8 @@ type fast struct {
 	s      *server
 	c      *conn
 	secure *tls.Conn // nil: plain
+	wire   *tlsWire  // under secure
+	sni    string    // what the client called us; empty: nothing
 	raw    syscall.RawConn
 	who    fastCall
 
@@ -58,6 +60,9 @@ func (s *server) serveConn(c *conn, secure *tls.Conn) {
 	f.s, f.c, f.secure = s, c, secure
 	f.r, f.w, f.started, f.drained, f.looked, f.deadline = 0, 0, false, false, false, time.Time{}
 	f.who = identify(c, secure != nil)
+	if secure != nil {
+		f.wire, f.sni = secure.NetConn().(*tlsWire), secure.ConnectionState().ServerName
+	}
 	s.fasts.add(f)
 	end := f.serve()
 	s.fasts.remove(f)
@@ -65,7 +70,7 @@ func (s *server) serveConn(c *conn, secure *tls.Conn) {
 	if len(f.buf) > fastBuffer {
 		f.buf = make([]byte, fastBuffer)
 	}
-	f.s, f.c, f.secure, f.raw, f.head, f.answer = nil, nil, nil, nil, fastHead{}, answerHead{}
+	f.s, f.c, f.secure, f.wire, f.sni, f.raw, f.head, f.answer = nil, nil, nil, nil, "", nil, fastHead{}, answerHead{}
 	fastBuffers.Put(f)
 	if end == unusual && c.SetReadDeadline(time.Time{}) == nil {
 		if startsHTTP2(rest) {
@@ -357,24 +362,21 @@ func (f *fast) readBody() error {
 	return nil
 }
 
-// write sends all of b to the client.
+// write sends all of b to the client. Over TLS it may wait for what follows it.
 func (f *fast) write(b []byte) error {
 	if f.secure != nil {
 		_, err := f.secure.Write(b)
 		return err
 	}
-	var errno syscall.Errno
-	n := 0
-	err := f.raw.Control(func(fd uintptr) { n, errno = rawWrite(fd, b) })
-	switch {
-	case err != nil:
-		return err
-	case errno != 0 && errno != unix.EAGAIN:
-		return errno
-	case n < len(b):
-		_, err = f.c.Write(b[n:])
+	return f.c.send(f.raw, b)
+}
+
+// flush sends what waits.
+func (f *fast) flush() error {
+	if f.secure != nil {
+		return f.wire.flush()
 	}
-	return err
+	return nil
 }
 
 // gone says whether the client has closed the connection while it waits.

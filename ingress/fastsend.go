@@ -18,11 +18,7 @@ var errClientGone = errors.New("the client went away")
 // to net/http, before anything was sent.
 func (f *fast) request() outcome {
 	h := &f.head
-	sni := ""
-	if f.secure != nil {
-		sni = f.secure.ConnectionState().ServerName
-	}
-	o, ok := f.s.ordinary(h, sni)
+	o, ok := f.s.ordinary(h, f.sni)
 	if !ok {
 		return unusual
 	}
@@ -109,7 +105,11 @@ func (f *fast) exchange(c *call) (end outcome, code int, sent int64) {
 }
 
 // inform passes on an interim answer, such as 103 Early Hints; its failure shows when the real one is written.
-func (f *fast) inform(a *answerHead) { _ = f.write(a.appendTo(nil, false)) }
+func (f *fast) inform(a *answerHead) {
+	if f.write(a.appendTo(nil, false)) == nil {
+		_ = f.flush()
+	}
+}
 
 // deliver sends the answer whose head is in f.answer to the client.
 func (f *fast) deliver(w *wire, e *endpoint, c *call) (outcome, int, int64) {
@@ -203,6 +203,9 @@ func (f *fast) relay(b *relay) (sent int64, err error) {
 
 // wait waits for more of a body, as long as the client does: streams may be silent for hours.
 func (f *fast) wait(w *wire) error {
+	if f.flush() != nil {
+		return errClientGone
+	}
 	for {
 		err := w.more()
 		if err == nil || !isWatch(err) {

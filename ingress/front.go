@@ -20,7 +20,7 @@ type front struct {
 	net.Listener
 	server *server
 	config *tls.Config     // nil: plain
-	ctx    context.Context // ends at Close: handshakes must end with the listener
+	ctx    context.Context // ends with settle
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	shake  sync.WaitGroup // handshakes
@@ -131,20 +131,27 @@ func (f *front) shed(c *conn) {
 	})
 }
 
+// handshake has a deadline for its limit: a context would cost a goroutine. At the end, closing ends it.
 func (f *front) handshake(c *conn) (*tls.Conn, bool) {
-	ctx, cancel := context.WithTimeout(f.ctx, handshakeTimeout)
-	defer cancel()
-	secure := tls.Server(c, f.config)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	wire, err := newTLSWire(c)
+	if err == nil {
+		err = c.SetReadDeadline(time.Now().Add(handshakeTimeout))
+	}
+	if err != nil {
+		_ = c.Close() // it is closed already
+		return nil, false
+	}
+	secure := tls.Server(wire, f.config)
+	if err := secure.Handshake(); err != nil {
 		quietLog.Printf("TLS handshake with %s: %v", c.RemoteAddr(), err)
 		if header := (tls.RecordHeaderError{}); errors.As(err, &header) && header.Conn != nil {
 			// A plain request on the TLS port deserves a word; it is closed whether or not that arrives.
 			_, _ = c.Write([]byte("HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nthis port speaks HTTPS\n"))
 		}
-		_ = c.Close()
+		_ = wire.Close() // with an alert that says why
 		return nil, false
 	}
-	return secure, true
+	return secure, true // whoever serves it sets limits of its own
 }
 
 // stop ends accepting. Connections that are here already are served.
@@ -152,7 +159,7 @@ func (f *front) stop() {
 	_ = f.Listener.Close() // it is going away: there is nothing to do about an error
 }
 
-// settle waits for the handshakes under way and ends them with ctx.
+// settle waits for the handshakes under way, until ctx ends.
 func (f *front) settle(ctx context.Context) {
 	select {
 	case <-f.idle:
@@ -207,6 +214,7 @@ func (s *server) strict(c *conn, secure *tls.Conn, read []byte) net.Conn {
 		c.prefix = append(read, c.prefix...)
 		return &strictConn{Conn: c, bodyTimeout: s.bodyTimeout}
 	}
+	secure.NetConn().(*tlsWire).letGo()
 	var under net.Conn = secure
 	if len(read) > 0 {
 		under = &replayConn{secure, read}

@@ -43,6 +43,7 @@ func (s *server) serveHTTP2(c *conn, secure *tls.Conn, read []byte) {
 	var rw net.Conn = c
 	if secure != nil {
 		rw = secure
+		secure.NetConn().(*tlsWire).letGo()
 		state := secure.ConnectionState()
 		p.peer.TLS, p.sni = &state, state.ServerName
 	}

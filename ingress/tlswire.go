@@ -1,0 +1,137 @@
+package ingress
+
+import (
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// tlsWire is a client's connection as crypto/tls uses it, which writes each record by itself: the session ticket,
+// the parts of an answer, the farewell. While it holds, records wait for each other, until a read would wait for the
+// client, until there are many, or until the end.
+type tlsWire struct {
+	*conn
+	raw syscall.RawConn
+
+	mu   sync.Mutex // crypto/tls may write from within a read
+	hold bool
+	held []byte // nil or from heldRecords
+}
+
+// heldRecords keeps what connections need only while they write.
+var heldRecords = sync.Pool{New: func() any { return new([heldMost]byte) }}
+
+const heldMost = 20 << 10 // one record and some small ones
+
+func newTLSWire(c *conn) (*tlsWire, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &tlsWire{conn: c, raw: raw, hold: true}, nil
+}
+
+func (w *tlsWire) Read(p []byte) (n int, err error) {
+	if len(w.prefix) > 0 {
+		return w.conn.Read(p)
+	}
+	var errno syscall.Errno
+	var failed error
+	err = w.raw.Read(func(fd uintptr) bool {
+		if n, errno = rawRead(fd, p); errno != unix.EAGAIN {
+			return true
+		}
+		failed = w.flush()
+		return failed != nil
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case failed != nil:
+		return 0, failed
+	case errno != 0:
+		return 0, os.NewSyscallError("read", errno)
+	case n == 0 && len(p) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (w *tlsWire) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.held)+len(p) > heldMost {
+		if err := w.flushLocked(); err != nil {
+			return 0, err
+		}
+	}
+	if !w.hold && len(w.held) == 0 || len(p) > heldMost {
+		return len(p), w.conn.send(w.raw, p)
+	}
+	if w.held == nil {
+		w.held = heldRecords.Get().(*[heldMost]byte)[:0]
+	}
+	w.held = append(w.held, p...)
+	if !w.hold {
+		return len(p), w.flushLocked()
+	}
+	return len(p), nil
+}
+
+// flush sends what waits.
+func (w *tlsWire) flush() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.flushLocked()
+}
+
+func (w *tlsWire) flushLocked() error {
+	if len(w.held) == 0 {
+		return nil
+	}
+	held := w.held
+	w.held = nil
+	err := w.conn.send(w.raw, held)
+	heldRecords.Put((*[heldMost]byte)(held[:heldMost]))
+	return err
+}
+
+// letGo ends holding: whoever serves the connection from now on writes what belongs together at once.
+func (w *tlsWire) letGo() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hold = false
+}
+
+// Close sends what waits first; that it cannot is no news at the end.
+func (w *tlsWire) Close() error {
+	_ = w.flush()
+	return w.conn.Close()
+}
+
+// CloseWrite is for net/http, which wants it of what it serves.
+func (w *tlsWire) CloseWrite() error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return w.conn.CloseWrite()
+}
+
+// send writes all of b without telling the scheduler, as long as the client takes it.
+func (c *conn) send(raw syscall.RawConn, b []byte) error {
+	var errno syscall.Errno
+	n := 0
+	err := raw.Control(func(fd uintptr) { n, errno = rawWrite(fd, b) })
+	switch {
+	case err != nil:
+		return err
+	case errno != 0 && errno != unix.EAGAIN:
+		return errno
+	case n < len(b):
+		_, err = c.Write(b[n:])
+	}
+	return err
+}
