@@ -64,21 +64,42 @@ func (o *question) become(q *question, at int, suffix string) bool {
 // base is where the search path begins in the name of a question that searches.
 func (w *scratch) base() int { return int(w.q.starts[w.q.labelsBefore(w.a.apex)-2]) }
 
+// place is what a step along the search path leads to.
+type place uint8
+
+const (
+	nowhere  place = iota // the walk has ended without a name
+	here                  // one of our zones has the name, and w.b what it says
+	byAlias               // the same, and the name is an alias
+	anywhere              // a name that others know, or do not
+)
+
+// step goes from the i-th suffix on to the next name that may exist, w.other.
+func (s *Server) step(w *scratch, suffixes []string, i int) (next int, at place) {
+	for ; i < len(suffixes); i++ {
+		switch {
+		case !w.other.become(&w.q, w.base(), suffixes[i]):
+		case !s.lookup(&w.other, &w.b):
+			return i + 1, anywhere
+		case w.b.rcode == dns.RcodeNameError:
+		case w.b.cname != nil:
+			return i + 1, byAlias
+		default:
+			return i + 1, here
+		}
+	}
+	return i, nowhere
+}
+
 // replySearched walks the search path as far as memory reaches. later is true if it does not reach.
 func (s *Server) replySearched(b, msg []byte, w *scratch, limit int) (reply []byte, later bool) {
-	at, now := w.base(), s.forward.now()
-	for _, suffix := range *s.suffixes.Load() {
-		if !w.other.become(&w.q, at, suffix) {
-			continue
-		}
-		if s.lookup(&w.other, &w.b) {
-			switch {
-			case w.b.rcode == dns.RcodeNameError:
-				continue
-			case w.b.cname == nil:
-				return appendSearched(b, msg, w, limit), false
-			}
-			w.search = true
+	suffixes, now := *s.suffixes.Load(), s.forward.now()
+	for i, at := s.step(w, suffixes, 0); at != nowhere; i, at = s.step(w, suffixes, i) {
+		w.search = at == byAlias
+		switch at {
+		case here:
+			return appendSearched(b, msg, w, limit), false
+		case byAlias:
 			return b, true
 		}
 		forward := s.forwarderFor(&w.other)
@@ -138,23 +159,16 @@ func appendSearched(b, msg []byte, w *scratch, limit int) []byte {
 
 // walk goes the search path to its end, asking upstreams. What they say is kept together with the alias.
 func (s *Server) walk(ctx context.Context, msg []byte, w *scratch, limit int) []byte {
-	at := w.base()
-	for _, suffix := range *s.suffixes.Load() {
-		if !w.other.become(&w.q, at, suffix) {
-			continue
-		}
-		if s.lookup(&w.other, &w.b) {
-			switch {
-			case w.b.rcode == dns.RcodeNameError:
-				continue
-			case w.b.cname == nil:
-				return appendSearched(nil, msg, w, limit)
-			}
+	suffixes := *s.suffixes.Load()
+	for i, at := s.step(w, suffixes, 0); at != nowhere; i, at = s.step(w, suffixes, i) {
+		switch at {
+		case here:
+			return appendSearched(nil, msg, w, limit)
+		case byAlias:
 			w.a.cname, w.a.ttl = bytes.Clone(w.other.wire()), 0
 			return s.chase(ctx, msg, w, limit)
 		}
-		forward := s.forwarderFor(&w.other)
-		found, err := forward.resolve(ctx, &w.other)
+		found, err := s.forwarderFor(&w.other).resolve(ctx, &w.other)
 		switch {
 		case err != nil, found.rcode() != dns.RcodeNameError && found.rcode() != dns.RcodeSuccess:
 			return appendAnswer(nil, msg, &w.q, &w.a, limit)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -118,23 +119,30 @@ func (r *rotation) take(from, size int, pointer bool) {
 }
 
 // lifeOf is how long an answer may be used: the smallest TTL, or for the absence of a name or of records
-// what the SOA record says, and without one not at all (RFC 2308 section 5).
+// what the SOA record says, and without one not at all (RFC 2308 section 5). It cuts the TTLs to what we believe, so that
+// nobody who asks us believes longer.
 func lifeOf(m *dns.Msg) time.Duration {
-	if m.Truncated || (m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError) {
-		return 0
-	}
 	smallest := maxPositiveTTL
 	for _, section := range [][]dns.RR{m.Answer, m.Ns, m.Extra} {
 		for _, rr := range section {
-			smallest = min(smallest, time.Duration(rr.Header().Ttl)*time.Second)
+			h := rr.Header()
+			if h.Ttl > math.MaxInt32 { // as if it were 0, RFC 2181 section 8
+				h.Ttl = 0
+			}
+			h.Ttl = min(h.Ttl, uint32(maxPositiveTTL/time.Second))
+			smallest = min(smallest, time.Duration(h.Ttl)*time.Second)
 		}
 	}
-	if m.Rcode == dns.RcodeSuccess && answers(m) {
+	switch {
+	case m.Truncated || (m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError):
+		return 0
+	case m.Rcode == dns.RcodeSuccess && answers(m):
 		return smallest
 	}
 	for _, rr := range m.Ns {
 		if soa, ok := rr.(*dns.SOA); ok {
-			return min(smallest, time.Duration(soa.Minttl)*time.Second, maxNegativeTTL)
+			soa.Hdr.Ttl = min(soa.Hdr.Ttl, soa.Minttl, uint32(maxNegativeTTL/time.Second))
+			return min(smallest, time.Duration(soa.Hdr.Ttl)*time.Second)
 		}
 	}
 	return 0

@@ -66,7 +66,7 @@ func (s *Server) why(w *scratch, later bool) []string {
 	if w.q.end == 0 || w.q.qtype == dns.TypeAXFR || w.q.qtype == dns.TypeIXFR {
 		return append(steps, "not a question that is answered here; transfers go over TCP to those in --dns-axfr")
 	}
-	if later && !s.isSynced.Load() && s.mayBeOurs(&w.q) {
+	if later && !s.isSynced.Load() && s.mayBeOurs(&w.q, s.standingOf(w.from)) {
 		return append(steps, "the Services are not all known yet: it waits up to "+s.holdFor.String())
 	}
 	switch {

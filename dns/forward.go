@@ -239,6 +239,7 @@ func queryFor(q *question) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetQuestion(textName(q.wire()), q.qtype)
 	m.CheckingDisabled = q.flags&bitCD != 0
+	m.AuthenticatedData = true // tell whether it is validated, RFC 6840 section 5.7: some who ask us want to know
 	m.SetEdns0(maxUDP, q.do)
 	return m
 }

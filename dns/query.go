@@ -196,57 +196,56 @@ const (
 	arpa6 = "\x03ip6\x04arpa\x00"     // RFC 3596 section 2.5
 )
 
-// reverse reads a name below in-addr.arpa or ip6.arpa: the prefix of the labels that are there. A whole
-// address has 32 or 128 bits. ok is false for every other name.
-func (q *question) reverse() (p netip.Prefix, ok bool) {
+// reverse reads a name below in-addr.arpa or ip6.arpa: the prefix that its labels spell, from the right as far as they
+// do. whole is true if all of them do; a whole address has 32 or 128 bits. ok is false for every other name.
+func (q *question) reverse() (p netip.Prefix, whole, ok bool) {
 	if at, in := q.within(arpa4); in {
-		return q.reverse4(q.labelsBefore(at))
+		p, whole = q.reverse4(q.labelsBefore(at))
+		return p, whole, true
 	}
 	if at, in := q.within(arpa6); in {
-		return q.reverse6(q.labelsBefore(at))
+		p, whole = q.reverse6(q.labelsBefore(at))
+		return p, whole, true
 	}
-	return netip.Prefix{}, false
+	return netip.Prefix{}, false, false
 }
 
-func (q *question) reverse4(n int) (netip.Prefix, bool) {
+func (q *question) reverse4(n int) (p netip.Prefix, whole bool) {
 	var octets [4]byte
-	if n > len(octets) {
-		return netip.Prefix{}, false
-	}
-	for i := range n {
-		text := q.label(n - 1 - i)
-		value := 0
-		for _, c := range text {
-			if c < '0' || c > '9' {
-				return netip.Prefix{}, false
-			}
-			value = value*10 + int(c-'0')
+	i := 0
+	for ; i < min(n, len(octets)); i++ {
+		value, ok := decimalOctet(q.label(n - 1 - i))
+		if !ok {
+			break
 		}
-		if len(text) > 3 || value > 255 || (len(text) > 1 && text[0] == '0') {
-			return netip.Prefix{}, false
-		}
-		octets[i] = byte(value)
+		octets[i] = value
 	}
-	return netip.PrefixFrom(netip.AddrFrom4(octets), 8*n), true
+	return netip.PrefixFrom(netip.AddrFrom4(octets), 8*i), i == n
 }
 
-func (q *question) reverse6(n int) (netip.Prefix, bool) {
-	var octets [16]byte
-	if n > 2*len(octets) {
-		return netip.Prefix{}, false
-	}
-	for i := range n {
-		text := q.label(n - 1 - i)
-		if len(text) != 1 {
-			return netip.Prefix{}, false
+func decimalOctet(text []byte) (byte, bool) {
+	value := 0
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return 0, false
 		}
+		value = value*10 + int(c-'0')
+	}
+	return byte(value), len(text) <= 3 && value <= 255 && (len(text) == 1 || text[0] != '0')
+}
+
+func (q *question) reverse6(n int) (p netip.Prefix, whole bool) {
+	var octets [16]byte
+	i := 0
+	for ; i < min(n, 2*len(octets)); i++ {
+		text := q.label(n - 1 - i)
 		nibble, ok := hexDigit(text[0])
-		if !ok {
-			return netip.Prefix{}, false
+		if !ok || len(text) != 1 {
+			break
 		}
 		octets[i/2] |= nibble << (4 * (1 - i%2))
 	}
-	return netip.PrefixFrom(netip.AddrFrom16(octets), 4*n), true
+	return netip.PrefixFrom(netip.AddrFrom16(octets), 4*i), i == n
 }
 
 func hexDigit(c byte) (byte, bool) {

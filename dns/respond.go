@@ -41,7 +41,7 @@ func (s *Server) respond(b, msg []byte, w *scratch, tcp bool) (reply []byte, lat
 
 // reply is respond for a question that was accepted.
 func (s *Server) reply(b, msg []byte, w *scratch, limit int, standing standing) (reply []byte, later bool) {
-	if standing != stranger && !s.isSynced.Load() && s.mayBeOurs(&w.q) {
+	if !s.isSynced.Load() && s.mayBeOurs(&w.q, standing) {
 		return b, true
 	}
 	ours := s.lookup(&w.q, &w.a)
@@ -99,14 +99,23 @@ func appendVerdict(b, msg []byte, q *question, v verdict) []byte {
 	return b
 }
 
-// mayBeOurs says whether the name could turn out to be one of ours once every Service is known.
-func (s *Server) mayBeOurs(q *question) bool {
+// mayBeOurs says whether the name could turn out to be one of ours, and the asker's business, once every Service is
+// known.
+func (s *Server) mayBeOurs(q *question, standing standing) bool {
+	if s.lan != nil {
+		if _, in := q.within(s.lan.domain); in {
+			return true
+		}
+	}
+	if standing == stranger {
+		return false
+	}
 	for _, z := range s.zones {
 		if _, in := q.within(z.domain); in {
 			return true
 		}
 	}
-	_, isReverse := q.reverse()
+	_, _, isReverse := q.reverse()
 	return isReverse
 }
 
@@ -133,7 +142,7 @@ func (s *Server) wait(ctx context.Context, msg []byte, from netip.Addr, tcp bool
 	w := &scratch{from: from, waited: true}
 	w.q.parse(msg)
 	reply := s.settle(ctx, msg, w, tcp)
-	if s.standingOf(from) == client && !tcp && !s.limiter.allows(from, len(reply), s.forward.now()) {
+	if s.standingOf(from) != resident && !tcp && !s.limiter.allows(from, len(reply), s.forward.now()) {
 		reply = slip(nil, msg, &w.q)
 	}
 	s.slow.waited.observe(time.Since(began), 1)
@@ -149,11 +158,11 @@ func (s *Server) settle(ctx context.Context, msg []byte, w *scratch, tcp bool) [
 	default:
 		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
 	}
-	if s.mayBeOurs(&w.q) && !s.waitForSync(ctx) {
+	limit, standing := w.limit(tcp), s.standingOf(w.from)
+	if s.mayBeOurs(&w.q, standing) && !s.waitForSync(ctx) {
 		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
 	}
-	limit := w.limit(tcp)
-	reply, later := s.reply(nil, msg, w, limit, s.standingOf(w.from))
+	reply, later := s.reply(nil, msg, w, limit, standing)
 	switch {
 	case !later:
 		return reply
@@ -211,8 +220,7 @@ func (s *Server) chase(ctx context.Context, msg []byte, w *scratch, limit int) [
 		out.Ns = part.Ns
 		return finish(out, msg, w, limit)
 	}
-	out.Rcode = dns.RcodeServerFailure
-	return finish(out, msg, w, limit)
+	return appendError(nil, msg, &w.q, dns.RcodeServerFailure) // a circle: RFC 1034 section 3.6.2
 }
 
 // resolveAlias resolves the target that step has arrived at. It gives nil when step went on to another alias.

@@ -64,11 +64,11 @@ func (r *reverse) records(claims []claim, a *answer) {
 // answer looks up a name below in-addr.arpa or ip6.arpa. ours is false when another server may know: the
 // address is none of a Service's and not in one of our networks.
 func (r *reverse) answer(q *question, a *answer) (ours bool) {
-	prefix, ok := q.reverse()
+	prefix, whole, ok := q.reverse()
 	if !ok {
 		return false
 	}
-	if prefix.IsSingleIP() {
+	if whole && prefix.IsSingleIP() {
 		r.mu.RLock()
 		claims := r.addrs[prefix.Addr()]
 		r.mu.RUnlock()
@@ -83,7 +83,7 @@ func (r *reverse) answer(q *question, a *answer) (ours bool) {
 	for _, network := range r.networks {
 		if network.Bits() <= prefix.Bits() && network.Contains(prefix.Addr()) {
 			r.describe(q, prefix, a)
-			if prefix.IsSingleIP() {
+			if !whole || prefix.IsSingleIP() {
 				a.rcode = dns.RcodeNameError
 			}
 			return true // shorter names may have others below them: no data
@@ -102,7 +102,7 @@ func (r *reverse) describe(q *question, prefix netip.Prefix, a *answer) {
 	for _, network := range r.networks {
 		if network.Contains(prefix.Addr()) {
 			labels := min(network.Bits(), prefix.Bits()) / unit
-			a.apex = int(q.starts[prefix.Bits()/unit-labels])
+			a.apex = int(q.starts[q.labels-2-labels]) // two: in-addr and arpa
 			return
 		}
 	}

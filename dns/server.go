@@ -67,8 +67,9 @@ const (
 	defaultCache      = 8 << 20
 	defaultLimit      = 64 << 10
 
-	hold       = 5 * time.Second // how long a question may wait for the first sync
-	maxWaiting = 1024            // questions that wait for an upstream or the first sync
+	hold        = 5 * time.Second // how long a question may wait for the first sync
+	rereadEvery = 2 * time.Second // the resolver configuration
+	maxWaiting  = 1024            // questions that wait for an upstream or the first sync
 )
 
 // Server is the cluster's name server.
@@ -223,6 +224,8 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, sockets.close)
 	defer stop()
 
+	readUpstreams := s.upstreamReader()
+	readUpstreams() // before the first question
 	var workers sync.WaitGroup
 	start := func(run func(context.Context) error) {
 		workers.Go(func() {
@@ -232,7 +235,7 @@ func (s *Server) Run(ctx context.Context) error {
 		})
 	}
 	start(s.follow)
-	start(s.followUpstreams)
+	start(func(ctx context.Context) error { return every(ctx, rereadEvery, readUpstreams) })
 	start(s.forward.run)
 	for _, stub := range s.stubs {
 		start(stub.forward.run)
@@ -344,17 +347,15 @@ func (s *Server) apply(sub *catalog.Subscription) {
 	}
 }
 
-// followUpstreams reads the resolver configuration whenever it changes: its servers, unless others were given, and
-// the search domains, which pods inherit.
-func (s *Server) followUpstreams(ctx context.Context) error {
+// upstreamReader gives what reads the resolver configuration and uses what has changed in it: its servers, unless others
+// were given, and the search domains, which pods inherit.
+func (s *Server) upstreamReader() (read func()) {
 	if s.cfg.Upstreams != nil {
 		s.forward.use(s.cfg.Upstreams)
 	}
-	tick := time.NewTicker(2 * time.Second)
-	defer tick.Stop()
 	var known resolvConf
 	var failure string
-	for {
+	return func() {
 		found, err := readResolvConf(s.cfg.ResolvConf, s.resolved, s.listenOn())
 		switch {
 		case err != nil && err.Error() != failure: // what was known so far stays in use
@@ -367,8 +368,17 @@ func (s *Server) followUpstreams(ctx context.Context) error {
 			s.useResolvConf(known, found)
 			known = found
 		}
+	}
+}
+
+// every calls do at an interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, do func()) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
 		select {
 		case <-tick.C:
+			do()
 		case <-ctx.Done():
 			return nil
 		}

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -21,10 +20,11 @@ import (
 )
 
 const (
-	maxConns    = 256              // TCP connections at once
-	idleTimeout = 10 * time.Second // between questions on a TCP connection, RFC 7766 section 6.2.3
-	maxReplyUDP = 4096             // room for a reply before it is cut to what the asker takes
-	udpBuffer   = 4 << 20          // octets that the kernel may queue per socket
+	maxConns     = 256              // TCP connections at once
+	maxPipelined = 16               // questions of one connection that wait
+	idleTimeout  = 10 * time.Second // between questions on a TCP connection, RFC 7766 section 6.2.3
+	maxReplyUDP  = 4096             // room for a reply before it is cut to what the asker takes
+	udpBuffer    = 4 << 20          // octets that the kernel may queue per socket
 )
 
 // sockets are what a Server listens on: per address one TCP socket and one UDP socket per core.
@@ -231,20 +231,20 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// serveConn answers the questions of one connection in their order, until it is idle or closed.
+// serveConn answers the questions of one connection until it is idle or closed. What has to wait holds up nobody: answers
+// come in the order in which they are known (RFC 7766 section 6.2.1.1), also to one who has closed his half.
 func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	var waiters sync.WaitGroup
+	defer waiters.Wait()
+	free := make(chan struct{}, maxPipelined)
 	from, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
 	w := &scratch{from: from.Addr().Unmap()}
-	var length [2]byte
 	for {
-		_ = conn.SetDeadline(time.Now().Add(idleTimeout))
-		if _, err := io.ReadFull(conn, length[:]); err != nil {
-			return
-		}
-		msg := make([]byte, binary.BigEndian.Uint16(length[:]))
-		if _, err := io.ReadFull(conn, msg); err != nil {
+		_ = conn.SetReadDeadline(time.Now().Add(idleTimeout))
+		msg, err := readFramed(conn)
+		if err != nil {
 			return
 		}
 		if done, err := s.transfer(conn, msg, w); err != nil {
@@ -255,18 +255,31 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 		}
 		began := time.Now()
 		reply, later := s.respond(nil, msg, w, true)
-		if later {
-			reply = s.wait(ctx, msg, w.from, true)
-		} else {
+		if !later {
 			s.record(s.slow, w, reply, true, began)
 			s.slow.memory.observe(time.Since(began), 1)
+			if len(reply) == 0 || writeFramed(conn, reply) != nil {
+				return // not a question: nothing good will follow
+			}
+			continue
 		}
-		if len(reply) == 0 {
-			return // not a question: nothing good will follow
+		answer := func() {
+			if writeFramed(conn, s.wait(ctx, msg, w.from, true)) != nil {
+				_ = conn.Close()
+			}
 		}
-		_ = conn.SetDeadline(time.Now().Add(idleTimeout))
-		if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(reply))), reply...)); err != nil {
-			return
+		if len(msg) > maxRequest { // nobody's: it shall not take 16 times its memory
+			answer()
+			continue
 		}
+		free <- struct{}{}
+		waiters.Go(func() { defer func() { <-free }(); answer() })
 	}
+}
+
+// writeFramed sends one message over TCP. Several may call it at once: a connection takes one write after the other.
+func writeFramed(conn net.Conn, msg []byte) error {
+	_ = conn.SetWriteDeadline(time.Now().Add(idleTimeout))
+	_, err := conn.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(msg)), uint16(len(msg))), msg...))
+	return err
 }

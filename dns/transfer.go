@@ -4,15 +4,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/miekg/dns"
 )
 
-const (
-	transferPart  = 100              // records per message of a transfer: none comes near what TCP can frame
-	transferPause = 10 * time.Second // for one message to go out
-)
+// transferPart is how many records a message of a transfer has: none comes near what TCP can frame.
+const transferPart = 100
 
 // transfer answers a question for a whole cluster domain (RFC 5936) to those who may have it; IXFR gets the same (RFC
 // 1995 section 4). done is false when msg is none or its asker may not: it is answered as any other.
@@ -57,9 +54,7 @@ func (z *zone) send(conn net.Conn, q *question) error {
 		if err != nil {
 			return err
 		}
-		_ = conn.SetWriteDeadline(time.Now().Add(transferPause))
-		_, err = conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(wire))), wire...))
-		return err
+		return writeFramed(conn, wire)
 	}
 	err = z.each(func(name string, n *node) error {
 		records, err := n.records(name)

@@ -230,6 +230,9 @@ func (z *zone) findPod(q *question, count int, a *answer) (*node, bool) {
 
 // dashed reads an address written with dashes: 1-2-3-4, 2001-db8--1.
 func dashed(text string) (netip.Addr, bool) {
+	if strings.ContainsAny(text, ".:%") { // in one label: no address, and not what dashes stand for either
+		return netip.Addr{}, false
+	}
 	if addr, err := netip.ParseAddr(strings.ReplaceAll(text, "-", ".")); err == nil {
 		return addr, addr.Is4()
 	}
