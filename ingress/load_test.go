@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,7 +41,7 @@ func TestChangesUnderLoad(t *testing.T) {
 	var sent atomic.Int64
 	var clients sync.WaitGroup
 	for i := range 8 {
-		clients.Go(func() { loadClient(t, w.plain, i%2 == 0, stop, &sent) })
+		clients.Go(func() { loadClient(t, "http://"+w.plain, &http.Transport{}, i%2 == 0, stop, &sent) })
 	}
 	secrets := w.client.CoreV1().Secrets("default")
 	cert := tlsSecret(t, "cert", false, "toad")
@@ -68,9 +69,9 @@ func TestChangesUnderLoad(t *testing.T) {
 	t.Logf("%d requests while 30 endpoints were replaced", sent.Load())
 }
 
-// loadClient sends requests until stop and reports every one that fails.
-func loadClient(t *testing.T, addr string, post bool, stop chan struct{}, sent *atomic.Int64) {
-	client := &http.Client{Transport: &http.Transport{}}
+// loadClient sends requests for toad until stop and reports every one that fails.
+func loadClient(t *testing.T, url string, tr *http.Transport, post bool, stop chan struct{}, sent *atomic.Int64) {
+	client := &http.Client{Transport: tr}
 	defer client.CloseIdleConnections()
 	for n := 0; ; n++ {
 		select {
@@ -82,7 +83,7 @@ func loadClient(t *testing.T, addr string, post bool, stop chan struct{}, sent *
 		if post {
 			method, payload = "POST", fmt.Sprint("payload", n)
 		}
-		req, _ := http.NewRequest(method, "http://"+addr+"/", strings.NewReader(payload)) // a constant URL parses
+		req, _ := http.NewRequest(method, url+"/", strings.NewReader(payload)) // a constant URL parses
 		req.Host = "toad"
 		resp, err := client.Do(req)
 		if err != nil {
@@ -126,8 +127,8 @@ func (r *roller) add() {
 	_, err = r.w.client.DiscoveryV1().EndpointSlices("default").Create(context.Background(), slice("toad", addr), metav1.CreateOptions{})
 	r.w.must(err)
 	r.w.eventually(func() error {
-		for _, known := range r.w.ingress.Routes()[1].Endpoints {
-			if known == addr {
+		for _, route := range r.w.ingress.Routes() {
+			if slices.Contains(route.Endpoints, addr) {
 				return nil
 			}
 		}
