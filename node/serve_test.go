@@ -71,7 +71,7 @@ func TestOnlyTheAPIServerIsServed(t *testing.T) {
 		{"the API server", ca.client(host, ca, apiServer), http.StatusOK},
 		{"an administrator", ca.client(host, ca, pkix.Name{CommonName: "root", Organization: []string{"system:masters"}}), http.StatusOK},
 	} {
-		for _, path := range []string{"/healthz", "/pods"} {
+		for _, path := range []string{"/healthz", "/pods", "/logs/"} {
 			if code, body := ask(t, c.conf, path); code != c.code {
 				t.Errorf("%s gets %d for %s, want %d: %s", c.who, code, path, c.code, body)
 			}

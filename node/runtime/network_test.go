@@ -224,3 +224,17 @@ func TestCleanupRestoresTheMachine(t *testing.T) {
 		t.Error("processes are left")
 	}
 }
+
+func TestPodSysctls(t *testing.T) {
+	l := newLab(t)
+	config := podConfig("tuned")
+	config.Linux.Sysctls = map[string]string{"kernel.shm_rmid_forced": "1", "net.ipv4.ip_unprivileged_port_start": "81"}
+	id := l.run(l.sandbox(config), containerConfig("svcplane/echo"))
+	const read = "cat /proc/sys/kernel/shm_rmid_forced /proc/sys/net/ipv4/ip_unprivileged_port_start"
+	if got := l.sh(id, read); got != "1\n81" {
+		t.Errorf("in the pod they are %q", got)
+	}
+	if got := sh(t, read); got == "1\n81" {
+		t.Errorf("on the node they are %q too", got)
+	}
+}

@@ -97,9 +97,6 @@ func (r *Runtime) makeSandbox(ctx context.Context, entry *sandboxEntry) error {
 		if err := r.network.Attach(id, namespaces.Net, entry.addrs()); err != nil {
 			return err
 		}
-		if err := r.applySysctls(config, namespaces); err != nil {
-			return err
-		}
 		if err := namespaces.Publish(sandbox.NetnsName(id)); err != nil {
 			return err
 		}
@@ -108,6 +105,9 @@ func (r *Runtime) makeSandbox(ctx context.Context, entry *sandboxEntry) error {
 				return err
 			}
 		}
+	}
+	if err := r.applySysctls(config, namespaces); err != nil {
+		return err
 	}
 	if err := r.writePodFiles(entry); err != nil {
 		return err
@@ -123,7 +123,13 @@ func (r *Runtime) applySysctls(config *runtimeapi.PodSandboxConfig, in *sandbox.
 	if len(values) == 0 {
 		return nil
 	}
-	return process.InNet(in.Paths().Net, func() error { return sandbox.SetPodSysctls(values) })
+	return process.OnThread(func() error {
+		paths := in.Paths()
+		if err := (process.Namespaces{Net: paths.Net, IPC: paths.IPC}).Enter(); err != nil {
+			return err
+		}
+		return sandbox.SetPodSysctls(values)
+	})
 }
 
 // hold hands the sandbox's namespaces to the holder.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -113,14 +114,18 @@ func linkSysctls6(link string, ipv6 bool) error {
 	)
 }
 
-// SetPodSysctls writes the sysctls a pod asks for (net.* and kernel.* of its own namespaces) from within
-// those; names have dots or slashes.
+// podSysctlPrefixes are of what network and IPC namespaces have of their own (namespaces(7)).
+var podSysctlPrefixes = []string{"net/", "kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/"}
+
+// SetPodSysctls writes the sysctls a pod asks for, those of its own network and IPC namespaces, from within these; names
+// have dots or slashes.
 func SetPodSysctls(values map[string]string) error {
 	var errs []error
 	for name, value := range values {
 		path := strings.ReplaceAll(name, ".", "/")
-		if !strings.HasPrefix(path, "net/") || strings.Contains(path, "..") {
-			errs = append(errs, fmt.Errorf("sysctl %q: only net.* can be set for a pod", name))
+		own := slices.ContainsFunc(podSysctlPrefixes, func(prefix string) bool { return strings.HasPrefix(path, prefix) })
+		if !own || strings.Contains(path, "..") {
+			errs = append(errs, fmt.Errorf("sysctl %q: a pod has only net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* of its own", name))
 			continue
 		}
 		errs = append(errs, writeSysctl("/proc/sys/"+path, value))
