@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -77,6 +78,26 @@ func TestNamespaceGetsItsObjects(t *testing.T) {
 	eventually(t, func(ctx context.Context) string {
 		if _, err := shared.client.CoreV1().Namespaces().Get(ctx, ns, metav1.GetOptions{}); err == nil {
 			return "the namespace is still there"
+		}
+		return ""
+	})
+}
+
+// What admission protects by a finalizer can be deleted when nobody uses it.
+func TestVolumeAttributesClassCanBeDeleted(t *testing.T) {
+	classes := shared.client.StorageV1().VolumeAttributesClasses()
+	_, err := classes.Create(t.Context(), &storagev1.VolumeAttributesClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "gold"}, DriverName: "driver.example.com", Parameters: map[string]string{"iops": "1"},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := classes.Delete(t.Context(), "gold", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func(ctx context.Context) string {
+		if _, err := classes.Get(ctx, "gold", metav1.GetOptions{}); err == nil {
+			return "the class is still there"
 		}
 		return ""
 	})

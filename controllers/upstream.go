@@ -31,6 +31,7 @@ import (
 	"k8s.io/kubernetes/pkg/controller/ttlafterfinished"
 	"k8s.io/kubernetes/pkg/controller/volume/pvcprotection"
 	"k8s.io/kubernetes/pkg/controller/volume/pvprotection"
+	"k8s.io/kubernetes/pkg/controller/volume/vacprotection"
 	tokens "k8s.io/kubernetes/pkg/serviceaccount"
 )
 
@@ -78,6 +79,7 @@ func (cfg *Config) early() []upstream {
 		{"disruption-controller", buildDisruption},
 		{"persistentvolumeclaim-protection-controller", buildClaimProtection},
 		{"persistentvolume-protection-controller", buildVolumeProtection},
+		{"volumeattributesclass-protection-controller", buildVolumeClassProtection},
 		{"service-cidr-controller", buildServiceCIDRs},
 		{"serviceaccount-controller", buildServiceAccount},
 		{"root-ca-certificate-publisher-controller", buildRootCA},
@@ -263,6 +265,16 @@ func buildClaimProtection(ctx context.Context, p *parts) (runner, error) {
 
 func buildVolumeProtection(ctx context.Context, p *parts) (runner, error) {
 	c := pvprotection.NewPVProtectionController(klog.FromContext(ctx), p.Factory.Core().V1().PersistentVolumes(), p.Client)
+	return withWorkers(c.Run), nil
+}
+
+func buildVolumeClassProtection(ctx context.Context, p *parts) (runner, error) {
+	core := p.Factory.Core().V1()
+	c, err := vacprotection.NewVACProtectionController(klog.FromContext(ctx), p.Client, core.PersistentVolumeClaims(), core.PersistentVolumes(),
+		p.Factory.Storage().V1().VolumeAttributesClasses())
+	if err != nil {
+		return nil, err
+	}
 	return withWorkers(c.Run), nil
 }
 
