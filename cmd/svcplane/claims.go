@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"svcplane/controllers/loadbalancer"
+	"svcplane/proxy/switchover"
 )
 
 // claims are what this process takes of the machine before it changes anything: the data directory, the API's
@@ -21,8 +22,8 @@ import (
 type claims struct {
 	data  *dataLock
 	api   net.Listener
-	plane *plane         // nil without the proxy
-	held  []net.Listener // the ingress's, of a run that ended a moment ago
+	plane *switchover.Switch // nil without the proxy
+	held  []net.Listener     // the ingress's, of a run that ended a moment ago
 }
 
 func (c *claims) release() {

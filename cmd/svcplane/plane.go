@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/klog/v2"
 
 	"svcplane/proxy"
 	"svcplane/proxy/ebpf"
 	"svcplane/proxy/iptables"
+	"svcplane/proxy/switchover"
 )
 
 // The values of --proxy-mode.
@@ -20,68 +21,69 @@ const (
 	modeEBPF     = "ebpf"
 )
 
-// plane is the data plane of this process.
-type plane struct {
-	proxy.Dataplane
-	mode string
-	// other removes what a process with the other mode has left.
-	other func(context.Context) error
-}
-
-// openPlane makes the data plane that the flags ask for. It fails where that cannot work on this machine.
-func openPlane(ctx context.Context, cfg *Config) (*plane, error) {
-	if cfg.ProxyMode != modeEBPF {
-		return openIPTables(cfg)
+// openPlane opens the data plane that a switch has chosen, or else the one that the flags ask for. It fails where
+// that cannot work on this machine, and takes nothing away then: what an earlier process left goes on.
+func openPlane(ctx context.Context, cfg *Config) (*switchover.Switch, error) {
+	mode := cfg.ProxyMode
+	if mode == modeAuto {
+		mode = modeIPTables
 	}
-	d, err := openEBPF(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("--proxy-mode ebpf: %w; --proxy-mode iptables works without", err)
-	}
-	return &plane{Dataplane: d, mode: modeEBPF, other: iptables.Cleanup}, nil
-}
-
-func openIPTables(cfg *Config) (*plane, error) {
-	d, err := iptables.New(iptables.Config{
-		PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIP(), IPv6: hasIPv6(),
+	s, err := switchover.New(ctx, switchover.Config{
+		Kinds: kinds(cfg), Mode: mode, File: filepath.Join(cfg.DataDir, "proxy.json"), Drain: cfg.Proxy.Drain,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &plane{Dataplane: d, mode: modeIPTables, other: func(context.Context) error { return ebpf.Cleanup("") }}, nil
+	if s.Mode() == modeEBPF {
+		if err := s.Prove(ctx); err != nil {
+			return nil, fmt.Errorf("--proxy-mode ebpf: %w; --proxy-mode iptables works without", err)
+		}
+	}
+	return s, nil
 }
 
-// openEBPF takes nothing away when it fails: what an earlier process left goes on.
-func openEBPF(ctx context.Context, cfg *Config) (*ebpf.Dataplane, error) {
+// kinds are the data planes that there are.
+func kinds(cfg *Config) map[string]switchover.Kind {
+	return map[string]switchover.Kind{
+		modeIPTables: {
+			Open: func(context.Context) (proxy.Exchangeable, error) {
+				return iptables.New(iptables.Config{
+					PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIP(), IPv6: hasIPv6(),
+				})
+			},
+			There:   iptables.Present,
+			Cleanup: iptables.Cleanup,
+		},
+		modeEBPF: {
+			Open:    func(context.Context) (proxy.Exchangeable, error) { return openEBPF(cfg) },
+			There:   func(context.Context) (bool, error) { return ebpf.Present("") },
+			Cleanup: func(context.Context) error { return ebpf.Cleanup("") },
+		},
+	}
+}
+
+func openEBPF(cfg *Config) (*ebpf.Dataplane, error) {
 	ports, err := utilnet.ParsePortRange(cfg.NodePorts)
 	if err != nil {
 		return nil, fmt.Errorf("--node-port-range %q: %w", cfg.NodePorts, err)
 	}
-	d, err := ebpf.New(ebpf.Config{
+	return ebpf.New(ebpf.Config{
 		Cgroup: cfg.Cgroup, PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs,
 		Source: cfg.NodeIPs, NodePorts: [2]uint16{uint16(ports.Base), uint16(ports.Base + ports.Size - 1)},
+		Passive: true,
 	})
-	if err != nil {
-		return nil, err
-	}
-	if err := d.Prove(ctx); err != nil {
-		return nil, err
-	}
-	return d, nil
 }
 
-// proxyPart runs the proxy together with what its data plane has to run.
+// proxyPart runs the proxy together with its data planes.
 type proxyPart struct {
 	*proxy.Proxy
-	plane *plane
+	planes *switchover.Switch
 }
 
 func (p proxyPart) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	runs := []func(context.Context) error{p.Proxy.Run, p.clear}
-	if runner, ok := p.plane.Dataplane.(interface{ Run(context.Context) error }); ok {
-		runs = append(runs, runner.Run)
-	}
+	runs := []func(context.Context) error{p.Proxy.Run, func(ctx context.Context) error { return p.planes.Run(ctx, p.Proxy) }}
 	done := make(chan error, len(runs))
 	for _, run := range runs {
 		go func() { done <- run(ctx) }()
@@ -96,24 +98,5 @@ func (p proxyPart) Run(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
-// clear removes the other data plane once this one serves.
-func (p proxyPart) clear(ctx context.Context) error {
-	select {
-	case <-p.Ready():
-	case <-ctx.Done():
-		return nil
-	}
-	if err := p.plane.other(ctx); err != nil && ctx.Err() == nil {
-		klog.ErrorS(err, "removing what another --proxy-mode has left; `svcplane cleanup` tries again")
-	}
-	return nil
-}
-
-// Figure says also what is wrong.
-func (p proxyPart) Figure() string {
-	figure := p.Proxy.Figure() + ", " + p.plane.mode
-	if d, ok := p.plane.Dataplane.(*ebpf.Dataplane); ok && d.Problem() != "" {
-		figure += " (" + d.Problem() + ")"
-	}
-	return figure
-}
+// Figure says also who serves, and what is wrong.
+func (p proxyPart) Figure() string { return p.Proxy.Figure() + ", " + p.planes.Status().String() }

@@ -16,11 +16,11 @@ import (
 func newProxy(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "proxy",
-		Short: "Look at what the Service proxy does",
+		Short: "Look at what the Service proxy does, and exchange its data plane",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newProxyShow(dataDir), newProxyDiff(dataDir), newProxyCounters(dataDir))
+	cmd.AddCommand(newProxyShow(dataDir), newProxyDiff(dataDir), newProxyCounters(dataDir), newProxySwitch(dataDir))
 	return cmd
 }
 

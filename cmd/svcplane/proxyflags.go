@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 	"k8s.io/component-base/metrics/legacyregistry"
 
 	"svcplane/catalog"
 	"svcplane/proxy"
+	"svcplane/proxy/switchover"
 )
 
 // proxyOptions are the flags of the Service proxy as they were written.
@@ -19,12 +20,14 @@ type proxyOptions struct {
 	Health            string
 	ExternalIPs       bool
 	Loopback          bool
+	Drain             time.Duration
 }
 
 func (o *proxyOptions) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.NodePortAddresses, "node-port-addresses", nil, "ranges: NodePorts answer on this machine's addresses in them (default: on --node-ip only)")
 	fs.BoolVar(&o.Loopback, "node-port-loopback", false, "NodePorts answer on 127.0.0.1, too, by way of a listener in this process")
 	fs.BoolVar(&o.ExternalIPs, "external-ips", true, "serve spec.externalIPs; =false refuses them with an Event")
+	fs.DurationVar(&o.Drain, "proxy-drain-timeout", time.Hour, "how long connections may go on with a data plane that another one has replaced")
 	fs.StringVar(&o.Health, "proxy-health-address", "0.0.0.0:10256", "where /healthz and /livez of the Service proxy answer as kube-proxy's; empty: nowhere")
 }
 
@@ -34,10 +37,14 @@ type proxyConfig struct {
 	Health            netip.AddrPort // invalid: nowhere
 	NoExternalIPs     bool
 	LoopbackNodePorts bool
+	Drain             time.Duration
 }
 
 func (o *proxyOptions) check(nodeIPs []netip.Addr, host Host) (proxyConfig, error) {
-	c := proxyConfig{NodePortAddrs: nodeIPs, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback}
+	c := proxyConfig{NodePortAddrs: nodeIPs, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain}
+	if o.Drain < 0 {
+		return c, fmt.Errorf("--proxy-drain-timeout %s: must not be negative", o.Drain)
+	}
 	if o.Health != "" {
 		if err := parseInto("proxy-health-address", o.Health, &c.Health); err != nil {
 			return c, err
@@ -67,9 +74,9 @@ func (o *proxyOptions) check(nodeIPs []netip.Addr, host Host) (proxyConfig, erro
 	return c, nil
 }
 
-func (h *house) addProxy(services *catalog.Catalog, plane *plane) error {
+func (h *house) addProxy(services *catalog.Catalog, planes *switchover.Switch) error {
 	cfg := proxy.Config{
-		Catalog: services, Dataplane: plane.Dataplane, Recorder: h.recorder("svcplane-proxy"), Metrics: proxy.NewMetrics(),
+		Catalog: services, Dataplane: planes, Recorder: h.recorder("svcplane-proxy"), Metrics: proxy.NewMetrics(),
 		Health: h.cfg.Proxy.Health, LoopbackNodePorts: h.cfg.Proxy.LoopbackNodePorts,
 		Nodes: h.api.Informers().Core().V1().Nodes().Informer(),
 		Node: proxy.Node{
@@ -82,11 +89,10 @@ func (h *house) addProxy(services *catalog.Catalog, plane *plane) error {
 		return err
 	}
 	legacyregistry.RawMustRegister(cfg.Metrics) // there is one server per process
-	if meters, ok := plane.Dataplane.(prometheus.Collector); ok {
-		legacyregistry.RawMustRegister(meters)
-	}
+	legacyregistry.RawMustRegister(planes)
 	adminProxy(h.admin, p)
-	h.add("proxy", proxyPart{p, plane})
-	h.mode = plane.mode
+	adminSwitch(h.admin, planes, h.cfg.Proxy.Drain)
+	h.add("proxy", proxyPart{p, planes})
+	h.mode = planes.Mode()
 	return nil
 }

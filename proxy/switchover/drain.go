@@ -95,7 +95,9 @@ func (s *Switch) finish(ctx context.Context, current, other *member, left int) e
 			return err
 		}
 	}
-	if err := s.drop(ctx, other); err != nil {
+	// the kind knows of more than the one that is open: iptables has two stores of rules
+	if err := errors.Join(s.drop(ctx, other), s.cfg.Kinds[other.name].Cleanup(ctx)); err != nil {
+		other.stale.Store(true)
 		s.runner.start(other)
 		return err
 	}
@@ -106,31 +108,4 @@ func (s *Switch) finish(ctx context.Context, current, other *member, left int) e
 	s.mu.Unlock()
 	klog.V(2).InfoS("A data plane is gone", "dataPlane", other.name, "connectionsLeft", left)
 	return errors.Join(current.plane.Act(ctx, proxy.Alone), after.write(s.cfg.File))
-}
-
-// Status is how things stand.
-type Status struct {
-	Serving string    `json:"serving"`
-	Phase   Phase     `json:"phase"`
-	Other   string    `json:"other,omitempty"` // the data plane that comes or goes
-	Left    int       `json:"left,omitempty"`  // connections that it still has
-	Until   time.Time `json:"until,omitzero"`  // when it goes at the latest
-	Problem string    `json:"problem,omitempty"`
-}
-
-// Status says how things stand.
-func (s *Switch) Status() Status {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := Status{Serving: s.current.name, Phase: s.phase, Left: s.left, Problem: s.problem}
-	if s.phase == Draining {
-		st.Until = s.state.Until
-	}
-	if s.other != nil {
-		st.Other = s.other.name
-	}
-	if p, ok := s.current.plane.(interface{ Problem() string }); ok && p.Problem() != "" {
-		st.Problem = p.Problem()
-	}
-	return st
 }

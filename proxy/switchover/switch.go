@@ -247,6 +247,12 @@ func (s *Switch) carryOver(ctx context.Context, table proxy.Table, from, to *mem
 	return nil
 }
 
+// Prove makes a connection through the data plane that serves, or is about to.
+func (s *Switch) Prove(ctx context.Context) error {
+	current, _ := s.members()
+	return current.plane.Prove(ctx)
+}
+
 // Dump reads what the data plane that serves has in force.
 func (s *Switch) Dump(ctx context.Context) (proxy.Table, error) {
 	current, _ := s.members()

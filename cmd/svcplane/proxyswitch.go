@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"svcplane/proxy/switchover"
+)
+
+func newProxySwitch(dataDir *string) *cobra.Command {
+	var drain time.Duration
+	var detach bool
+	cmd := &cobra.Command{
+		Use:   "switch iptables|ebpf",
+		Short: "Put the other data plane in place of the one that serves; no connection breaks",
+		Long: "Put the other data plane in place of the one that serves. It is built beside it and proven, then takes new " +
+			"connections; those of the old one go on until they end, or until --drain-timeout, and then the old one is removed. " +
+			"The command prints how far that is; ending it changes nothing. During this time a switch the other way is possible at any moment. " +
+			"The choice counts after a restart also, until --proxy-mode of the server is changed.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || args[0] != modeIPTables && args[0] != modeEBPF {
+				return fmt.Errorf("%q: say which data plane is to serve: iptables or ebpf", args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			query := url.Values{"mode": args}
+			if cmd.Flags().Changed("drain-timeout") {
+				query.Set("drain", drain.String())
+			}
+			var now switchover.Status
+			if err := ask(cmd.Context(), *dataDir, http.MethodPost, "/proxy/switch", query, nil, &now); err != nil {
+				return err
+			}
+			return watchSwitch(cmd.Context(), *dataDir, cmd.OutOrStdout(), now, detach)
+		},
+	}
+	cmd.Flags().DurationVar(&drain, "drain-timeout", 0, "how long connections of the old data plane may go on (default: --proxy-drain-timeout of the server)")
+	cmd.Flags().BoolVar(&detach, "detach", false, "return as soon as new connections are taken; `svcplane status` shows the rest")
+	return cmd
+}
+
+// watchPeriod is the time between two looks at a switch.
+const watchPeriod = 200 * time.Millisecond
+
+// watchSwitch prints each change until the old data plane is gone.
+func watchSwitch(ctx context.Context, dataDir string, out io.Writer, now switchover.Status, detach bool) error {
+	mode := now.Serving
+	for last := ""; ; {
+		if line := now.String(); line != last {
+			fmt.Fprintln(out, line)
+			last = line
+		}
+		if now.Serving != mode {
+			return fmt.Errorf("%s serves again: %s", now.Serving, now.Problem)
+		}
+		if detach || now.Phase == switchover.Settled {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(watchPeriod):
+		}
+		now = switchover.Status{}
+		if err := ask(ctx, dataDir, http.MethodGet, "/proxy/switch", nil, nil, &now); err != nil {
+			return err
+		}
+	}
+}
+
+// adminSwitch answers the command above.
+func adminSwitch(a *admin, planes *switchover.Switch, drain time.Duration) {
+	a.handle("GET /proxy/switch", func(*http.Request) (any, error) { return planes.Status(), nil })
+	a.handle("POST /proxy/switch", func(r *http.Request) (any, error) {
+		limit := drain
+		if text := r.URL.Query().Get("drain"); text != "" {
+			var err error
+			if limit, err = time.ParseDuration(text); err != nil {
+				return nil, fmt.Errorf("--drain-timeout: %w", err)
+			}
+		}
+		if limit < 0 {
+			return nil, errors.New("--drain-timeout must not be negative")
+		}
+		// whoever asks may go; a switch in the middle would be turned back
+		err := planes.To(context.WithoutCancel(r.Context()), r.URL.Query().Get("mode"), limit)
+		return planes.Status(), err
+	})
+}

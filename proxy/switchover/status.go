@@ -1,0 +1,48 @@
+package switchover
+
+import (
+	"fmt"
+	"time"
+)
+
+// Status is how things stand.
+type Status struct {
+	Serving string    `json:"serving"`
+	Phase   Phase     `json:"phase"`
+	Other   string    `json:"other,omitempty"` // the data plane that comes or goes
+	Left    int       `json:"left,omitempty"`  // connections that it still has
+	Until   time.Time `json:"until,omitzero"`  // when it goes at the latest
+	Problem string    `json:"problem,omitempty"`
+}
+
+// Status says how things stand.
+func (s *Switch) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Status{Serving: s.current.name, Phase: s.phase, Left: s.left, Problem: s.problem}
+	if s.phase == Draining {
+		st.Until = s.state.Until
+	}
+	if s.other != nil {
+		st.Other = s.other.name
+	}
+	if p, ok := s.current.plane.(interface{ Problem() string }); ok && p.Problem() != "" {
+		st.Problem = p.Problem()
+	}
+	return st
+}
+
+// String is one line: "ebpf", or "ebpf, draining iptables: 12 connections left, at most until 15:04:05".
+func (st Status) String() string {
+	text := st.Serving
+	switch st.Phase {
+	case Proving:
+		text += ", proving the other data plane"
+	case Draining:
+		text += fmt.Sprintf(", draining %s: %d connections left, at most until %s", st.Other, st.Left, st.Until.Local().Format(time.TimeOnly))
+	}
+	if st.Problem != "" {
+		text += " (" + st.Problem + ")"
+	}
+	return text
+}
