@@ -48,6 +48,11 @@ func TestBadMessages(t *testing.T) {
 		{"a record that is not there", func() []byte { w := query(func(m *dns.Msg) {}); w[11] = 1; return w }(), dns.RcodeFormatError},
 		{"a compressed question", []byte("\xAB\xCD\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\xC0\x0C\x00\x01\x00\x01"), dns.RcodeFormatError},
 		{"two OPT records", query(func(m *dns.Msg) { opt(m); opt(m) }), dns.RcodeFormatError},
+		{"an EDNS option that goes on too long", func() []byte {
+			w := query(func(m *dns.Msg) { opt(m) })
+			w[len(w)-1] = 4
+			return append(w, 0, 10, 0, 8)
+		}(), dns.RcodeFormatError},
 		{"an update", query(func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate }), dns.RcodeNotImplemented},
 		{"a reserved opcode", query(func(m *dns.Msg) { m.Opcode = 15 }), dns.RcodeNotImplemented},
 		{"class CHAOS", query(func(m *dns.Msg) { m.Question[0].Qclass = dns.ClassCHAOS }), dns.RcodeRefused},

@@ -125,7 +125,8 @@ func (q *question) parseRest(msg []byte) verdict {
 			return malformed
 		}
 		if binary.BigEndian.Uint16(msg[fixed:]) == dns.TypeOPT {
-			if q.edns || fixed != off+1 { // two of them, or an owner other than the root: RFC 6891 section 6.1.1
+			// two of them, an owner other than the root, options that overlap its end: RFC 6891 sections 6.1.1 and 7
+			if q.edns || fixed != off+1 || !optionsFit(msg[fixed+10:next]) {
 				return malformed
 			}
 			q.edns = true
@@ -139,6 +140,18 @@ func (q *question) parseRest(msg []byte) verdict {
 		return badVersion
 	}
 	return accepted
+}
+
+// optionsFit says whether the options of an OPT record are where their lengths say.
+func optionsFit(options []byte) bool {
+	for len(options) >= 4 {
+		length := 4 + int(binary.BigEndian.Uint16(options[2:]))
+		if length > len(options) {
+			return false
+		}
+		options = options[length:]
+	}
+	return len(options) == 0
 }
 
 // wire is the name that was asked for, lower case, with the root label.
