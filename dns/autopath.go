@@ -138,12 +138,12 @@ func appendSearched(b, msg []byte, w *scratch, limit int) []byte {
 		return appendAnswer(b[:0], msg, &w.q, &w.a, limit)
 	}
 	b[7] = 1
-	if w.b.set == nil {
+	if w.b.set.n == 0 {
 		b = appendSOA(b, target-headerLen+w.b.apex, w.b.domain, w.b.serial, 0)
 		b[9] = 1
 	} else {
 		from := len(b)
-		b = appendSet(b, w.b.set, w.b.started, limit, 6)
+		b = appendSet(b, &w.b.set, w.b.started, limit, 6)
 		n := int(binary.BigEndian.Uint16(b[6:]))
 		for i := range n { // addresses have all the same length, and an owner that points to the question
 			at := from + i*(len(b)-from)/n

@@ -163,7 +163,7 @@ func (z *zone) why(q *question, a *answer) []string {
 	switch {
 	case a.rcode == dns.RcodeNameError:
 		return append(steps, "no such name (NXDOMAIN)")
-	case a.set == nil && !a.soa:
+	case a.set.n == 0 && !a.soa:
 		return append(steps, "the name exists, without a record of this type (NODATA)")
 	}
 	return steps
@@ -180,17 +180,15 @@ func (z *zone) whyService(q *question, count int) []string {
 	if e == nil {
 		return []string{"service " + service + " does not exist, has no address yet, or is headless without a ready endpoint"}
 	}
-	n := e.node(q.name[:start])
+	n, exists := e.find(q.name[:start])
 	switch {
-	case n == nil:
+	case !exists:
 		return []string{"service " + service + " is there, but has no port, endpoint or host of that name"}
 	case n.alias() != nil:
 		return []string{"service " + service + " is of type ExternalName: an alias for " + textName(n.alias())}
 	}
 	var have []string
-	for i := range n.sets {
-		have = append(have, fmt.Sprintf("%d %s", n.sets[i].n, dns.TypeToString[n.sets[i].typ]))
-	}
+	n.each(func(s rrset) { have = append(have, fmt.Sprintf("%d %s", s.n, dns.TypeToString[s.typ])) })
 	if have == nil {
 		return []string{"service " + service + ": only a step on the way to its ports"}
 	}

@@ -95,11 +95,13 @@ func (z *lanZone) change(wire string, do func(*lanNode)) {
 		}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
+	records := draft{}
+	name := records.at()
 	for _, addr := range addrs {
-		typ, rdata := rdataOf(addr)
-		l.mutable(typ).add(pointer(headerLen), typ, z.ttl, rdata)
+		name.address(addr, z.ttl)
 	}
-	pack([]*node{&l.node})
+	packed := entry{packed: records.pack()}
+	l.node = packed.at(0)
 	z.store(wire, l)
 	if was, is := old != nil && len(old.said) > 0, len(l.said) > 0; was != is {
 		z.above(wire, is)

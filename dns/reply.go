@@ -41,10 +41,10 @@ func appendAnswer(b, msg []byte, q *question, a *answer, limit int) []byte {
 	b = appendHead(b, msg, q, a.rcode, bitAA)
 	limit = room(q, limit)
 	switch {
-	case a.set != nil:
-		b = appendSet(b, a.set, a.started, limit, 6)
-		if x := a.set.extra; x != nil && b[2]&(bitTC>>8) == 0 {
-			b = appendSet(b, x, 0, limit, 10)
+	case a.set.n > 0:
+		b = appendSet(b, &a.set, a.started, limit, 6)
+		if a.set.nExtra > 0 && b[2]&(bitTC>>8) == 0 {
+			b = appendSet(b, &rrset{n: a.set.nExtra, data: a.set.extra}, 0, limit, 10)
 		}
 	case a.soa:
 		b = appendSOA(b, 0, a.domain, a.serial, a.ttl)

@@ -121,7 +121,7 @@ func (s *Server) mayBeOurs(q *question, standing standing) bool {
 
 // lookup asks our zones.
 func (s *Server) lookup(q *question, a *answer) (ours bool) {
-	*a = answer{inline: rrset{data: a.inline.data[:0]}}
+	*a = answer{made: a.made[:0]}
 	for i, z := range s.zones {
 		if z.answer(q, a) {
 			a.zone = zoneFirst + i

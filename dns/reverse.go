@@ -21,7 +21,7 @@ type reverse struct {
 // claim is one name that an address has.
 type claim struct {
 	entry *entry
-	node  *node
+	name  int // its index in there
 }
 
 func newReverse(networks []netip.Prefix, domain string, ttl uint32) *reverse {
@@ -33,7 +33,7 @@ func (r *reverse) put(old, now *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if old != nil {
-		old.pointers(func(addr netip.Addr, _ *node) {
+		old.pointers(func(addr netip.Addr, _ int) {
 			left := slices.DeleteFunc(slices.Clone(r.addrs[addr]), func(c claim) bool { return c.entry == old })
 			if r.addrs[addr] = left; len(left) == 0 {
 				delete(r.addrs, addr)
@@ -41,9 +41,9 @@ func (r *reverse) put(old, now *entry) {
 		})
 	}
 	if now != nil {
-		now.pointers(func(addr netip.Addr, n *node) {
-			if len(n.prefix)+len(now.key)+len(svcLabel)+len(r.domain) <= maxName {
-				r.addrs[addr] = append(slices.Clip(r.addrs[addr]), claim{now, n})
+		now.pointers(func(addr netip.Addr, name int) {
+			if len(now.at(name).prefix)+len(now.key)+len(svcLabel)+len(r.domain) <= maxName {
+				r.addrs[addr] = append(slices.Clip(r.addrs[addr]), claim{now, name})
 			}
 		})
 	}
@@ -51,14 +51,12 @@ func (r *reverse) put(old, now *entry) {
 
 // records makes the PTR records of an address.
 func (r *reverse) records(claims []claim, a *answer) {
-	a.inline.typ = dns.TypePTR
 	for _, c := range claims {
-		length := len(c.node.prefix) + len(c.entry.key) + len(svcLabel) + len(r.domain)
-		b := appendFixed(a.inline.data, pointer(headerLen), dns.TypePTR, r.ttl, length)
-		b = append(append(append(append(b, c.node.prefix...), c.entry.key...), svcLabel...), r.domain...)
-		a.inline.data, a.inline.n = b, a.inline.n+1
+		prefix := c.entry.at(c.name).prefix
+		a.made = appendFixed(a.made, pointer(headerLen), dns.TypePTR, r.ttl, len(prefix)+len(c.entry.key)+len(svcLabel)+len(r.domain))
+		a.made = append(append(append(append(a.made, prefix...), c.entry.key...), svcLabel...), r.domain...)
 	}
-	a.choose(&a.inline)
+	a.choose(rrset{typ: dns.TypePTR, n: len(claims), data: a.made})
 }
 
 // answer looks up a name below in-addr.arpa or ip6.arpa. ours is false when another server may know: the

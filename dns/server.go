@@ -336,7 +336,7 @@ func (s *Server) apply(sub *catalog.Subscription) {
 				continue
 			}
 			s.reverse.put(old, e)
-			if e != nil && len(e.nodes) > 0 && s.isSynced.Load() {
+			if e != nil && e.names() > 0 && s.isSynced.Load() {
 				s.programming.observe(svc, old, time.Now())
 			}
 		}

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 
@@ -56,7 +57,7 @@ func (z *zone) send(conn net.Conn, q *question) error {
 		}
 		return writeFramed(conn, wire)
 	}
-	err = z.each(func(name string, n *node) error {
+	err = z.each(func(name string, n node) error {
 		records, err := n.records(name)
 		if err != nil {
 			return fmt.Errorf("records of %s: %w", textName([]byte(name)), err)
@@ -72,11 +73,18 @@ func (z *zone) send(conn net.Conn, q *question) error {
 }
 
 // each visits every name, in wire form.
-func (z *zone) each(visit func(name string, n *node) error) error {
-	for prefix, n := range z.fixed {
-		if err := visit(prefix+z.domain, n); err != nil {
-			return err
+func (z *zone) each(visit func(name string, n node) error) error {
+	all := func(e *entry, behind string) error {
+		for i := range e.names() {
+			n := e.at(i)
+			if err := visit(string(n.prefix)+behind, n); err != nil {
+				return err
+			}
 		}
+		return nil
+	}
+	if err := all(&z.fixed, z.domain); err != nil {
+		return err
 	}
 	for i := range z.shards {
 		s := &z.shards[i]
@@ -87,10 +95,8 @@ func (z *zone) each(visit func(name string, n *node) error) error {
 		}
 		s.RUnlock()
 		for key, e := range entries {
-			for j := range e.nodes {
-				if err := visit(e.nodes[j].prefix+key+svcLabel+z.domain, &e.nodes[j]); err != nil {
-					return err
-				}
+			if err := all(e, key+svcLabel+z.domain); err != nil {
+				return err
 			}
 		}
 	}
@@ -98,18 +104,14 @@ func (z *zone) each(visit func(name string, n *node) error) error {
 }
 
 // records gives the records of a name in the form of the library.
-func (n *node) records(name string) ([]dns.RR, error) {
-	var all []dns.RR
-	for i := range n.sets {
-		msg := questionFor(name, n.sets[i].typ)
-		binary.BigEndian.PutUint16(msg[6:], uint16(n.sets[i].n))
-		records, err := unpackAnswer(append(msg, n.sets[i].data...))
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, records...)
-	}
-	return all, nil
+func (n node) records(name string) (all []dns.RR, err error) {
+	n.each(func(s rrset) {
+		msg := questionFor(name, s.typ)
+		binary.BigEndian.PutUint16(msg[6:], uint16(s.n))
+		records, bad := unpackAnswer(append(msg, s.data...))
+		all, err = append(all, records...), errors.Join(err, bad)
+	})
+	return all, err
 }
 
 // questionFor is a message that asks for a name in wire form.

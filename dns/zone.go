@@ -2,10 +2,8 @@ package dns
 
 import (
 	"hash/maphash"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,7 +40,7 @@ type zone struct {
 	domain string // wire form
 	pods   Pods   // nil: every address has a pod name (specification section 2.6)
 	ttl    uint32
-	fixed  map[string]*node // names that are there whatever the Services, by the labels in front of domain
+	fixed  entry // names that are there whatever the Services; its prefixes are in front of domain
 	serial atomic.Uint32
 	names  atomic.Int64
 
@@ -64,19 +62,16 @@ func newZone(domain string, server []netip.Addr, pods Pods, ttl uint32) *zone {
 	for i := range z.shards {
 		z.shards[i].services = map[string]*entry{}
 	}
-	text := &node{}
-	text.mutable(dns.TypeTXT).add(pointer(headerLen), dns.TypeTXT, ttl, label(schemaVersion))
-	apex := &node{}
-	apex.mutable(dns.TypeNS).add(pointer(headerLen), dns.TypeNS, ttl, "\x02ns\x03dns"+domain)
-	ns := &node{}
+	names := draft{}
+	names.at(label("dns-version")).set(dns.TypeTXT).add(pointer(headerLen), dns.TypeTXT, ttl, label(schemaVersion))
+	names.at().set(dns.TypeNS).add(pointer(headerLen), dns.TypeNS, ttl, "\x02ns\x03dns"+domain)
+	names.at(svcLabel)
+	names.at("\x03pod")
+	ns := names.at("\x02ns", "\x03dns")
 	for _, addr := range server {
-		typ, rdata := rdataOf(addr)
-		ns.mutable(typ).add(pointer(headerLen), typ, ttl, rdata)
+		ns.address(addr, ttl)
 	}
-	z.fixed = map[string]*node{
-		"": apex, svcLabel: {}, "\x03pod": {}, "\x03dns": {}, "\x02ns\x03dns": ns, label("dns-version"): text,
-	}
-	pack(slices.Collect(maps.Values(z.fixed)))
+	z.fixed.packed = names.pack()
 	return z
 }
 
@@ -86,7 +81,7 @@ func (z *zone) shard(key []byte) *zoneShard {
 
 // put replaces what is said of a Service, and gives what was said before; nil stands for nothing.
 func (z *zone) put(key catalog.Key, e *entry) (old *entry) {
-	if e != nil && len(e.nodes) == 0 {
+	if e != nil && e.names() == 0 {
 		e = nil // an entry without names is like none, so that NXDOMAIN is exact
 	}
 	name := serviceKey(key)
@@ -106,10 +101,10 @@ func (z *zone) put(key catalog.Key, e *entry) (old *entry) {
 // count keeps the figures and the namespaces that have names.
 func (z *zone) count(namespace string, old, e *entry) {
 	if old != nil {
-		z.names.Add(-int64(len(old.nodes)))
+		z.names.Add(-int64(old.names()))
 	}
 	if e != nil {
-		z.names.Add(int64(len(e.nodes)))
+		z.names.Add(int64(e.names()))
 	}
 	z.serial.Add(1)
 	if (old == nil) == (e == nil) {
@@ -128,10 +123,10 @@ func (z *zone) count(namespace string, old, e *entry) {
 type answer struct {
 	zone    int // which one it is from: zoneForeign and the following
 	rcode   int
-	set     *rrset // the answer section
+	set     rrset  // the answer section; empty: there is none
 	cname   []byte // the name goes on there (wire form), and set says so
 	soa     bool   // the apex SOA is asked for
-	inline  rrset  // backs set where nothing was built in advance; its memory is used again
+	made    []byte // backs set where nothing was built in advance; its memory is used again
 	started int    // record of set to begin with
 	apex    int    // offset in the question's name of the zone that the answer is from
 	domain  string // its server's domain, wire form
@@ -151,9 +146,9 @@ func (z *zone) answer(q *question, a *answer) (ours bool) {
 	switch {
 	case !exists:
 		a.rcode = dns.RcodeNameError
-	case n == nil:
 	case n.alias() != nil:
-		a.cname, a.set = n.alias(), &n.sets[0]
+		a.cname = n.alias()
+		a.choose(n.set(dns.TypeCNAME))
 	case at == 0 && q.qtype == dns.TypeSOA:
 		a.soa = true
 	default:
@@ -163,18 +158,18 @@ func (z *zone) answer(q *question, a *answer) (ours bool) {
 }
 
 // choose takes a set for the answer, beginning with any of its records: clients take the first.
-func (a *answer) choose(s *rrset) {
-	if s == nil || s.n == 0 {
+func (a *answer) choose(s rrset) {
+	if s.n == 0 {
 		return
 	}
 	a.set = s
 	if s.n > 1 {
-		a.started = rand.IntN(int(s.n))
+		a.started = rand.IntN(s.n)
 	}
 }
 
-// find walks the name from the domain down. A nil node that exists is an empty non-terminal.
-func (z *zone) find(q *question, at int, a *answer) (n *node, exists bool) {
+// find walks the name from the domain down.
+func (z *zone) find(q *question, at int, a *answer) (n node, exists bool) {
 	count := q.labelsBefore(at)
 	if count >= 2 {
 		switch string(q.label(count - 1)) {
@@ -184,17 +179,16 @@ func (z *zone) find(q *question, at int, a *answer) (n *node, exists bool) {
 			return z.findPod(q, count-1, a)
 		}
 	}
-	n, exists = z.fixed[string(q.name[:at])]
-	return n, exists
+	return z.fixed.find(q.name[:at])
 }
 
 // findService finds a name below svc; its first count labels are in front of svc.
-func (z *zone) findService(q *question, count int) (*node, bool) {
+func (z *zone) findService(q *question, count int) (node, bool) {
 	end := int(q.starts[count])
 	if count == 1 {
 		z.mu.RLock()
 		defer z.mu.RUnlock()
-		return nil, z.namespaces[string(q.name[:end])] > 0
+		return node{}, z.namespaces[string(q.name[:end])] > 0
 	}
 	start := int(q.starts[count-2])
 	key := q.name[start:end]
@@ -203,29 +197,27 @@ func (z *zone) findService(q *question, count int) (*node, bool) {
 	e := s.services[string(key)]
 	s.RUnlock()
 	if e == nil {
-		return nil, false
+		return node{}, false
 	}
-	n := e.node(q.name[:start])
-	return n, n != nil
+	return e.find(q.name[:start])
 }
 
 // findPod makes the records of section 2.6; the first count labels are in front of pod.
-func (z *zone) findPod(q *question, count int, a *answer) (*node, bool) {
+func (z *zone) findPod(q *question, count int, a *answer) (node, bool) {
 	namespace := string(q.label(count - 1))
 	if count == 1 {
-		return nil, z.pods == nil || z.pods.HasNamespace(namespace)
+		return node{}, z.pods == nil || z.pods.HasNamespace(namespace)
 	}
 	addr, ok := dashed(string(q.label(0)))
 	if count != 2 || !ok || (z.pods != nil && !z.pods.HasPod(namespace, addr)) {
-		return nil, false
+		return node{}, false
 	}
 	typ, rdata := rdataOf(addr)
 	if typ == q.qtype {
-		a.inline.typ = typ
-		a.inline.add(pointer(headerLen), typ, z.ttl, rdata)
-		a.choose(&a.inline)
+		a.made = appendRR(a.made, pointer(headerLen), typ, z.ttl, rdata)
+		a.set = rrset{typ: typ, n: 1, data: a.made}
 	}
-	return nil, true
+	return node{}, true
 }
 
 // dashed reads an address written with dashes: 1-2-3-4, 2001-db8--1.
