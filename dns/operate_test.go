@@ -82,8 +82,6 @@ func TestMetrics(t *testing.T) {
 		{1, "cache_misses_total", nil},
 		{1, "cache_entries", nil},
 		{1, "upstream_healthy", []string{"to=127.0.0.171:53", "domain=."}},
-		{1, "upstream_responses_total", []string{"to=127.0.0.171:53", "domain=.", "rcode=NOERROR"}},
-		{1, "upstream_duration_seconds", []string{"to=127.0.0.171:53", "domain=."}},
 	} {
 		have := 0.0
 		for deadline := time.Now().Add(10 * time.Second); have != tt.want && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
@@ -92,6 +90,11 @@ func TestMetrics(t *testing.T) {
 		if have != tt.want {
 			t.Errorf("%s%q is %v, expected %v", tt.name, tt.labels, have, tt.want)
 		}
+	}
+	// its health may have been checked meanwhile, which counts too
+	answers := f.sample(t, "upstream_responses_total", "to=127.0.0.171:53", "domain=.", "rcode=NOERROR")
+	if took := f.sample(t, "upstream_duration_seconds", "to=127.0.0.171:53", "domain=."); answers < 1 || took < answers {
+		t.Errorf("the upstream answered %v times, which took time %v times", answers, took)
 	}
 	if octets := f.sample(t, "cache_octets"); octets <= 0 || octets > 1000 {
 		t.Errorf("the cache takes %v octets", octets)
@@ -366,24 +369,23 @@ func TestUpstreamsAreChecked(t *testing.T) {
 	})
 	f, clock := forwarding(t, first.addr, second.addr)
 	answer := func() string {
-		start := time.Now()
 		m := f.ask(t, www, dns.TypeA)
-		if len(m.Answer) != 1 || time.Since(start) > 2*time.Second {
-			t.Fatalf("after %s: %v", time.Since(start), m)
+		if len(m.Answer) != 1 {
+			t.Fatalf("%v", m)
 		}
 		return m.Answer[0].(*dns.A).A.String()
 	}
 	if got := answer(); got != "192.0.2.2" {
 		t.Fatalf("the silent one said %s", got)
 	}
-	asked := first.udp.Load()
 	for range 5 {
+		asked, start := first.udp.Load(), time.Now()
 		if got := answer(); got != "192.0.2.2" {
 			t.Fatalf("the silent one said %s", got)
 		}
-	}
-	if n := first.udp.Load(); n != asked {
-		t.Errorf("the silent one was asked %d times more", n-asked)
+		if took := time.Since(start); first.udp.Load() != asked && took < failover { // a slow one gets company
+			t.Errorf("the silent one was asked again, within %s", took)
+		}
 	}
 	close(down)
 	wait(t, "the recovered, faster one to be asked", func() bool {
