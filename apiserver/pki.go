@@ -96,6 +96,9 @@ func (p *PKI) Path(file string) string { return filepath.Join(p.dir, file) }
 func (p *PKI) cert(pair string) string { return p.Path(pair + ".crt") }
 func (p *PKI) key(pair string) string  { return p.Path(pair + ".key") }
 
+// CAFiles are the certificate and the key that issue client certificates.
+func (p *PKI) CAFiles() (cert, key string) { return p.cert(pairCA), p.key(pairCA) }
+
 // CA returns the PEM certificate that clients and pods trust.
 func (p *PKI) CA() ([]byte, error) { return os.ReadFile(p.cert(pairCA)) }
 

@@ -44,6 +44,8 @@ type Config struct {
 	// ServiceAccountKey signs the tokens in Secrets of type kubernetes.io/service-account-token (an RSA, ECDSA or
 	// Ed25519 private key). nil: such Secrets stay empty; the tokens of pods do not need it.
 	ServiceAccountKey crypto.Signer
+	// ClientCA issues certificates to users. Empty: requests that were approved stay without one.
+	ClientCA ClientCA
 
 	Reserved     []ReservedPort // the ingress, the API, the kubelet port, …; may be empty
 	DNSAddrs     []netip.Addr   // the cluster IPs of kube-system/kube-dns, one of a family; none: that Service is not made

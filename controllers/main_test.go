@@ -29,6 +29,8 @@ type world struct {
 	cfg    controllers.Config
 	ctrl   *controllers.Controllers
 
+	kubeconfig string // of an administrator, over TLS
+
 	tookReady time.Duration // from the API being ready
 }
 
@@ -71,6 +73,7 @@ func run(m *testing.M) (code int, err error) {
 		cancel()
 		return 1, err
 	}
+	shared.kubeconfig = filepath.Join(dir, "kubeconfig")
 	ended := make(chan error, 2)
 	go func() { ended <- server.Run(ctx) }()
 	<-server.Ready()
@@ -114,8 +117,10 @@ func serve(ctx context.Context, dir string, store *apiserver.Store) (*apiserver.
 	if err != nil {
 		return nil, none, err
 	}
+	cert, certKey := pki.CAFiles()
 	return server, controllers.Config{
 		RestConfig: server.Loopback(), Factory: server.Informers(), RootCA: ca, ServiceAccountKey: key,
+		ClientCA: controllers.ClientCA{Certificate: cert, Key: certKey},
 		NodeName: nodeName, NodeAddrs: []netip.Addr{netip.MustParseAddr(nodeAddr)},
 		Reserved:     []controllers.ReservedPort{{Port: 80, Owner: "the ingress (--ingress-http)"}},
 		DNSAddrs:     []netip.Addr{netip.MustParseAddr("10.96.0.10")},

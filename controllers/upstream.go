@@ -88,6 +88,10 @@ func (cfg *Config) early() []upstream {
 	if cfg.ServiceAccountKey != nil {
 		all = append([]upstream{{"serviceaccount-token-controller", buildTokens}}, all...)
 	}
+	if cfg.ClientCA != (ClientCA{}) {
+		all = append(all, upstream{"certificatesigningrequest-signing-controller", buildSigning},
+			upstream{"certificatesigningrequest-cleaner-controller", buildSigningCleaner})
+	}
 	return all
 }
 

@@ -54,7 +54,7 @@ func (h *house) addControllers(ctx context.Context, pki *apiserver.PKI) error {
 	cfg := controllers.Config{
 		RestConfig: h.api.Loopback(), Client: h.client, Factory: h.api.Informers(), Broadcaster: h.events,
 		NodeName: h.cfg.NodeName, NodeAddrs: h.cfg.NodeIPs,
-		RootCA: ca, ServiceAccountKey: key,
+		RootCA: ca, ServiceAccountKey: key, ClientCA: clientCA(pki),
 		Reserved:     h.reservedPorts(),
 		IngressClass: h.cfg.Enabled(partIngress),
 	}
@@ -67,6 +67,11 @@ func (h *house) addControllers(ctx context.Context, pki *apiserver.PKI) error {
 	}
 	h.add("controllers", c)
 	return nil
+}
+
+func clientCA(pki *apiserver.PKI) controllers.ClientCA {
+	cert, key := pki.CAFiles()
+	return controllers.ClientCA{Certificate: cert, Key: key}
 }
 
 func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
