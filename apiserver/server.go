@@ -14,6 +14,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 	aggregatorapiserver "k8s.io/kube-aggregator/pkg/apiserver"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
@@ -184,25 +185,29 @@ func (s *Server) waitReady(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making a client for the api server: %w", err)
 	}
-	for _, stage := range []struct {
-		paths []string
-		done  chan struct{}
-	}{{pathsReady, s.ready}, {pathsBootstrapped, s.bootstrapped}} {
-		for _, path := range stage.paths {
-			if !s.await(ctx, client, path) {
-				return nil
-			}
-		}
-		close(stage.done)
+	if !s.await(ctx, client, pathsReady) {
+		return nil
 	}
+	close(s.ready)
+	if err := makeDefaults(ctx, s.Loopback()); err != nil && ctx.Err() == nil {
+		klog.V(2).InfoS("Making the default objects early", "err", err) // upstream's hooks try until it works
+	}
+	if !s.await(ctx, client, pathsBootstrapped) {
+		return nil
+	}
+	close(s.bootstrapped)
 	return nil
 }
 
-// await returns true when path answers 200, false when ctx ends first.
-func (s *Server) await(ctx context.Context, client *http.Client, path string) bool {
+// await returns true when all paths have answered 200, false when ctx ends first.
+func (s *Server) await(ctx context.Context, client *http.Client, paths []string) bool {
 	tick := time.NewTicker(readyInterval)
 	defer tick.Stop()
-	for !s.probe(ctx, client, path) {
+	for len(paths) > 0 {
+		if s.probe(ctx, client, paths[0]) {
+			paths = paths[1:]
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return false
