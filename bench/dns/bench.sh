@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # The name server beside CoreDNS (plugins kubernetes, cache, loadbalance, forward), both following the same API server, one
-# process each, asked in turns by dnsperf with the same files. SIZES (1000 10000) Services, ROUNDS (3) rounds of SECONDS
-# (5) each; a figure is the median of its rounds.
+# process each, asked in turns by dnsperf with the same files, from behind a veth as a pod asks. SIZES (1000 10000) Services,
+# ROUNDS (3) rounds of SECONDS_EACH (5) each; a figure is the median of its rounds.
 #
-#   queries/s      answers that dnsperf got, as many questions outstanding as it likes (-q 500)
+#   queries/s      at saturation. dnsperf takes twice of what our answer takes, so with a core each it would be what
+#                  saturates: each server gets SHARE (25) percent of the first core (a cgroup), and dnsperf the second one,
+#                  with as many questions outstanding (200) as either server's queue holds without losing any
+#   both cores     the same without pinning and shares: what is left of the machine by dnsperf
 #   us/query       user and system time of the server's process in that time, by answers
-#   20,000/s       the same at a fixed rate, and p99 of 500 further questions a second that time themselves
+#   20,000/s       at a fixed rate, without shares, and p99 of 500 further questions a second that time themselves
 #   memory         VmRSS after the cluster was filled and SETTLE (15) seconds have passed, less that with no Services
 #   first answer   from the API's reply to the creation of a Service, and from the sending of it, to the first right answer
 #   churn          5,000 questions a second for CHURN (60) seconds while Services come and go: wrong or missing answers
@@ -16,10 +19,13 @@ ROUNDS=${ROUNDS:-3}
 SECONDS_EACH=${SECONDS_EACH:-5}
 SETTLE=${SETTLE:-15}
 CHURN=${CHURN:-60}
+SHARE=${SHARE:-25}
 TOOL=${TOOL:-$ROOT/bin/benchdns}
 COREDNS=${COREDNS:-$ROOT/bin/coredns}
 OURS=10.96.0.10 PEER=10.96.0.11 # both in the namespace of the node
+POD_IP=10.244.255.2 # of dnsperf
 OURS_PID= PEER_PID= WORLD_PID=
+CORES=              # how dnsperf is started: on the second core, or anywhere
 
 finish() {
 	local code=$?
@@ -53,6 +59,43 @@ stop_servers() {
 		kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true
 	done
 	OURS_PID= PEER_PID=
+	for pid in ours peer; do rmdir "$(group $pid)" 2>/dev/null || true; done
+}
+
+# group NAME: the cgroup of a server; version 1 has the processor's in a hierarchy of its own.
+group() {
+	local root=/sys/fs/cgroup
+	[ ! -e $root/cpu/cgroup.procs ] || root=$root/cpu
+	echo $root/$LAB-$1
+}
+
+# limit NAME MICROSECONDS: how much of the processor a cgroup gets in every 10 ms; "max" for all of it.
+limit() {
+	local dir
+	dir=$(group "$1")
+	if [ -e "$dir/cpu.max" ]; then
+		echo "$2 10000" >"$dir/cpu.max"
+	else
+		echo 10000 >"$dir/cpu.cfs_period_us"
+		echo "${2/max/-1}" >"$dir/cpu.cfs_quota_us"
+	fi
+}
+
+# confine NAME PID: a server has SHARE percent of the first core, and dnsperf the second.
+confine() {
+	[ -e /sys/fs/cgroup/cpu/cgroup.procs ] || grep -qw cpu /sys/fs/cgroup/cgroup.subtree_control || echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+	mkdir -p "$(group "$1")"
+	echo "$2" >"$(group "$1")/cgroup.procs"
+	limit "$1" $((SHARE * 100))
+	taskset -apc 0 "$2" >/dev/null
+	CORES='taskset -c 1'
+}
+
+# release NAME PID: takes that back.
+release() {
+	limit "$1" max
+	taskset -apc "0-$(($(nproc) - 1))" "$2" >/dev/null
+	CORES=
 }
 
 corefile() {
@@ -78,7 +121,7 @@ perf() {
 	local addr=$1 pid=$2 file=$3 before out n qps
 	shift 3
 	before=$(ticks "$pid")
-	out=$(node dnsperf -s "$addr" -d "$file" -l "$SECONDS_EACH" -c 10 -t 2 "$@" 2>&1)
+	out=$(lan $CORES dnsperf -s "$addr" -d "$file" -l "$SECONDS_EACH" -c 10 -q 200 -t 2 "$@" 2>&1)
 	n=$(awk '/Queries completed/ {print $3}' <<<"$out")
 	qps=$(awk '/Queries per second/ {printf "%d", $4}' <<<"$out")
 	[ "$(awk '/Queries lost/ {print $3}' <<<"$out")" -le $((n / 100)) ] || echo "dnsperf lost: $(grep 'Queries lost' <<<"$out")" >&2
@@ -104,9 +147,9 @@ compare() {
 # tail_latency WHO ADDR PID: p99 at 20,000 queries a second, in us.
 tail_latency() {
 	local out
-	node "$TOOL" probe -addr "$1:53" -rate 500 -seconds "$((SECONDS_EACH - 1))" -file "$TMP/a" >"$TMP/probe" &
+	lan "$TOOL" probe -addr "$1:53" -rate 500 -seconds "$((SECONDS_EACH - 1))" -file "$TMP/a" >"$TMP/probe" &
 	out=$!
-	perf "$1" "$2" "$TMP/a" -q 500 -Q 20000 >>"$TMP/$3"
+	perf "$1" "$2" "$TMP/a" -Q 20000 >>"$TMP/$3"
 	wait $out
 	cut -d' ' -f2 "$TMP/probe" >>"$TMP/$3.p99"
 }
@@ -133,6 +176,9 @@ measure() {
 	WORLD_PID=$!
 	server_up --disable dns,proxy,ingress,node
 	node ip addr add $PEER/32 dev lo
+	node ip route add $POD_IP dev eth0
+	lan ip addr add $POD_IP/32 dev eth0
+	lan ip route add 10.96.0.0/16 via $NODE_IP src $POD_IP
 	corefile
 	start_servers
 	sleep "$SETTLE"
@@ -144,12 +190,17 @@ measure() {
 	"$TOOL" questions -dir "$TMP" -services "$n"
 	printf "\n%s Services, load %s\n" "$n" "$(cut -d' ' -f1-3 /proc/loadavg)"
 	printf "$row" '' 'ours q/s' 'CoreDNS q/s' ratio 'ours us/q' 'CoreDNS' ratio
-	compare 'A' "$TMP/a" -q 500
-	compare 'SRV' "$TMP/srv" -q 500
-	compare 'headless, 100 endpoints, EDNS' "$TMP/headless" -q 500 -e
-	compare 'headless, 100 endpoints, TCP' "$TMP/headless" -q 500 -m tcp
-	compare 'search path, NXDOMAIN' "$TMP/search" -q 500
-	compare 'external, cached' "$TMP/external" -q 500
+	confine ours $OURS_PID
+	confine peer $PEER_PID
+	compare 'A' "$TMP/a"
+	compare 'SRV' "$TMP/srv"
+	compare 'headless, 100 endpoints, EDNS' "$TMP/headless" -e
+	compare 'search path, NXDOMAIN' "$TMP/search"
+	compare 'external, cached' "$TMP/external"
+	release ours $OURS_PID
+	release peer $PEER_PID
+	compare 'A, both cores' "$TMP/a"
+	compare 'headless, TCP, both cores' "$TMP/headless" -m tcp
 	fixed_rate
 	printf '%-34s %9s MB %9s MB %8s\n' 'memory by the Services' "$(((ours1 - ours0) / 1024))" "$(((peer1 - peer0) / 1024))" "$(ratio $((ours1 - ours0)) $((peer1 - peer0)))"
 	printf '%-34s %9s MB %9s MB %8s\n' 'memory, all of it' "$((ours1 / 1024))" "$((peer1 / 1024))" "$(ratio "$ours1" "$peer1")"

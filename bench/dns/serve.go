@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 
 	miekg "github.com/miekg/dns"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/client-go/informers"
 
@@ -16,6 +19,7 @@ import (
 
 // serve runs the name server alone, following the API as CoreDNS does.
 func serve(ctx context.Context, o options) error {
+	debug.SetGCPercent(25) // as the server does once it has started; answers make no garbage
 	client, err := o.client()
 	if err != nil {
 		return err
@@ -46,10 +50,22 @@ func serve(ctx context.Context, o options) error {
 	return s.Run(ctx)
 }
 
-// strip drops who manages which field: half of an object, and no name server reads it. CoreDNS keeps less still.
+// strip drops what no name server reads, as CoreDNS does. (In the server the controllers read the same objects, whole but
+// for who manages which field, and what the name server adds is its zone.)
 func strip(o any) (any, error) {
 	if accessor, err := meta.Accessor(o); err == nil {
 		accessor.SetManagedFields(nil)
+		accessor.SetOwnerReferences(nil)
+		accessor.SetUID("")
+	}
+	switch o := o.(type) {
+	case *corev1.Service:
+		o.Spec.IPFamilies, o.Spec.IPFamilyPolicy, o.Spec.InternalTrafficPolicy = nil, nil, nil
+	case *discoveryv1.EndpointSlice:
+		for i := range o.Endpoints {
+			e := &o.Endpoints[i]
+			e.NodeName, e.Zone, e.TargetRef, e.Hints = nil, nil, nil, nil
+		}
 	}
 	return o, nil
 }
