@@ -83,6 +83,7 @@ func upstreamAnnotations() map[string]annotation {
 	return map[string]annotation{
 		"proxy-connect-timeout":   {set: func(d *draft, v string) error { return parseSpan(v, &d.ConnectTimeout) }},
 		"proxy-read-timeout":      {set: func(d *draft, v string) error { return parseSpan(v, &d.ReadTimeout) }},
+		"proxy-send-timeout":      {set: func(d *draft, v string) error { return parseSpan(v, &d.SendTimeout) }},
 		"proxy-body-size":         {protects: true, set: func(d *draft, v string) error { return parseSize(v, &d.MaxBody) }},
 		"proxy-buffering":         {set: mustBeOff},
 		"proxy-request-buffering": {set: mustBeOff},

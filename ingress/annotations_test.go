@@ -34,6 +34,7 @@ func TestAnnotations(t *testing.T) {
 		{"rewrite-target", "/$2", Policy{Rewrite: &Rewrite{"/$2", RewriteFull}}},
 		{"proxy-connect-timeout", "7", Policy{ConnectTimeout: 7 * time.Second}},
 		{"proxy-read-timeout", "90s", Policy{ReadTimeout: 90 * time.Second}},
+		{"proxy-send-timeout", "5", Policy{SendTimeout: 5 * time.Second}},
 		{"proxy-body-size", "8m", Policy{MaxBody: 8 << 20}},
 		{"proxy-buffering", "off", Policy{}},
 		{"backend-protocol", "GRPC", Policy{Protocol: protocolH2C}},

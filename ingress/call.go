@@ -17,7 +17,7 @@ type call struct {
 	client   netip.Addr     // who asked, through trusted proxies
 	chain    string         // X-Forwarded-For from trusted proxies, without peer; empty: none
 	proto    string         // "http" or "https", as the client sees it
-	trusted  bool           // peer may say who asked
+	said     claims         // of a trusted peer; empty: it is not trusted, or says nothing
 	route    *Route
 	choice   choice
 	endpoint *endpoint // the last one that was tried
@@ -63,12 +63,12 @@ func (s *server) identify(r *http.Request) *call {
 	if len(s.trusted) == 0 || !within(s.trusted, c.client) {
 		return c
 	}
-	c.trusted = true
-	if p := r.Header.Get("X-Forwarded-Proto"); p == "http" || p == "https" {
+	c.said = claimsOf(r.Header)
+	c.client = c.said.settle(s.trusted, c.client)
+	c.chain = c.said.chain
+	if p := c.said.proto; p == "http" || p == "https" {
 		c.proto = p
 	}
-	c.chain = strings.Join(r.Header.Values("X-Forwarded-For"), ", ")
-	c.client = lastUntrusted(c.chain, s.trusted, c.client)
 	return c
 }
 
@@ -92,7 +92,7 @@ func lastUntrusted(chain string, trusted []netip.Prefix, peer netip.Addr) netip.
 }
 
 // forward says to the endpoint who asked for what (RFC 7239 and its older relatives).
-func (c *call) forward(in, out http.Header, host string, port string) {
+func (c *call) forward(out http.Header, host, port string) {
 	peer := c.peer.Addr().Unmap().WithZone("")
 	if !peer.IsValid() {
 		return
@@ -108,12 +108,11 @@ func (c *call) forward(in, out http.Header, host string, port string) {
 	if port != "" {
 		out.Set("X-Forwarded-Port", port)
 	}
-	if c.trusted {
-		for _, name := range []string{"X-Forwarded-Host", "X-Forwarded-Port"} {
-			if v := in.Get(name); v != "" {
-				out.Set(name, v)
-			}
-		}
+	if c.said.host != "" {
+		out.Set("X-Forwarded-Host", c.said.host)
+	}
+	if c.said.port != "" {
+		out.Set("X-Forwarded-Port", c.said.port)
 	}
 	out.Set("Forwarded", forwarded(c.client, c.proto, host))
 }

@@ -31,10 +31,13 @@ type controller struct {
 	classes   classes
 	ingresses networkinglisters.IngressLister
 	secrets   corelisters.SecretLister
+	nodes     corelisters.NodeLister
+	node      string                          // that we run on; empty: unknown
 	own       informers.SharedInformerFactory // of the Secrets, with what we need of them
 	synced    []cache.InformerSynced
 	dirty     *dirtySet
 	told      *feedback
+	moved     chan struct{}             // receives when the node's object changed
 	acks      chan types.NamespacedName // an endpoint that left this Service is drained
 
 	waiting map[types.NamespacedName]int // how many acks are to come, only used by run
@@ -57,13 +60,16 @@ func newController(cfg Config, s *server) (*controller, error) {
 		classes:   classes{lister: net.IngressClasses().Lister(), controller: cfg.Controller, legacy: cfg.ClassName},
 		ingresses: net.Ingresses().Lister(),
 		secrets:   own.Core().V1().Secrets().Lister(),
+		nodes:     cfg.Factory.Core().V1().Nodes().Lister(),
+		node:      cfg.NodeName,
 		own:       own,
+		moved:     make(chan struct{}, 1),
 		dirty:     newDirtySet(),
 		acks:      make(chan types.NamespacedName),
 		waiting:   map[types.NamespacedName]int{},
 		compiled:  map[types.NamespacedName]*compiled{},
 		routes:    newRouteSet(),
-		groups:    newGroupSet(cfg.Catalog.Get, cfg.NodeName),
+		groups:    newGroupSet(cfg.Catalog.Get, home{node: cfg.NodeName}),
 	}
 	c.certs = newCertStore(c.secret)
 	c.guards = newGuardSet(c.secret)
@@ -85,7 +91,32 @@ func newController(cfg Config, s *server) (*controller, error) {
 	if err := watch("secrets", own.Core().V1().Secrets().Informer(), c.dirty.markSecret); err != nil {
 		return nil, err
 	}
+	if err := watch("nodes", cfg.Factory.Core().V1().Nodes().Informer(), c.nodeChanged); err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+func (c *controller) nodeChanged(key types.NamespacedName) {
+	if key.Name == c.node {
+		select {
+		case c.moved <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// settle follows the zone of our node, which topology hints go by.
+func (c *controller) settle() {
+	at := home{node: c.node}
+	if node, err := c.nodes.Get(c.node); err == nil { // a lister fails only when there is none
+		at.zone = node.Labels[corev1.LabelTopologyZone]
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at != c.groups.home {
+		c.groups.move(at)
+	}
 }
 
 // onEvery calls changed with the name of every object that comes, changes or goes.
@@ -130,6 +161,7 @@ func (c *controller) start(ctx context.Context) bool {
 		return false
 	}
 	c.told.open()
+	c.settle()
 	c.markAll()
 	c.applyObjects(c.dirty.take())
 	return true
@@ -147,6 +179,8 @@ func (c *controller) run(ctx context.Context) {
 			return
 		case <-c.dirty.wake:
 			c.applyObjects(c.dirty.take())
+		case <-c.moved:
+			c.settle()
 		case <-sub.Dirty():
 			for _, key := range sub.Take() {
 				if gone := c.applyService(key); len(gone) > 0 {

@@ -24,7 +24,7 @@ func (c *CORS) preflight(w http.ResponseWriter, r *http.Request) bool {
 
 // allow sets what lets a page of origin read an answer, and removes what the endpoint said about it: two
 // Access-Control-Allow-Origin are none.
-func (c *CORS) allow(h http.Header, origin string) {
+func (c *CORS) allow(h headers, origin string) {
 	for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers"} {
 		h.Del(name)
 	}

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -133,10 +134,10 @@ type answerTimeout struct{}
 func (answerTimeout) Error() string { return "the endpoint did not answer in time" }
 func (answerTimeout) Timeout() bool { return true }
 
-// roundTrip sends req here. The caller has entered e.requests, which is left when the response body is closed.
-// limit is for the head of the answer, counted from the last read of the request's body, and then between two reads
-// of the answer's; zero means responseTimeout for the head (none over h2c, where streams may wait) and none after it.
-func (e *endpoint) roundTrip(req *http.Request, limit time.Duration, body *trackedBody) (*http.Response, error) {
+// roundTrip sends req here. The caller has entered e.requests, which is left when the response body is closed. An
+// endpoint that does not answer in time, after the request was sent, or does not take the next part of the request's body,
+// ends it with answerTimeout.
+func (e *endpoint) roundTrip(req *http.Request, p *Policy, body *trackedBody) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	req = req.WithContext(ctx)
 	req.URL.Host, req.URL.Scheme = e.host, "http"
@@ -147,13 +148,23 @@ func (e *endpoint) roundTrip(req *http.Request, limit time.Duration, body *track
 	if req.Header.Get("Upgrade") != "" {
 		transport = e.upgrade
 	}
-	held := &heldBody{e: e, limit: limit, cancel: cancel}
-	if head := e.headLimit(limit); head > 0 {
-		held.timer = time.AfterFunc(head, func() { cancel(answerTimeout{}) })
-		body.onRead(func() { held.timer.Reset(head) })
+	held := &heldBody{e: e, limit: p.ReadTimeout, cancel: cancel}
+	head := e.headLimit(p.ReadTimeout)
+	if send := cmp.Or(p.SendTimeout, head); head > 0 || body != nil && send > 0 {
+		held.timer = time.AfterFunc(cmp.Or(head, send), func() { cancel(answerTimeout{}) })
+		body.onTurn(func(t turn) {
+			switch {
+			case t == endpointsTurn && send > 0:
+				held.timer.Reset(send)
+			case t == bodySent && head > 0:
+				held.timer.Reset(head)
+			default:
+				held.timer.Stop() // the client has limits of its own
+			}
+		})
 	}
 	resp, err := transport.RoundTrip(req)
-	body.onRead(func() {})
+	body.onTurn(nil)
 	held.stop()
 	switch {
 	case err != nil:

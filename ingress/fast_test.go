@@ -351,7 +351,8 @@ func TestFastHeadDoesNotAllocate(t *testing.T) {
 		if h.parse(b) != headOrdinary {
 			t.Fatal("not ordinary")
 		}
-		out = h.appendRequest(out[:0], "/some/path", "x=y", true, &c)
+		o := ordinary{send: "/some/path", call: call{query: "x=y"}, hasQuery: true, host: text(h.host)}
+		out = h.appendRequest(out[:0], &o, &c)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

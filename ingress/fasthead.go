@@ -280,60 +280,17 @@ func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 // textBytes is s without a copy: it must not be written to.
 func textBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
-// claims are what a proxy in front of us says about a request.
-type claims struct{ chain, proto, host, port string }
-
-// trustedChain is what a head whose fields were not kept claims: it reads the head again, which only peers that are
-// trusted cost.
-func trustedChain(head []byte) (said claims) {
-	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
-		if name, value, found := bytes.Cut(line, []byte(":")); found {
-			said.add(name, trimSpace(value))
-		}
-	}
-	return said
-}
-
-func (s *claims) add(name, value []byte) {
-	switch {
-	case isName(name, "x-forwarded-for"):
-		if s.chain != "" {
-			s.chain += ", "
-		}
-		s.chain += string(value)
-	case isName(name, "x-forwarded-proto") && s.proto == "":
-		s.proto = string(value)
-	case isName(name, "x-forwarded-host") && s.host == "":
-		s.host = string(value)
-	case isName(name, "x-forwarded-port") && s.port == "":
-		s.port = string(value)
-	}
-}
-
-// believe takes over what a trusted proxy says.
-func (c *fastCall) believe(said claims, trusted []netip.Prefix, peer netip.Addr) {
-	c.chain, c.host = said.chain, said.host
-	if said.proto == "http" || said.proto == "https" {
-		c.proto = said.proto
-	}
-	if said.port != "" {
-		c.port = said.port
-	}
-	c.client = lastUntrusted(said.chain, trusted, peer)
-	c.node = nodeText(c.client)
-}
-
-// appendRequest writes the head that the endpoint gets. sent and query are what setPath and cleanQuery make.
-func (h *fastHead) appendRequest(out []byte, sent, query string, hasQuery bool, c *fastCall) []byte {
+// appendRequest writes the head that the endpoint gets.
+func (h *fastHead) appendRequest(out []byte, o *ordinary, c *fastCall) []byte {
 	out = append(out, h.method...)
 	out = append(out, ' ')
-	out = append(out, sent...)
-	if hasQuery {
+	out = append(out, o.send...)
+	if o.hasQuery {
 		out = append(out, '?')
-		out = append(out, query...)
+		out = append(out, o.query...)
 	}
 	out = append(out, " HTTP/1.1\r\nHost: "...)
-	out = append(out, h.host...)
+	out = append(out, o.host...)
 	out = append(out, "\r\n"...)
 	for _, f := range h.fields[:h.n] {
 		out = append(out, f.name...)

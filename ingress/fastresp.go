@@ -10,7 +10,7 @@ import (
 type answerHead struct {
 	status  []byte // "200 OK"
 	code    int
-	fields  [maxAnswerFields]field
+	fields  [maxAnswerFields + spareFields]field
 	n       int
 	size    int   // bytes, with the empty line
 	length  int64 // -1: not said
@@ -55,7 +55,7 @@ func (h *answerHead) parse(b []byte) (done bool, err error) {
 
 func (h *answerHead) line(line []byte) bool {
 	colon := bytes.IndexByte(line, ':')
-	if colon <= 0 || h.n == len(h.fields) || bytes.IndexByte(line, '\n') >= 0 {
+	if colon <= 0 || h.n == maxAnswerFields || bytes.IndexByte(line, '\n') >= 0 {
 		return false
 	}
 	name, value := line[:colon], trimSpace(line[colon+1:])

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -18,64 +17,24 @@ var errClientGone = errors.New("the client went away")
 // to net/http, before anything was sent.
 func (f *fast) request() outcome {
 	h := &f.head
-	o, ok := f.s.ordinary(h, f.sni)
+	who := f.who
+	if len(f.s.trusted) > 0 && within(f.s.trusted, f.c.remote.Addr()) {
+		who.believe(trustedChain(f.buf[f.r:f.r+h.size]), f.s.trusted, f.c.remote.Addr().WithZone(""))
+	}
+	o, ok := f.s.ordinary(h, f.sni, &who)
 	if !ok {
 		return unusual
 	}
 	defer o.route.Group.requests.leave()
-	c := o.call(&f.who)
-	who := f.who
-	if len(f.s.trusted) > 0 && within(f.s.trusted, f.c.remote.Addr()) {
-		who.believe(trustedChain(f.buf[f.r:f.r+h.size]), f.s.trusted, f.c.remote.Addr().WithZone(""))
-		c.client, c.proto, c.chain = who.client, who.proto, who.chain
-	}
-	f.out = h.appendRequest(f.out[:0], o.path.sent, o.query, o.hasQuery, &who)
+	f.out = h.appendRequest(f.out[:0], &o, &who)
 	f.out = append(f.out, f.buf[f.r+h.size:f.r+h.size+h.length]...)
-	end, code, sent := f.exchange(&c)
-	f.s.finishFast(&c, h, "HTTP/1.1", code, sent)
+	end, code, sent := f.exchange(&o.call)
+	f.s.finishFast(&o.call, h, "HTTP/1.1", code, sent)
 	f.r += h.size + h.length
 	if f.r == f.w {
 		f.r, f.w = 0, 0
 	}
 	return end
-}
-
-// ordinary is what the fast paths know of a request before they send it.
-type ordinary struct {
-	route    *Route
-	path     cleanPath
-	query    string
-	hasQuery bool
-}
-
-// ordinary finds the route of a request and enters its group; false when something about the request, or its route,
-// is not ordinary. sni is the name that the connection was opened for; empty: none.
-func (s *server) ordinary(h *fastHead, sni string) (o ordinary, ok bool) {
-	path := text(h.target)
-	if i := strings.IndexByte(path, '?'); i >= 0 {
-		path, o.query, o.hasQuery = path[:i], path[i+1:], true
-	}
-	var err error
-	if o.path, err = cleanURLPath(path); err != nil {
-		return o, false
-	}
-	host := normalHost(text(h.host))
-	if sni != "" && s.certs.Load().misdirected(sni, host) {
-		return o, false
-	}
-	r := s.table.Load().Match(host, o.path.match)
-	if r == nil || len(r.canaries) > 0 || r.guard != nil && !r.guard.simple() || !r.Group.plain() {
-		return o, false
-	}
-	if p := r.policy(); p.MaxBody > 0 && int64(h.length) > p.MaxBody {
-		return o, false
-	}
-	o.route = r
-	return o, r.Group.requests.enter() // it was removed just now: a table without it is there already
-}
-
-func (o *ordinary) call(who *fastCall) call {
-	return call{began: time.Now(), client: who.client, proto: who.proto, route: o.route, path: o.path.sent, query: o.query, choice: choice{balance: o.route.policy().Balance}}
 }
 
 func (r *Route) policy() *Policy {
@@ -126,6 +85,7 @@ func (f *fast) deliver(w *wire, e *endpoint, c *call) (outcome, int, int64) {
 	case untilClose:
 		body.left = -1
 	}
+	c.finishHeader(a)
 	f.out = a.appendTo(f.out[:0], closing)
 	w.r += a.size
 	code, keep := a.code, !a.close

@@ -15,7 +15,7 @@ import (
 // groupSet owns the groups that routes refer to. It is not safe for concurrent use; the groups are.
 type groupSet struct {
 	get       func(catalog.Key) (*catalog.Service, bool)
-	node      string
+	home      home
 	groups    map[GroupKey]*countedGroup
 	byService map[types.NamespacedName]map[GroupKey]*countedGroup
 }
@@ -26,10 +26,13 @@ type countedGroup struct {
 	users map[types.NamespacedName]int
 }
 
-func newGroupSet(get func(catalog.Key) (*catalog.Service, bool), node string) *groupSet {
+// home is where the ingress runs; empty: unknown.
+type home struct{ node, zone string }
+
+func newGroupSet(get func(catalog.Key) (*catalog.Service, bool), at home) *groupSet {
 	return &groupSet{
 		get:       get,
-		node:      node,
+		home:      at,
 		groups:    map[GroupKey]*countedGroup{},
 		byService: map[types.NamespacedName]map[GroupKey]*countedGroup{},
 	}
@@ -88,6 +91,15 @@ func (s *groupSet) refresh(service types.NamespacedName) (gone []*endpoint, affe
 	return gone, affected
 }
 
+// move puts the endpoints into force that another place wants; those that leave drain by themselves.
+func (s *groupSet) move(to home) {
+	s.home = to
+	for key, g := range s.groups {
+		svc, _ := s.get(key.Service)
+		g.set(s.resolve(svc, key))
+	}
+}
+
 // close lets every group go.
 func (s *groupSet) close() {
 	for _, g := range s.groups {
@@ -108,7 +120,7 @@ func (s *groupSet) resolve(svc *catalog.Service, key GroupKey) ([]catalog.Endpoi
 	for i := range svc.Ports {
 		p := &svc.Ports[i]
 		if p.Protocol == corev1.ProtocolTCP && key.Port.names(p) {
-			return usable(svc, p, s.node), cmp.Or(key.Protocol, protocolOf(p.AppProtocol)), Problem{}
+			return usable(svc, p, s.home), cmp.Or(key.Protocol, protocolOf(p.AppProtocol)), Problem{}
 		}
 	}
 	return nil, "", Problem{"PortNotFound", fmt.Sprintf(
@@ -123,22 +135,28 @@ func (p PortRef) names(port *catalog.Port) bool {
 }
 
 // usable are the endpoints that requests may go to: the ready ones or, while there is none, those that still serve
-// during their termination (KEP-1669). A Service with internalTrafficPolicy Local keeps to this node (KEP-2086).
-func usable(svc *catalog.Service, port *catalog.Port, node string) []catalog.Endpoint {
+// during their termination (KEP-1669). A Service with internalTrafficPolicy Local keeps to this node (KEP-2086), the
+// others to those that topology hints name, as the service proxy does.
+func usable(svc *catalog.Service, port *catalog.Port, at home) []catalog.Endpoint {
 	var ready, leaving []catalog.Endpoint
+	local := svc.InternalLocal && at.node != ""
 	for _, e := range port.Endpoints {
 		switch {
-		case svc.InternalLocal && node != "" && e.Node != node:
+		case local && e.Node != at.node:
 		case e.Ready:
 			ready = append(ready, e)
 		case e.Serving && e.Terminating:
 			leaving = append(leaving, e)
 		}
 	}
-	if len(ready) == 0 {
+	switch {
+	case len(ready) == 0:
 		return leaving
+	case local:
+		return ready
 	}
-	return ready
+	near := catalog.Nearest(ready, at.node, at.zone)
+	return slices.DeleteFunc(ready, func(e catalog.Endpoint) bool { return !near(e) })
 }
 
 func portList(svc *catalog.Service) string {

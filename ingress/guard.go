@@ -17,10 +17,11 @@ type guard struct {
 	limit   *limiter              // nil: no limits
 	users   atomic.Pointer[users] // nil: nobody can log in
 	pattern *regexp.Regexp        // of the canary's header; nil: none
+	quick   bool                  // the fast paths can do it
 }
 
 func newGuard(p *Policy) *guard {
-	g := &guard{Policy: p}
+	g := &guard{Policy: p, quick: p.quick()}
 	if p.Limits.PerSecond > 0 || p.Limits.Concurrent > 0 {
 		g.limit = newLimiter(p.Limits)
 	}

@@ -93,24 +93,22 @@ func (q *quick) serve() bool {
 	if !q.read() {
 		return false
 	}
-	o, ok := q.p.s.ordinary(&q.head, q.p.sni)
-	if !ok {
-		return false
-	}
-	defer o.route.Group.requests.leave()
 	who := q.p.who
-	c := o.call(&who)
 	if q.p.trusted {
 		var said claims
 		for _, f := range q.st.Fields {
 			said.add(textBytes(f.Name), textBytes(f.Value))
 		}
 		who.believe(said, q.p.s.trusted, who.client)
-		c.client, c.proto, c.chain = who.client, who.proto, who.chain
 	}
-	q.out = q.head.appendRequest(q.out[:0], o.path.sent, o.query, o.hasQuery, &who)
-	code, sent := q.exchange(&c)
-	q.p.s.finishFast(&c, &q.head, "HTTP/2.0", code, sent)
+	o, ok := q.p.s.ordinary(&q.head, q.p.sni, &who)
+	if !ok {
+		return false
+	}
+	defer o.route.Group.requests.leave()
+	q.out = q.head.appendRequest(q.out[:0], &o, &who)
+	code, sent := q.exchange(&o.call)
+	q.p.s.finishFast(&o.call, &q.head, "HTTP/2.0", code, sent)
 	return true
 }
 
@@ -154,6 +152,7 @@ func (q *quick) exchange(c *call) (code int, sent int64) {
 		return q.say(code, why)
 	}
 	defer e.requests.leave()
+	c.finishHeader(&q.answer)
 	sent, err = q.deliver(w)
 	if err == nil && !q.answer.close && w.r == w.w {
 		e.wires.put(w, time.Now())

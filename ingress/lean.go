@@ -29,7 +29,7 @@ var leans = sync.Pool{New: func() any { return &lean{sender: sender{out: make([]
 
 // suits says whether r is for lean: its body is small, it wants no other protocol and no times of its own.
 func (c *call) suits(r *http.Request) bool {
-	return slices.Contains(fastMethods[:], r.Method) && c.policy().ReadTimeout == 0 && c.route.Group.plain() && r.ContentLength >= 0 && r.ContentLength <= maxFastBody &&
+	return slices.Contains(fastMethods[:], r.Method) && c.policy().ReadTimeout == 0 && c.policy().SendTimeout == 0 && c.route.Group.plain() && r.ContentLength >= 0 && r.ContentLength <= maxFastBody &&
 		len(r.TransferEncoding) == 0 && r.Header.Get("Upgrade") == "" && r.Header.Get("Expect") == "" && r.Header.Get("Trailer") == "" && validHost(r.Host)
 }
 
@@ -140,11 +140,9 @@ func endsHere(name, listed string) bool {
 // fastCall is what the endpoint is told about who asked.
 func (c *call) fastCall(r *http.Request) *fastCall {
 	who := &fastCall{client: c.client, chain: c.chain, proto: c.proto, port: localPort(r), peer: c.peer.Addr().Unmap().WithZone("").String(), node: nodeText(c.client)}
-	if c.trusted {
-		who.host = r.Header.Get("X-Forwarded-Host")
-		if port := r.Header.Get("X-Forwarded-Port"); port != "" {
-			who.port = port
-		}
+	who.host = c.said.host
+	if c.said.port != "" {
+		who.port = c.said.port
 	}
 	return who
 }
@@ -287,6 +285,12 @@ func (l *lean) copyChunked(w *wire) error {
 	trailers, err := textproto.NewReader(in).ReadMIMEHeader()
 	if err != nil {
 		return err
+	}
+	if len(trailers) > 0 {
+		// else net/http would find the body complete, say its length, and leave them out
+		if err := control.Flush(); err != nil {
+			return err
+		}
 	}
 	for name, values := range trailers {
 		for _, v := range values {

@@ -19,6 +19,7 @@ type Policy struct {
 
 	ConnectTimeout time.Duration // to an endpoint; 0: dialTimeout
 	ReadTimeout    time.Duration // for the head of an answer and between two parts of its body; 0: responseTimeout, unbounded
+	SendTimeout    time.Duration // for an endpoint to take the next part of a request; 0: sendTimeout
 	MaxBody        int64         // bytes of a request body; 0: unlimited
 
 	CORS        *CORS
@@ -135,11 +136,3 @@ const (
 
 // HeaderField sets a header or, with an empty value, removes it.
 type HeaderField struct{ Name, Value string }
-
-// simple says whether nothing has to be done before a request is sent and after its answer came, apart from
-// choosing an endpoint and keeping time.
-func (p *Policy) simple() bool {
-	return p.ReadTimeout == 0 && p.Hash == (HashSource{}) && p.Canary == nil && !p.HTTPSRedirect && p.Redirect == nil && p.AppRoot == "" && p.Rewrite == nil && p.CORS == nil && p.Auth == nil &&
-		len(p.Allow)+len(p.Deny) == 0 && p.Limits.PerSecond == 0 && p.Limits.Concurrent == 0 && p.Sticky == nil &&
-		len(p.RequestHeaders)+len(p.ResponseHeaders) == 0 && p.UpstreamHost == "" && !p.Broken
-}

@@ -49,7 +49,7 @@ func rewrite(r *httputil.ProxyRequest) {
 		}
 	}
 	c := callOf(r.In.Context())
-	c.forward(r.In.Header, out, r.In.Host, localPort(r.In))
+	c.forward(out, r.In.Host, localPort(r.In))
 	// Only WebSocket may switch protocols: an upgrade to h2c would open a tunnel past the routing table.
 	out.Del("Http2-Settings")
 	if !isWebSocket(out) {
@@ -69,7 +69,7 @@ func rewrite(r *httputil.ProxyRequest) {
 }
 
 // setHeaders applies what a policy says.
-func setHeaders(h http.Header, fields []HeaderField) {
+func setHeaders(h headers, fields []HeaderField) {
 	for _, f := range fields {
 		if f.Value == "" {
 			h.Del(f.Name)
@@ -95,7 +95,8 @@ func finishResponse(resp *http.Response) error {
 	return nil
 }
 
-func (c *call) finishHeader(h http.Header) {
+// finishHeader adds to the head of an answer what the policy of its route wants.
+func (c *call) finishHeader(h headers) {
 	p := c.policy()
 	if p.CORS != nil {
 		p.CORS.allow(h, c.origin)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -128,7 +129,7 @@ func (g *Group) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		tried = append(tried, e)
 		c.endpoint = e
-		resp, err := e.roundTrip(req, c.policy().ReadTimeout, body)
+		resp, err := e.roundTrip(req, c.policy(), body)
 		if err == nil {
 			g.note(e, failing(resp.StatusCode))
 			return resp, nil
@@ -184,10 +185,21 @@ func (e *clientError) Unwrap() error { return e.error }
 // Close does nothing: the http.Server closes the real body after the handler.
 type trackedBody struct {
 	io.Reader
-	read     atomic.Bool
-	err      atomic.Pointer[error]
-	progress atomic.Pointer[func()] // called at each read; nil: nothing
+	read atomic.Bool
+	err  atomic.Pointer[error]
+
+	mu    sync.Mutex
+	watch func(turn) // called when the turn changes, with mu held; nil: nothing
 }
+
+// turn says whom a request body waits for.
+type turn int
+
+const (
+	clientsTurn   turn = iota // to send the next part
+	endpointsTurn             // to take it
+	bodySent                  // nobody any more
+)
 
 // trackBody puts a trackedBody in the place of req's body; nil when there is none.
 func trackBody(req *http.Request) *trackedBody {
@@ -201,20 +213,33 @@ func trackBody(req *http.Request) *trackedBody {
 
 func (b *trackedBody) Read(p []byte) (int, error) {
 	b.read.Store(true)
-	if f := b.progress.Load(); f != nil {
-		(*f)()
-	}
+	b.turns(clientsTurn)
 	n, err := b.Reader.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.err.Store(&err)
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			b.err.Store(&err)
+		}
+		b.turns(bodySent)
+		return n, err
 	}
-	return n, err
+	b.turns(endpointsTurn)
+	return n, nil
 }
 
-// onRead has f called at each read from now on.
-func (b *trackedBody) onRead(f func()) {
+func (b *trackedBody) turns(t turn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.watch != nil {
+		b.watch(t)
+	}
+}
+
+// onTurn has f called from now on, and what was called before not any more; nil: nothing.
+func (b *trackedBody) onTurn(f func(turn)) {
 	if b != nil {
-		b.progress.Store(&f)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.watch = f
 	}
 }
 

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"svcplane/catalog"
 )
@@ -229,12 +233,49 @@ func TestUsableEndpoints(t *testing.T) {
 		{"all nodes", false, []catalog.Endpoint{at(1, true, false, "a"), at(2, true, false, "b")}, 2},
 		{"this node", true, []catalog.Endpoint{at(1, true, false, "a"), at(2, true, false, "b")}, 1},
 		{"this node has none", true, []catalog.Endpoint{at(2, true, false, "b")}, 0},
+		{"this zone", false, []catalog.Endpoint{hinted(at(1, true, false, "a"), "east"), hinted(at(2, true, false, "b"), "west")}, 1},
+		{"no hint for this zone", false, []catalog.Endpoint{hinted(at(1, true, false, "a"), "west"), hinted(at(2, true, false, "b"), "west")}, 2},
+		{"hints for some only", false, []catalog.Endpoint{hinted(at(1, true, false, "a"), "east"), at(2, true, false, "b")}, 2},
+		{"hints and this node", true, []catalog.Endpoint{hinted(at(1, true, false, "a"), "west"), hinted(at(2, true, false, "b"), "east")}, 1},
 	} {
 		svc := &catalog.Service{InternalLocal: test.local}
-		if got := usable(svc, &catalog.Port{Endpoints: test.endpoints}, "a"); len(got) != test.want {
+		if got := usable(svc, &catalog.Port{Endpoints: test.endpoints}, home{"a", "east"}); len(got) != test.want {
 			t.Errorf("%s: %v", test.what, got)
 		}
 	}
+}
+
+func hinted(e catalog.Endpoint, zone string) catalog.Endpoint {
+	e.ForZones = []string{zone}
+	return e
+}
+
+// TestZone: the zone of the node decides about hinted endpoints, also when it changes.
+func TestZone(t *testing.T) {
+	_, east := endpointServer(t, says("east"))
+	_, west := endpointServer(t, says("west"))
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "here", Labels: map[string]string{corev1.LabelTopologyZone: "west"}}}
+	inZone := func(s *discoveryv1.EndpointSlice, zone string) *discoveryv1.EndpointSlice {
+		s.Endpoints[0].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: zone}}}
+		return s
+	}
+	w := newWorldWith(t, func(c *Config) { c.NodeName = "here" }, node, service("toad"), toService("toad"), inZone(slice("toad", east), "east"), inZone(slice("toad", west), "west"))
+	only := func(want netip.AddrPort) func() error {
+		return func() error {
+			if got := w.ingress.Routes()[0].Endpoints; len(got) != 1 || got[0] != want {
+				return fmt.Errorf("endpoints %v, want %v", got, want)
+			}
+			return nil
+		}
+	}
+	w.eventually(only(west))
+	w.answers("toad", "/", 200, "west")
+	node = node.DeepCopy()
+	node.Labels[corev1.LabelTopologyZone] = "east"
+	_, err := w.client.CoreV1().Nodes().Update(context.Background(), node, metav1.UpdateOptions{})
+	w.must(err)
+	w.eventually(only(east))
+	w.answers("toad", "/", 200, "east")
 }
 
 func TestClientErrorUnwraps(t *testing.T) {

@@ -29,7 +29,7 @@ func categorize(endpoints []catalog.Endpoint, ipv4 bool, node Node) categories {
 	isLocal := func(e catalog.Endpoint) bool { return e.Node != "" && e.Node == node.Name }
 	c := categories{any: len(ready)+len(leaving) > 0}
 	if len(ready) > 0 {
-		c.cluster = addresses(ready, nearest(ready, node))
+		c.cluster = addresses(ready, catalog.Nearest(ready, node.Name, node.Zone))
 	} else {
 		c.cluster = addresses(leaving, everyone)
 	}
@@ -40,24 +40,6 @@ func categorize(endpoints []catalog.Endpoint, ipv4 bool, node Node) categories {
 }
 
 func everyone(catalog.Endpoint) bool { return true }
-
-// nearest follows the hints of the ready endpoints: for this node, else for its zone, else all.
-func nearest(ready []catalog.Endpoint, node Node) func(catalog.Endpoint) bool {
-	forNode := func(e catalog.Endpoint) bool { return slices.Contains(e.ForNodes, node.Name) }
-	forZone := func(e catalog.Endpoint) bool { return slices.Contains(e.ForZones, node.Zone) }
-	allNode, allZone := true, true
-	for _, e := range ready {
-		allNode = allNode && len(e.ForNodes) > 0
-		allZone = allZone && len(e.ForZones) > 0
-	}
-	switch {
-	case allNode && slices.ContainsFunc(ready, forNode):
-		return forNode
-	case allZone && node.Zone != "" && slices.ContainsFunc(ready, forZone):
-		return forZone
-	}
-	return everyone
-}
 
 func addresses(endpoints []catalog.Endpoint, keep func(catalog.Endpoint) bool) []Endpoint {
 	var kept []Endpoint
