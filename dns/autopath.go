@@ -151,6 +151,7 @@ func appendSearched(b, msg []byte, w *scratch, limit int) []byte {
 		}
 		binary.BigEndian.PutUint16(b[6:], uint16(n+1))
 	}
+	b = fit(b, limit, w.q.end)
 	if w.q.edns {
 		b = appendOPT(b, dns.RcodeSuccess, w.q.do)
 	}

@@ -170,6 +170,43 @@ func TestMoreThanTCPHolds(t *testing.T) {
 	}
 }
 
+// TestLongClusterDomain: a negative answer has two names of it in its start of authority, which 512 octets may not hold.
+func TestLongClusterDomain(t *testing.T) {
+	f := synced(t, Config{Domain: strings.Repeat(strings.Repeat("d", 60)+".", 3) + "example", Pods: everybody{}}, clusterIP("web", "10.96.0.1"))
+	for name, rcode := range map[string]int{"absent": dns.RcodeNameError, "web": dns.RcodeSuccess} {
+		query := new(dns.Msg)
+		query.SetQuestion(name+".default.svc."+f.cfg.Domain+".", dns.TypeAAAA)
+		wire, err := query.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply, _ := f.respond(nil, wire, new(scratch), false)
+		var m dns.Msg
+		if err := m.Unpack(reply); err != nil || len(reply) > minUDP || !m.Truncated || m.Rcode != rcode {
+			t.Errorf("%s: %d octets, %v: %v", name, len(reply), err, &m)
+		}
+	}
+}
+
+// TestMetricsOfBadMessages: one that does not parse is not counted as what the worker was asked before.
+func TestMetricsOfBadMessages(t *testing.T) {
+	f := synced(t, Config{}, clusterIP("web", "10.96.0.1"))
+	query := new(dns.Msg)
+	query.SetQuestion("web.default.svc.cluster.local.", dns.TypeA)
+	wire, err := query.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, tally := new(scratch), f.newWorkerTally()
+	for _, msg := range [][]byte{wire, wire[:20]} {
+		reply, _ := f.respond(nil, msg, w, false)
+		f.record(tally, w, reply, false, time.Now())
+	}
+	if n := f.sample(t, "responses_total", "zone=none", "proto=udp", "type=other", "rcode=FORMERR"); n != 1 {
+		t.Errorf("%v malformed ones counted as such", n)
+	}
+}
+
 // TestEndpointsOfAllKinds: IPv6 first, one hostname for two, ports that only some have.
 func TestEndpointsOfAllKinds(t *testing.T) {
 	first6 := clusterIP("first6", "fd00:96::9", "10.96.0.9")
@@ -220,7 +257,7 @@ func TestTCPDoesNotWaitInLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	for id, name := range []string{"www.example.com.", "web.default.svc.cluster.local."} {
 		q := new(dns.Msg)
 		q.SetQuestion(name, dns.TypeA)

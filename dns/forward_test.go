@@ -16,10 +16,11 @@ import (
 
 func testNow() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 
-// clock is a time that the test moves.
+// clock is a time that only the test moves: however long it takes, no TTL passes.
 type clock struct{ ahead atomic.Int64 }
 
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) now() time.Time          { return testNow().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) running() time.Time      { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 // fakeUpstream is a name server on an address of its own.

@@ -181,10 +181,10 @@ func synced(t testing.TB, cfg Config, objects ...runtime.Object) *fixture {
 	return f
 }
 
-// wait polls until ok, for 10 s at most.
+// wait polls until ok, for a minute at most.
 func wait(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}

@@ -101,7 +101,7 @@ func joinPod(node *os.File) error {
 
 // carried waits until the kernel has noticed that a link is up: before, it drops what is sent.
 func carried(name string) error {
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		link, err := netlink.LinkByName(name)
 		if err != nil {
 			return err

@@ -37,7 +37,8 @@ type question struct {
 
 // parse reads msg as a question: RFC 1035 section 4.1, RFC 6891. It keeps nothing of msg.
 func (q *question) parse(msg []byte) verdict {
-	q.end, q.edns, q.do, q.size = 0, false, false, minUDP
+	q.end, q.qtype, q.edns, q.do, q.size = 0, 0, false, false, minUDP
+	q.labels, q.length = 0, 0
 	if len(msg) < headerLen {
 		return dropped
 	}
@@ -82,7 +83,6 @@ func (q *question) admit(class uint16) verdict {
 
 // parseName reads the name behind the header; a compressed one is refused, nothing precedes it.
 func (q *question) parseName(msg []byte) bool {
-	q.labels, q.length = 0, 0
 	for off := headerLen; off < len(msg); {
 		c := int(msg[off])
 		if c > maxLabel || q.length+1+c > maxName || off+1+c > len(msg) {

@@ -53,6 +53,7 @@ func appendAnswer(b, msg []byte, q *question, a *answer, limit int) []byte {
 		b = appendSOA(b, a.apex, a.domain, a.serial, 0)
 		b[9] = 1
 	}
+	b = fit(b, limit, q.end) // a start of authority may be long, in a cluster with a long domain
 	if q.edns {
 		b = appendOPT(b, a.rcode, q.do)
 	}

@@ -38,8 +38,8 @@ func (f *fixture) run(t *testing.T) (stop func() error) {
 	case <-f.Ready():
 	case err := <-done:
 		t.Fatalf("Run ended: %v", err)
-	case <-time.After(10 * time.Second):
-		t.Fatal("not ready after 10 s")
+	case <-time.After(time.Minute):
+		t.Fatal("not ready after a minute")
 	}
 	return stop
 }
@@ -51,7 +51,7 @@ func dig(t *testing.T, args ...string) []string {
 	if err != nil {
 		t.Skip("needs dig (bind9-dnsutils)")
 	}
-	out, err := exec.Command(path, append([]string{"+noall", "+answer", "+comments", "+time=2", "+tries=1"}, args...)...).CombinedOutput()
+	out, err := exec.Command(path, append([]string{"+noall", "+answer", "+comments", "+time=30", "+tries=1"}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("dig %v: %v\n%s", args, err, out)
 	}
@@ -101,7 +101,7 @@ func TestFollowsTheAPI(t *testing.T) {
 	f := newFixture(t, Config{Upstreams: []netip.AddrPort{}})
 	f.start()
 	f.run(t)
-	client := &dns.Client{Timeout: 2 * time.Second}
+	client := &dns.Client{Timeout: time.Minute} // a busy machine may stand still for long
 	rcode := func(name string) int {
 		q := new(dns.Msg)
 		q.SetQuestion(name, dns.TypeA)
@@ -139,6 +139,10 @@ func TestFollowsTheAPI(t *testing.T) {
 	if f.zones[0].names.Load() != 0 {
 		t.Errorf("left behind: %s", f.Figure())
 	}
+	if _, err := services.Create(t.Context(), clusterIP("again", "10.96.1.1"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the namespace to be back", func() bool { return rcode("default.svc.cluster.local.") == dns.RcodeSuccess })
 }
 
 // TestQuestionsWaitForTheFirstSync: early questions get the right answer late, never a wrong one.
@@ -185,7 +189,7 @@ func TestDrainWaitsForTheZone(t *testing.T) {
 	if _, err := slices.Update(t.Context(), slice("pets", host("dog", true, "10.244.0.2")), metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := f.catalog.Drained(ctx, netip.MustParseAddr("10.244.0.1")); err != nil {
 		t.Fatal(err)
@@ -290,7 +294,7 @@ func TestTCPPipelining(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	var out []byte
 	for id := range uint16(3) {
 		q := new(dns.Msg)
