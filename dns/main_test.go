@@ -76,7 +76,7 @@ func TestMain(m *testing.M) {
 func needNetns(t *testing.T) {
 	t.Helper()
 	if os.Getenv(ownNetns) == "" {
-		t.Skip("needs root, for a network namespace")
+		t.Fatal("run as root, as make test does: needs it for a network namespace")
 	}
 }
 

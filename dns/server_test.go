@@ -49,7 +49,7 @@ func dig(t *testing.T, args ...string) []string {
 	t.Helper()
 	path, err := exec.LookPath("dig")
 	if err != nil {
-		t.Skip("needs dig (bind9-dnsutils)")
+		t.Fatal("needs dig: scripts/deps.sh test installs it (bind9-dnsutils)")
 	}
 	out, err := exec.Command(path, append([]string{"+noall", "+answer", "+comments", "+time=30", "+tries=1"}, args...)...).CombinedOutput()
 	if err != nil {

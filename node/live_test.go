@@ -88,7 +88,7 @@ type live struct {
 
 func newLive(t *testing.T) *live {
 	if os.Geteuid() != 0 {
-		t.Skip("the real runtime needs root")
+		t.Fatal("run as root, as make test does: the real runtime needs it")
 	}
 	l := &live{lab: newLab(t), dir: t.TempDir(), ca: newAuthority(t)}
 	l.ca.serving(&l.cfg)

@@ -17,7 +17,7 @@ type binaries struct {
 
 func TestScripts(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("needs root: the scripts make network namespaces and iptables rules")
+		t.Fatal("run as root, as make test does: the scripts make network namespaces and iptables rules")
 	}
 	root, err := filepath.Abs("..")
 	if err != nil {

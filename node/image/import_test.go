@@ -154,7 +154,7 @@ var testConfig = v1.Config{Env: []string{"A=1"}, Entrypoint: []string{"/bin/app"
 
 func TestImportFormats(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to give files their owners")
+		t.Fatal("run as root, as make test does: needs it to give files their owners")
 	}
 	img := imageOf(t, testConfig, tarOf(t, dir("bin/"), file("bin/app", "one")), tarOf(t, file("bin/app", "two")))
 	archives := map[string]string{"docker": dockerArchive(t, "example.com/app:1", img), "oci": ociArchive(t, img)}
@@ -281,7 +281,7 @@ func TestLayerStaysInItsDirectory(t *testing.T) {
 
 func TestLayerAttributes(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to give files their owners")
+		t.Fatal("run as root, as make test does: needs it to give files their owners")
 	}
 	setuid := file("bin/su", "x")
 	setuid.Mode, setuid.Uid, setuid.Gid = 0o4755, 12, 34

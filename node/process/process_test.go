@@ -20,7 +20,7 @@ import (
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make namespaces")
+		t.Fatal("run as root, as make test does: needs it to make namespaces")
 	}
 }
 

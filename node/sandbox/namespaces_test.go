@@ -13,7 +13,7 @@ import (
 
 func TestNamespacesAreThePodsOwn(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make namespaces")
+		t.Fatal("run as root, as make test does: needs it to make namespaces")
 	}
 	n, err := NewNamespaces(Options{Hostname: "pod-x"})
 	if err != nil {
@@ -47,7 +47,7 @@ func TestNamespacesAreThePodsOwn(t *testing.T) {
 
 func TestBoundNamespaceOutlivesItsFiles(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make namespaces")
+		t.Fatal("run as root, as make test does: needs it to make namespaces")
 	}
 	n, err := NewNamespaces(Options{Hostname: "kept"})
 	if err != nil {

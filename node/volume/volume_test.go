@@ -239,7 +239,7 @@ func TestHostPathTypes(t *testing.T) {
 
 func TestEmptyDirInMemory(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("mounting needs root")
+		t.Fatal("run as root, as make test does: mounting needs it")
 	}
 	l := newLab(t)
 	limit := resource.MustParse("1Mi")
@@ -290,7 +290,7 @@ func TestSubPaths(t *testing.T) {
 
 func TestFSGroupOwnsTheFiles(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("giving files to a group needs root")
+		t.Fatal("run as root, as make test does: giving files to a group needs it")
 	}
 	l := newLab(t)
 	f := pod(corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "keys", DefaultMode: ptr.To[int32](0o400)}})
