@@ -37,6 +37,10 @@ type Exchangeable interface {
 	Remember(ctx context.Context, all []Sticky) error
 }
 
+// ForwardMark is the bit of the packet mark that says that a data plane without rules has translated a packet, and
+// that it is to pass a host's own rules about forwarding.
+const ForwardMark = 0x1000
+
 // Sticky is a client that is to stay with an endpoint of one port of a Service.
 type Sticky struct {
 	Origin   string // of the Frontend

@@ -75,6 +75,10 @@ func cmdServer(ts *script, neg bool, args []string) {
 	if l.server != nil && l.server.running() {
 		ts.Fatalf("the server is running already")
 	}
+	// every script can be run on the other data plane: PROXY_MODE=iptables go test ./test
+	if mode := os.Getenv("PROXY_MODE"); mode != "" && !strings.Contains(strings.Join(args, " "), "--proxy-mode") {
+		args = append(args, "--proxy-mode="+mode)
+	}
 	p, err := l.start("server", slices.Concat([]string{"svcplane", "server", "--node-name", "node"}, args), ts.MkAbs("."))
 	ts.Check(err)
 	if neg {
@@ -220,12 +224,16 @@ func cmdMany(ts *script, neg bool, args []string) {
 	pods, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	where, url := args[2:len(args)-1], args[len(args)-1]
-	count, total := answers(must(ts, askMany(where, url, n)...)), 0
+	out, errOut, err := labOf(ts).run(askMany(where, url, n), ts.MkAbs("."))
+	if err != nil {
+		ts.Fatalf("asking %s %d times: %v\n%s%s", url, n, err, out, errOut)
+	}
+	count, total := answers(out), 0
 	for _, c := range count {
 		total += c
 	}
 	if total != n || len(count) != pods {
-		ts.Fatalf("%d answers from %d pods, want %d from %d: %v", total, len(count), n, pods, count)
+		ts.Fatalf("%d answers from %d pods, want %d from %d: %v\n%s", total, len(count), n, pods, count, errOut)
 	}
 	for _, pod := range slices.Sorted(maps.Keys(count)) {
 		fmt.Fprintf(ts.Stdout(), "%s %d\n", pod, count[pod])

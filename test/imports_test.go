@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	"node":             {"catalog"},
 	"proxy/iptables":   {"proxy"},
 	"proxy/ebpf":       {"proxy"},
-	"proxy/switchover": {"proxy"},
+	"proxy/switchover": {"proxy", "proxy/iptables", "proxy/ebpf"},
 	"proxy/proxytest":  {"proxy", "catalog"},
 }
 
@@ -35,7 +35,7 @@ var testsMayImport = map[string][]string{
 	"proxy":            {"proxy/proxytest"},
 	"proxy/iptables":   {"proxy/proxytest", "catalog"},
 	"proxy/ebpf":       {"proxy/proxytest", "catalog"},
-	"proxy/switchover": {"proxy/proxytest", "proxy/iptables", "proxy/ebpf", "catalog"},
+	"proxy/switchover": {"proxy/proxytest", "catalog"},
 	"controllers":      {"apiserver"},
 }
 

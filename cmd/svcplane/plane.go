@@ -17,8 +17,8 @@ import (
 // The values of --proxy-mode.
 const (
 	modeAuto     = "auto"
-	modeIPTables = "iptables"
-	modeEBPF     = "ebpf"
+	modeIPTables = switchover.IPTables
+	modeEBPF     = switchover.EBPF
 )
 
 // openPlane opens the data plane that a switch has chosen, or else the one that the flags ask for. It fails where
@@ -28,8 +28,12 @@ func openPlane(ctx context.Context, cfg *Config) (*switchover.Switch, error) {
 	if mode == modeAuto {
 		mode = modeIPTables
 	}
+	planes, err := kinds(cfg)
+	if err != nil {
+		return nil, err
+	}
 	s, err := switchover.New(ctx, switchover.Config{
-		Kinds: kinds(cfg), Mode: mode, File: filepath.Join(cfg.DataDir, "proxy.json"), Drain: cfg.Proxy.Drain,
+		Kinds: planes, Mode: mode, File: filepath.Join(cfg.DataDir, "proxy.json"), Drain: cfg.Proxy.Drain,
 	})
 	if err != nil {
 		return nil, err
@@ -43,35 +47,17 @@ func openPlane(ctx context.Context, cfg *Config) (*switchover.Switch, error) {
 }
 
 // kinds are the data planes that there are.
-func kinds(cfg *Config) map[string]switchover.Kind {
-	return map[string]switchover.Kind{
-		modeIPTables: {
-			Open: func(context.Context) (proxy.Exchangeable, error) {
-				return iptables.New(iptables.Config{
-					PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIP(), IPv6: hasIPv6(),
-				})
-			},
-			There:   iptables.Present,
-			Cleanup: iptables.Cleanup,
-		},
-		modeEBPF: {
-			Open:    func(context.Context) (proxy.Exchangeable, error) { return openEBPF(cfg) },
-			There:   func(context.Context) (bool, error) { return ebpf.Present("") },
-			Cleanup: func(context.Context) error { return ebpf.Cleanup("") },
-		},
-	}
-}
-
-func openEBPF(cfg *Config) (*ebpf.Dataplane, error) {
+func kinds(cfg *Config) (map[string]switchover.Kind, error) {
 	ports, err := utilnet.ParsePortRange(cfg.NodePorts)
 	if err != nil {
 		return nil, fmt.Errorf("--node-port-range %q: %w", cfg.NodePorts, err)
 	}
-	return ebpf.New(ebpf.Config{
-		Cgroup: cfg.Cgroup, PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs,
-		Source: cfg.NodeIPs, NodePorts: [2]uint16{uint16(ports.Base), uint16(ports.Base + ports.Size - 1)},
-		Passive: true,
-	})
+	return switchover.Kinds(
+		iptables.Config{PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIP(), IPv6: hasIPv6()},
+		ebpf.Config{
+			Cgroup: cfg.Cgroup, PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIPs,
+			NodePorts: [2]uint16{uint16(ports.Base), uint16(ports.Base + ports.Size - 1)},
+		}), nil
 }
 
 // proxyPart runs the proxy together with its data planes.

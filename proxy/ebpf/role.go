@@ -62,16 +62,17 @@ func (d *Dataplane) setRole() error {
 func (d *Dataplane) respect(ctx context.Context, role proxy.Role) error {
 	switch role {
 	case proxy.Leading:
-		return errors.Join(d.yield(ctx), d.reserve())
+		return errors.Join(d.yield(ctx, true), d.reserve())
 	case proxy.Alone:
 		return d.reclaim()
 	}
-	return d.reserve()
+	return errors.Join(d.yield(ctx, false), d.reserve())
 }
 
 // yield lets the packets of connections pass that netfilter translates: those that could be taken for the first
 // of a new one, and those that come back to an address and port of this node: programs' and masqueraded clients'.
-func (d *Dataplane) yield(ctx context.Context) error {
+// While all that is new passes anyway, only entries of connections that have ended are in their way.
+func (d *Dataplane) yield(ctx context.Context, leading bool) error {
 	theirs, err := proxy.Translations(ctx)
 	if err != nil {
 		return err
@@ -96,7 +97,7 @@ func (d *Dataplane) yield(ctx context.Context) error {
 		for _, key := range keys {
 			var have []byte
 			err := flows.Lookup([]byte(key), &have)
-			if err == nil && (isForeign(have) || !ended(have, nil, protocol)) {
+			if err != nil && !leading || err == nil && (isForeign(have) || !ended(have, nil, protocol)) {
 				continue
 			}
 			if err := flows.Put([]byte(key), []byte(foreign())); err != nil {
@@ -140,7 +141,12 @@ func (d *Dataplane) reserve() error {
 			continue
 		}
 		masqueraded, ok := all[t.out()]
-		if !ok || ended([]byte(value), []byte(all[t.back()]), t.protocol) {
+		if !ok {
+			continue
+		}
+		// the entry of what comes back stands for a while after the end
+		returning, ok := all[flowKey(t.endpoint, masqueraded[:18], t.protocol, stageIn)]
+		if !ok || ended([]byte(returning), nil, t.protocol) {
 			continue
 		}
 		if err := reserved(getAddrPort([]byte(masqueraded)), t.flow.Answering, t.protocol); err != nil {

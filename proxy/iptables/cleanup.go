@@ -145,13 +145,13 @@ func (t tool) unmake(made []chainID) error {
 }
 
 // Present says whether the kernel holds chains of any Dataplane, of either variant, without running a program
-// where it can.
+// where it can. A Gate is not one.
 func Present(ctx context.Context) (bool, error) {
 	for _, ipv6 := range families(true) {
 		// without nf_tables in the kernel there are none
 		_, chains, err := tool{variant: NFT, ipv6: ipv6}.baseChains()
 		for id := range chains {
-			if err == nil && (id.table == nat || id.table == filter) && strings.HasPrefix(id.name, prefix) {
+			if err == nil && whole(id) {
 				return true, nil
 			}
 		}
@@ -163,9 +163,17 @@ func Present(ctx context.Context) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if len(have.ours)+len(have.jumps) > 0 {
-			return true, nil
+		for id := range have.ours {
+			if whole(id) {
+				return true, nil
+			}
 		}
 	}
 	return false, nil
+}
+
+// whole says whether a chain is one that only a Dataplane has.
+func whole(id chainID) bool {
+	return (id.table == nat || id.table == filter) && strings.HasPrefix(id.name, prefix) &&
+		!strings.HasPrefix(id.name, markMade) && id.name != chainForward
 }

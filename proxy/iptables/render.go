@@ -240,7 +240,8 @@ func (r renderer) static() (chains ruleset, refuseTail []string) {
 		// conntrack has given such a packet up; with the endpoint's address on it, it would make the client reset
 		forward = append(forward, fmt.Sprintf("-s %s -p tcp -m conntrack --ctstate INVALID -j DROP", c))
 	}
-	forward = append(forward, "-m mark --mark "+mark+" -j ACCEPT")
+	passing := fmt.Sprintf("0x%x/0x%x", proxy.ForwardMark, proxy.ForwardMark)
+	forward = append(forward, "-m mark --mark "+mark+" -j ACCEPT", "-m mark --mark "+passing+" -j ACCEPT")
 	for _, c := range r.podCIDRs {
 		forward = append(forward, fmt.Sprintf("-s %s -j ACCEPT", c), fmt.Sprintf("-d %s -j ACCEPT", c))
 	}

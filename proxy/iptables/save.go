@@ -14,6 +14,8 @@ type state struct {
 	tables map[string]bool      // tables that exist
 	kube   int                  // chains of kube-proxy or kubelet
 	rules  int                  // rules in ours
+	// forwarding says that others drop what is forwarded, or have rules about it
+	forwarding bool
 }
 
 // markMade begins the name of an empty chain that says: this kernel chain was made for us. It is how
@@ -38,6 +40,8 @@ func parseSave(text string) state {
 				s.ours[chainID{table, name}] = []string{}
 			} else if strings.HasPrefix(name, "KUBE-") {
 				s.kube++
+			} else if table == filter && strings.HasPrefix(line, ":FORWARD DROP") {
+				s.forwarding = true
 			}
 		case strings.HasPrefix(line, "-A "):
 			name, rule, _ := strings.Cut(line[3:], " ")
@@ -47,6 +51,8 @@ func parseSave(text string) state {
 				s.rules++
 			} else if strings.Contains(rule, "-j "+prefix) || strings.Contains(rule, "-g "+prefix) {
 				s.jumps[id] = append(s.jumps[id], rule)
+			} else if table == filter && name == "FORWARD" {
+				s.forwarding = true
 			}
 		}
 	}

@@ -67,7 +67,7 @@ func (r *rig) fuseAt(f *fuse) {
 // TestCrashAtEveryStep of a switch: the next start ends with one data plane, which one depends on whether new
 // connections were due to change hands, and until then everybody is answered.
 func TestCrashAtEveryStep(t *testing.T) {
-	for _, from := range []string{iptablesMode, ebpfMode} {
+	for _, from := range []string{IPTables, EBPF} {
 		t.Run(from, func(t *testing.T) {
 			if proxytest.Apart(t) {
 				return

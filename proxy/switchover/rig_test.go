@@ -27,13 +27,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-const (
-	iptablesMode = "iptables"
-	ebpfMode     = "ebpf"
-)
-
 func otherThan(mode string) string {
-	return map[string]string{iptablesMode: ebpfMode, ebpfMode: iptablesMode}[mode]
+	return map[string]string{IPTables: EBPF, EBPF: IPTables}[mode]
 }
 
 // rig is a Switch on a real kernel, and what a Proxy is to it.
@@ -53,28 +48,15 @@ type rig struct {
 // newRig prepares both kinds; nothing is opened yet.
 func newRig(t testing.TB, mode string) *rig {
 	r := &rig{t: t, lab: proxytest.NewLab(t), root: t.TempDir()}
-	namespaces := r.lab.Namespaces(t)
-	r.cfg = Config{Mode: mode, File: filepath.Join(t.TempDir(), "mode"), Drain: time.Hour, Poll: 20 * time.Millisecond, Kinds: map[string]Kind{
-		iptablesMode: {
-			Open: func(context.Context) (proxy.Exchangeable, error) {
-				return iptables.New(iptables.Config{
-					PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs[0], IPv6: true,
-				})
-			},
-			There:   iptables.Present,
-			Cleanup: iptables.Cleanup,
-		},
-		ebpfMode: {
-			Open: func(context.Context) (proxy.Exchangeable, error) {
-				return ebpf.New(ebpf.Config{
-					Root: r.root, PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs,
-					NodePorts: [2]uint16{30000, 32767}, Namespaces: namespaces, Passive: true,
-				})
-			},
-			There:   func(context.Context) (bool, error) { return ebpf.Present(r.root) },
-			Cleanup: func(context.Context) error { return ebpf.Cleanup(r.root) },
-		},
-	}}
+	r.cfg = Config{
+		Mode: mode, File: filepath.Join(t.TempDir(), "mode"), Drain: time.Hour, Poll: 20 * time.Millisecond,
+		Kinds: Kinds(
+			iptables.Config{PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs[0], IPv6: true},
+			ebpf.Config{
+				Root: r.root, PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs,
+				NodePorts: [2]uint16{30000, 32767}, Namespaces: r.lab.Namespaces(t),
+			}),
+	}
 	t.Cleanup(func() {
 		r.crash()
 		must(t, iptables.Cleanup(context.Background()))

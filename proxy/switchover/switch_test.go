@@ -10,16 +10,17 @@ import (
 	"time"
 
 	"svcplane/proxy"
+	"svcplane/proxy/iptables"
 	"svcplane/proxy/proxytest"
 )
 
 // TestThereAndBack: with no connection left, each switch ends with one data plane that has everything in force.
 func TestThereAndBack(t *testing.T) {
-	r := newRig(t, iptablesMode)
+	r := newRig(t, IPTables)
 	r.serve(r.web(8080, "a"))
 	r.start()
 	r.answers("a")
-	for _, mode := range []string{ebpfMode, iptablesMode, ebpfMode} {
+	for _, mode := range []string{EBPF, IPTables, EBPF} {
 		r.to(mode)
 		r.answers("a")
 		r.serve(r.web(8080, "b"))
@@ -33,30 +34,30 @@ func TestThereAndBack(t *testing.T) {
 
 // TestRefusals: what cannot be is refused with a reason, and changes nothing.
 func TestRefusals(t *testing.T) {
-	r := newRig(t, iptablesMode)
+	r := newRig(t, IPTables)
 	r.serve(r.web(8080, "a"))
 	r.start()
-	if err := r.To(t.Context(), iptablesMode, time.Hour); !errors.Is(err, ErrServes) {
+	if err := r.To(t.Context(), IPTables, time.Hour); !errors.Is(err, ErrServes) {
 		t.Errorf("to what serves already: %v", err)
 	}
 	if err := r.To(t.Context(), "ipvs", time.Hour); err == nil || !strings.Contains(err.Error(), "ipvs") {
 		t.Errorf("to what does not exist: %v", err)
 	}
 	r.switching.Store(true)
-	if err := r.To(t.Context(), ebpfMode, time.Hour); err == nil || !strings.Contains(err.Error(), "under way") {
+	if err := r.To(t.Context(), EBPF, time.Hour); err == nil || !strings.Contains(err.Error(), "under way") {
 		t.Errorf("beside another switch: %v", err)
 	}
 	r.switching.Store(false)
 	sctp := r.web(8080, "a")
 	sctp.Ports[0].Protocol = "SCTP"
 	r.serve(sctp)
-	if err := r.To(t.Context(), ebpfMode, time.Hour); err == nil || !strings.Contains(err.Error(), "default/web:http") {
+	if err := r.To(t.Context(), EBPF, time.Hour); err == nil || !strings.Contains(err.Error(), "default/web:http") {
 		t.Errorf("to a data plane that cannot serve SCTP: %v", err)
 	}
 	if p := r.Status().Problem; !strings.Contains(p, "default/web:http") {
 		t.Errorf("the status says %q", p)
 	}
-	r.settled(iptablesMode)
+	r.settled(IPTables)
 }
 
 // doubtful is a data plane that fails its probe from some attempt on.
@@ -75,7 +76,7 @@ func (d *doubtful) Prove(ctx context.Context) error {
 // TestProbeFails: before new connections change hands the next data plane is removed, after that they go back.
 func TestProbeFails(t *testing.T) {
 	for _, good := range []int{0, 1} {
-		for _, from := range []string{iptablesMode, ebpfMode} {
+		for _, from := range []string{IPTables, EBPF} {
 			t.Run(fmt.Sprintf("%s after %d", from, good), func(t *testing.T) { probeFails(t, from, good) })
 		}
 	}
@@ -111,24 +112,24 @@ func probeFails(t *testing.T, from string, good int) {
 
 // TestChoiceSurvives: what a switch has chosen counts after a restart, until another thing is configured.
 func TestChoiceSurvives(t *testing.T) {
-	r := newRig(t, iptablesMode)
+	r := newRig(t, IPTables)
 	r.serve(r.web(8080, "a"))
 	r.start()
-	r.to(ebpfMode)
-	r.settled(ebpfMode)
+	r.to(EBPF)
+	r.settled(EBPF)
 	r.crash()
 	r.start()
-	r.settled(ebpfMode)
+	r.settled(EBPF)
 	r.crash()
-	r.cfg.Mode = ebpfMode
+	r.cfg.Mode = EBPF
 	r.start()
-	r.settled(ebpfMode)
+	r.settled(EBPF)
 	r.crash()
-	r.cfg.Mode = iptablesMode
+	r.cfg.Mode = IPTables
 	r.start()
 	r.answers("a")
 	must(t, r.quiet())
-	r.settled(iptablesMode)
+	r.settled(IPTables)
 	must(t, os.WriteFile(r.cfg.File, []byte("{"), 0o600))
 	if _, err := New(t.Context(), r.cfg); err == nil || !strings.Contains(err.Error(), r.cfg.File) {
 		t.Errorf("the file holds half a word, and: %v", err)
@@ -137,13 +138,13 @@ func TestChoiceSurvives(t *testing.T) {
 
 // TestStickyClients stay with their endpoints in both directions.
 func TestStickyClients(t *testing.T) {
-	r := newRig(t, iptablesMode)
+	r := newRig(t, IPTables)
 	web := r.web(8080, "a", "b", "c")
 	web.Affinity = time.Hour
 	r.serve(web)
 	r.start()
 	met := map[string]string{}
-	for _, mode := range []string{iptablesMode, ebpfMode, iptablesMode, ebpfMode} {
+	for _, mode := range []string{IPTables, EBPF, IPTables, EBPF} {
 		if r.Mode() != mode {
 			r.to(mode)
 		}
@@ -164,15 +165,15 @@ func TestStickyClients(t *testing.T) {
 
 // TestDrainTimeout: a connection that does not end goes when its time is over, and its program learns it.
 func TestDrainTimeout(t *testing.T) {
-	r := newRig(t, ebpfMode)
+	r := newRig(t, EBPF)
 	r.serve(r.web(8080, "a"))
 	r.start()
 	conn := r.dialUDP("c", "10.96.0.5:80")
-	must(t, r.To(t.Context(), iptablesMode, 300*time.Millisecond))
+	must(t, r.To(t.Context(), IPTables, 300*time.Millisecond))
 	if left := r.Status().Left; left != 1 {
 		t.Errorf("%d connections are left, want 1", left)
 	}
-	r.settled(iptablesMode)
+	r.settled(IPTables)
 	if _, err := conn.Write([]byte("hello")); err == nil {
 		if got, err := proxytest.Receive(conn); err == nil {
 			t.Errorf("the socket's data plane is gone, and it got %v", got)
@@ -180,5 +181,40 @@ func TestDrainTimeout(t *testing.T) {
 	}
 	if again := r.dialUDP("c", "10.96.0.5:80"); again == nil {
 		t.Error("a new socket is not served")
+	}
+}
+
+// TestForwardingDropped: on a host that forwards nothing, as Docker leaves it, everybody is served in both modes and
+// during a switch; what lets the packets pass comes back when somebody removes it, and goes with the rest.
+func TestForwardingDropped(t *testing.T) {
+	r := newRig(t, EBPF)
+	iptablesTool(t, "-P", "FORWARD", "DROP")
+	t.Cleanup(func() { iptablesTool(t, "-P", "FORWARD", "ACCEPT") })
+	outside := r.web(8080, "a", "client")
+	outside.Ports[1].Endpoints = outside.Ports[1].Endpoints[:1]
+	r.serve(outside)
+	r.start()
+	r.answers("a", "client")
+	iptablesTool(t, "-D", "FORWARD", "1")
+	have, err := r.Dump(t.Context())
+	must(t, err)
+	if lines := r.Table().Diff(have); len(lines) != 1 || !strings.Contains(lines[0], "FORWARD") {
+		t.Errorf("the jump is gone, and the comparison finds %q", lines)
+	}
+	must(t, r.Hold(func(table proxy.Table) error { return r.Resync(t.Context(), table) }))
+	r.answers("a", "client")
+	conn := r.dialUDP("client", "192.0.2.1:30080")
+	for _, mode := range []string{IPTables, EBPF} {
+		r.to(mode)
+		r.answers("a", "client")
+		r.asked(conn)
+		must(t, r.quiet())
+		r.settled(mode)
+		r.answers("a", "client")
+		conn = r.dialUDP("client", "192.0.2.1:30080")
+	}
+	must(t, iptables.Cleanup(t.Context()))
+	if out := iptablesTool(t, "-S"); strings.Contains(out, "SVCPLANE") {
+		t.Errorf("rules stay:\n%s", out)
 	}
 }

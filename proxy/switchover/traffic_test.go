@@ -197,7 +197,7 @@ func (tr *traffic) open(r *rig, network string, n int) {
 // TestConnectionsLive is 1,000 TCP connections and 200 UDP conversations from everywhere, begun between ten
 // switches and a crash: each goes on with whom it began, from the address that it dialled.
 func TestConnectionsLive(t *testing.T) {
-	r := newRig(t, iptablesMode)
+	r := newRig(t, IPTables)
 	echo(t, r.lab.Hosts["a"])
 	echo(t, r.lab.Hosts["b"])
 	r.serve(r.web(echoPort, "a", "b"))
@@ -209,7 +209,7 @@ func TestConnectionsLive(t *testing.T) {
 			tr.talk(r.lab.Hosts[from], network, r.lab.Hosts["a"].IPv4.String()+fmt.Sprintf(":%d", echoPort), true)
 		}
 	}
-	mode := iptablesMode
+	mode := IPTables
 	for n := range 10 {
 		tr.open(r, "tcp4", 100)
 		tr.open(r, "udp4", 20)

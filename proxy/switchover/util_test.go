@@ -3,6 +3,8 @@ package switchover
 import (
 	"errors"
 	"net"
+	"os/exec"
+	"testing"
 
 	"github.com/vishvananda/netlink"
 
@@ -24,9 +26,25 @@ func (r *rig) dialUDP(from, to string) net.Conn {
 	must(r.t, r.lab.Hosts[from].Do(func() { conn, err = net.Dial("udp4", to) }))
 	must(r.t, err)
 	r.t.Cleanup(func() { conn.Close() })
-	_, err = conn.Write([]byte("hello"))
+	r.asked(conn)
+	return conn
+}
+
+// asked sends a message and waits for its answer.
+func (r *rig) asked(conn net.Conn) {
+	r.t.Helper()
+	_, err := conn.Write([]byte("hello"))
 	must(r.t, err)
 	_, err = proxytest.Receive(conn)
 	must(r.t, err)
-	return conn
+}
+
+// iptablesTool runs iptables and returns what it prints.
+func iptablesTool(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("iptables", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("iptables %v: %v: %s", args, err, out)
+	}
+	return string(out)
 }

@@ -88,11 +88,15 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 	return NEXT;
 }
 
-// renewed says whether a packet that fits an entry begins another connection.
+// renewed says whether a packet that fits an entry belongs to another connection than the entry.
 inline_ bool renewed(const struct flow *f, const struct packet *p, __u64 now)
 {
-	if (!(f->flags & (FLOW_FORWARD | FLOW_FOREIGN)) || p->later)
+	if (p->later)
 		return false;
+	// what comes back is of a connection of netfilter's when ours has ended: it may have got the same port. What a
+	// client says in UDP is not noted here, so an old entry may be of a connection that lives
+	if (!(f->flags & (FLOW_FORWARD | FLOW_FOREIGN)))
+		return p->tuple.proto == IPPROTO_TCP && over(f, p->tuple.proto, now);
 	if (p->tuple.proto != IPPROTO_TCP)
 		return over(f, p->tuple.proto, now);
 	if (!opens(p))
@@ -151,6 +155,8 @@ inline_ int leaving(struct packet *p)
 inline_ int egress(struct __sk_buff *skb)
 {
 	struct packet p = {};
+	if (skb->mark & FORWARD_MARK)
+		skb->mark &= ~FORWARD_MARK; // it has done its duty
 	parse(skb, &p);
 	if (p.kind == KIND_ERROR)
 		return error(skb, &p, STAGE_OUT);

@@ -236,11 +236,16 @@ inline_ void put_port(struct __sk_buff *skb, __u16 at, __be16 old, __be16 now, _
 	bpf_l4_csum_replace(skb, sum, old, now, 2 | flags);
 }
 
+// FORWARD_MARK is proxy.ForwardMark: netfilter's rules about forwarding let such a packet pass.
+#define FORWARD_MARK 0x1000
+
 // rewrite gives a packet the address to:port at one end and, when other is not 0, the port other at the other.
 static __noinline void rewrite(struct __sk_buff *skb, const struct packet *p, const struct flow *f, bool src)
 {
 	__u64 zero = p->tuple.proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
 	__u16 sum = p->later ? 0 : checksum_at(p->tuple.proto, p->l4);
+	if (!src)
+		skb->mark |= FORWARD_MARK;
 	const struct addr *old = src ? &p->tuple.src : &p->tuple.dst;
 	if (!same(old, &f->to))
 		put_addr(skb, p->v6, p->l3, src, old, &f->to, sum, BPF_F_PSEUDO_HDR | zero);
@@ -258,6 +263,8 @@ static __noinline void rewrite(struct __sk_buff *skb, const struct packet *p, co
 static __noinline void rewrite_error(struct __sk_buff *skb, const struct packet *p, const struct flow *f, bool src, const struct addr *outer)
 {
 	__u16 sum = p->l4 + 2;
+	if (!src)
+		skb->mark |= FORWARD_MARK;
 	const struct addr *old = src ? &p->tuple.dst : &p->tuple.src;
 	__be16 near = src ? p->tuple.dport : p->tuple.sport, far = src ? p->tuple.sport : p->tuple.dport;
 	// IPv4's sum of the header inside takes back what its address adds to the sum of the message

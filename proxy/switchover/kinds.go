@@ -1,0 +1,79 @@
+package switchover
+
+import (
+	"context"
+
+	"svcplane/proxy"
+	"svcplane/proxy/ebpf"
+	"svcplane/proxy/iptables"
+)
+
+// The names of Kinds.
+const (
+	IPTables = "iptables"
+	EBPF     = "ebpf"
+)
+
+// Kinds are the data planes of this machine. Programs that come to serve are passive until a Switch gives them a role.
+func Kinds(rules iptables.Config, programs ebpf.Config) map[string]Kind {
+	gate := iptables.NewGate(rules)
+	programs.Passive = true
+	return map[string]Kind{
+		IPTables: {
+			Open: func(context.Context) (proxy.Exchangeable, error) {
+				d, err := iptables.New(rules)
+				if err != nil {
+					return nil, err
+				}
+				return leaving{d, gate}, nil
+			},
+			There:   iptables.Present,
+			Cleanup: gate.Retire,
+		},
+		EBPF: {
+			Open: func(context.Context) (proxy.Exchangeable, error) {
+				d, err := ebpf.New(programs)
+				if err != nil {
+					return nil, err
+				}
+				return gated{d, gate}, nil
+			},
+			There:   func(context.Context) (bool, error) { return ebpf.Present(programs.Root) },
+			Cleanup: func(context.Context) error { return ebpf.Cleanup(programs.Root) },
+		},
+	}
+}
+
+// leaving is rules that give way to programs: what these need of them stays.
+type leaving struct {
+	*iptables.Dataplane
+	gate iptables.Gate
+}
+
+// Close removes all the other rules.
+func (l leaving) Close(ctx context.Context) error { return l.gate.Retire(ctx) }
+
+// gated is programs on a host whose own rules may drop what they forward.
+type gated struct {
+	*ebpf.Dataplane
+	gate iptables.Gate
+}
+
+// Resync sees to the rules that let packets pass, too.
+func (g gated) Resync(ctx context.Context, table proxy.Table) error {
+	if err := g.Dataplane.Resync(ctx, table); err != nil {
+		return err
+	}
+	return g.gate.Ensure(ctx)
+}
+
+// Dump notes when they are missing.
+func (g gated) Dump(ctx context.Context) (proxy.Table, error) {
+	table, err := g.Dataplane.Dump(ctx)
+	if err != nil {
+		return table, err
+	}
+	faults, err := g.gate.Faults(ctx)
+	table.Faults = append(table.Faults, faults...)
+	return table, err
+}
