@@ -41,6 +41,7 @@ func Build(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) *Se
 		return s
 	case !s.Headless:
 		s.ClusterIPs = clusterIPs(svc)
+		endpointSlices = slices.DeleteFunc(slices.Clone(endpointSlices), forHeadless)
 	}
 	if svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		s.LoadBalancerIPs = loadBalancerIPs(svc.Status.LoadBalancer.Ingress)
@@ -55,6 +56,13 @@ func Build(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) *Se
 	s.Hosts = hosts(endpointSlices)
 	s.Triggered = triggered(endpointSlices)
 	return s
+}
+
+// forHeadless says whether a slice is only for those who ask DNS for the endpoints of a headless Service. Proxies leave such
+// slices alone, also those of a Service with an address (well-known label service.kubernetes.io/headless).
+func forHeadless(slice *discoveryv1.EndpointSlice) bool {
+	_, headless := slice.Labels[corev1.IsHeadlessService]
+	return headless
 }
 
 // triggered is the newest trigger time that slices carry. One that does not parse is no time.

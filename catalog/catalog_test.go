@@ -225,3 +225,25 @@ func TestBuildKeepsTheNewestTriggerTime(t *testing.T) {
 		t.Errorf("triggered at %s by nothing", s.Triggered)
 	}
 }
+
+func TestSlicesForHeadlessServicesDoNotBalance(t *testing.T) {
+	plain, headless := slice("plain", "web", endpoint("10.244.0.1", true, false)), slice("headless", "web", endpoint("10.244.0.2", true, false))
+	headless.Labels[corev1.IsHeadlessService] = ""
+	both := []*discoveryv1.EndpointSlice{plain, headless}
+	for _, c := range []struct {
+		clusterIP string
+		want      []string
+	}{{"10.96.0.5", []string{"10.244.0.1:8080"}}, {corev1.ClusterIPNone, []string{"10.244.0.1:8080", "10.244.0.2:8080"}}} {
+		s := Build(service("web", func(svc *corev1.Service) { svc.Spec.ClusterIP = c.clusterIP }), both)
+		var got []string
+		for _, e := range s.Ports[0].Endpoints {
+			got = append(got, e.AddrPort.String())
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("with cluster IP %s the endpoints are %q, want %q", c.clusterIP, got, c.want)
+		}
+	}
+	if len(both) != 2 || both[0] != plain || both[1] != headless {
+		t.Error("the caller's slice was changed")
+	}
+}
