@@ -47,8 +47,8 @@ func (b *bootLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// noNews are lines, by two of their parts, that the API server writes as errors when nothing is wrong: kubectl exec has
-// ended, a client has gone away before its answer was ready, or a CustomResourceDefinition has gone.
+// noNews are lines, by two of their parts, that upstream writes as errors when nothing is wrong: kubectl exec has ended, a
+// client has gone away before its answer was ready, a namespace or a CustomResourceDefinition is being deleted.
 var noNews = [][2]string{
 	{"Error on socket receive", "use of closed network connection"},
 	{"Error proxying data from client to backend", "broken pipe"},
@@ -56,6 +56,9 @@ var noNews = [][2]string{
 	{"Post-timeout activity", "result=null"},
 	{"apiserver was unable to write", "http: Handler timeout"},
 	{"Failed to watch", "the server could not find the requested resource"}, // the kind's definition was deleted
+	{"unable to create new content in namespace", "because it is being terminated"},
+	{"Deletion of namespace failed", "unexpected items still remain in namespace"}, // its pods have their grace periods
+	{`failed with replicasets.apps`, "not found"},                                  // deleted while it was looked at
 	{"apiserver received an error that is not an metav1.Status", "http: Handler timeout"},
 }
 
