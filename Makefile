@@ -80,8 +80,12 @@ bin/caddy: bench/ingress/caddy/main.go bench/ingress/caddy/go.mod
 
 bench-ingress: bin/caddy
 	@scripts/deps.sh bench-ingress
+	@$(MAKE) --no-print-directory build
 	go build -o bin/ingressfront ./bench/ingress/front
+	go build -o bin/wsload ./bench/ingress/wsload
+	go build -o bin/ingresschanges ./bench/ingress/changes
 	@bench/ingress/run.sh
+	@$(SUDO) bench/ingress/changes.sh
 
 generate:
 	@scripts/deps.sh generate

@@ -11,16 +11,19 @@
 #   connect  a new TCP and TLS connection per request   h2        HTTP/2 over TLS, h2load, 10 streams per connection
 #   grpc     POST over h2c to an endpoint that speaks h2c (kubernetes.io/h2c), h2load: what a unary gRPC call costs a proxy
 #
+#   ws       a WebSocket message and its echo, one at a time on each connection (bench/ingress/wsload)
+#   policy   HTTP/1.1 by a route with a rewrite, CORS, a session cookie and headers either way, beside the same without (ours alone)
+#
 #   CASES="http:1k:64 h2:1k:64 …"   kind:answer:connections        ROUTES="1 1000 10000"   hosts, for the ingress alone
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 ROUNDS=${ROUNDS:-3}
 SECONDS_EACH=${SECONDS_EACH:-2}
-CASES=${CASES:-http:1k:64 http:1k:512 http:100k:64 tls:1k:64 connect:1k:64 h2:1k:64 grpc:1k:64}
-ROUTES=${ROUTES:-1 1000 10000}
+CASES=${CASES:-http:1k:64 http:1k:512 http:100k:64 tls:1k:64 tls:1k:512 tls:100k:64 connect:1k:64 h2:1k:64 h2:1k:512 h2:100k:64 grpc:1k:64 grpc:1k:512 ws:1k:64 ws:1k:512}
+ROUTES=${ROUTES-1 1000 10000}
 DIR=$(mktemp -d)
-declare -A PID PLAIN=([ours]=9103 [nginx]=9101 [haproxy]=9102 [caddy]=9104) SECURE=([ours]=9443 [nginx]=9441 [haproxy]=9442 [caddy]=9444)
+declare -A PID PLAIN=([ours]=9103 [nginx]=9101 [haproxy]=9102 [caddy]=9104) SECURE=([ours]=9443 [nginx]=9441 [haproxy]=9442 [caddy]=9444) CALLS=([ours]=9103 [nginx]=9111 [haproxy]=9112 [caddy]=9104)
 PEERS=(ours nginx haproxy caddy)
 
 stop() { for p in "${PID[@]}"; do kill "$p" 2>/dev/null && wait "$p" 2>/dev/null; done || true; }
@@ -62,9 +65,12 @@ load() {
 	tls) wrk -t1 -c"$3" -d"${SECONDS_EACH}s" --latency "https://localhost:$secure/$2" ;;
 	connect) wrk -t1 -c"$3" -d"${SECONDS_EACH}s" --latency -H 'Connection: close' "https://localhost:$secure/$2" ;;
 	h2) h2load -t1 -c"$3" -m10 -D"$SECONDS_EACH" --warm-up-time=0 --connect-to="127.0.0.1:$secure" "https://h0.test:$secure/$2" ;;
-	grpc) h2load -t1 -c"$3" -m10 -D"$SECONDS_EACH" --connect-to="$plain" -H 'content-type: application/grpc' -H 'te: trailers' -d "$DIR/www/1k" "http://grpc.test/$2" ;;
+	grpc) h2load -t1 -c"$3" -m10 -D"$SECONDS_EACH" --connect-to="127.0.0.1:${CALLS[$4]}" -H 'content-type: application/grpc' -H 'te: trailers' -d "$DIR/www/1k" "http://grpc.test/$2" ;;
+	ws) bin/wsload -url "ws://$plain/ws" -host h0.test -c "$3" -d "${SECONDS_EACH}s" ;;
 	esac >"$DIR/out" 2>&1
-	if [ "$1" = h2 ] || [ "$1" = grpc ]; then
+	if [ "$1" = ws ]; then
+		grep -v ^wsload "$DIR/out" || echo 0 0 0 0
+	elif [ "$1" = h2 ] || [ "$1" = grpc ]; then
 		# an answer without 2xx is no answer
 		awk '/^requests:/ {n = $8} /^status codes:/ {ok = $3} /^finished in/ {rps = $4} /^time for request:/ {gsub("us", " 0.001"); gsub("ms", " 1"); p = $8 * $9} END {print ok+0, (n ? rps * ok / n : 0), "-", "-"}' "$DIR/out"
 	else
@@ -93,7 +99,6 @@ compare() {
 	for c in $CASES; do
 		for round in $(seq "$ROUNDS"); do
 			for peer in "${PEERS[@]}"; do
-				[ "${c%%:*}" = grpc ] && [ "$peer" != ours ] && [ "$peer" != caddy ] && continue
 				measure "$c" "$peer" "$DIR/$c.$peer"
 			done
 		done
@@ -108,19 +113,36 @@ compare() {
 	done
 }
 
+# again starts the ingress anew, with more flags of the front.
+again() {
+	kill "${PID[ours]}"
+	wait "${PID[ours]}" 2>/dev/null || true
+	front "$@"
+}
+
+policies() {
+	local kind flag
+	printf '\nthe same by a route with policies: cpu µs per request of the ingress\n'
+	for kind in http h2; do
+		for flag in false true; do
+			again 1 -policy=$flag
+			for _ in $(seq "$ROUNDS"); do measure $kind:1k:64 ours "$DIR/policy.$kind.$flag"; done
+			printf '  %-5s policies %-5s   %6.1f   %8.0f req/s\n' "$kind" $flag "$(column "$DIR/policy.$kind.$flag" 4)" "$(column "$DIR/policy.$kind.$flag" 1)"
+		done
+	done
+}
+
 routes() {
 	printf '\nhosts in the table: cpu µs per request of the ingress, http:1k:64\n'
 	for n in $ROUTES; do
-		kill "${PID[ours]}"
-		wait "${PID[ours]}" 2>/dev/null || true
-		front "$n"
+		again "$n"
 		for _ in $(seq "$ROUNDS"); do measure http:1k:64 ours "$DIR/routes.$n"; done
 		printf '  %6s   %6.1f   %8.0f req/s\n' "$n" "$(column "$DIR/routes.$n" 4)" "$(column "$DIR/routes.$n" 1)"
 	done
 }
 
 front() {
-	start ours bin/ingressfront -http 127.0.0.1:9103 -https 127.0.0.1:9443 -endpoint 127.0.0.1:9100 -grpc 127.0.0.1:9106 -routes "$1" -cert "$DIR/cert.pem" -key "$DIR/key.pem"
+	start ours bin/ingressfront -http 127.0.0.1:9103 -https 127.0.0.1:9443 -endpoint 127.0.0.1:9100 -grpc 127.0.0.1:9106 -ws 127.0.0.1:9108 -routes "$1" "${@:2}" -cert "$DIR/cert.pem" -key "$DIR/key.pem"
 	for _ in $(seq 600); do grep -q serving "$DIR/ours.log" && return; sleep 0.1; done
 	cat "$DIR/ours.log"
 	return 1
@@ -128,6 +150,7 @@ front() {
 
 configure
 start upstream nginx -c "$DIR/upstream.conf"
+start echo bin/wsload -serve 127.0.0.1:9108
 start nginx nginx -c "$DIR/nginx.conf"
 start haproxy haproxy -f "$DIR/haproxy.cfg"
 start caddy bin/caddy run --config "$DIR/Caddyfile" --adapter caddyfile
@@ -135,4 +158,7 @@ front 1
 sleep 1
 printf 'medians of %s rounds of %s s, %s cores, %s\n' "$ROUNDS" "$SECONDS_EACH" "$(nproc)" "$(nginx -v 2>&1 | cut -d: -f2), $(haproxy -v | head -n1 | cut -d' ' -f1-3), caddy $(awk '$1 == "require" && $2 ~ /caddy/ {print $3} $1 ~ /caddyserver.caddy.v2$/ {print $2}' bench/ingress/caddy/go.mod | head -n1)"
 compare
-routes
+if [ -n "$ROUTES" ]; then
+	policies
+	routes
+fi

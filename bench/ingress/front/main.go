@@ -33,8 +33,9 @@ import (
 )
 
 type options struct {
-	http, https, endpoint, grpc, cert, key, pprof string
-	routes                                        int
+	http, https, endpoint, grpc, ws, cert, key, pprof string
+	policy                                            bool
+	routes                                            int
 }
 
 func main() {
@@ -43,6 +44,8 @@ func main() {
 	flag.StringVar(&o.https, "https", "127.0.0.1:8443", "where to listen for HTTPS")
 	flag.StringVar(&o.endpoint, "endpoint", "127.0.0.1:9000", "endpoint that speaks HTTP/1.1")
 	flag.StringVar(&o.grpc, "grpc", "", "endpoint that speaks h2c, for host grpc.test")
+	flag.StringVar(&o.ws, "ws", "", "endpoint that speaks WebSocket, for /ws of host h0.test")
+	flag.BoolVar(&o.policy, "policy", false, "give h0.test a rewrite, CORS, a session cookie and headers")
 	flag.StringVar(&o.cert, "cert", "", "certificate for host h0.test; one is made if it is not given")
 	flag.StringVar(&o.key, "key", "", "its key")
 	flag.StringVar(&o.pprof, "pprof", "", "where to serve profiles")
@@ -100,6 +103,10 @@ func world(o options) ([]runtime.Object, error) {
 	}}
 	for i := range o.routes {
 		ing := ingressFor(fmt.Sprintf("h%d", i), fmt.Sprintf("h%d.test", i), "web")
+		if i == 0 && o.policy {
+			ing.Annotations = map[string]string{"svcplane.io/rewrite-target": "/", "svcplane.io/enable-cors": "true", "svcplane.io/affinity": "cookie",
+				"svcplane.io/request-headers": "X-From: ingress", "svcplane.io/response-headers": "X-Frame-Options: DENY\nX-Content-Type-Options: nosniff"}
+		}
 		if i == 0 {
 			ing.Spec.TLS = []networkingv1.IngressTLS{{Hosts: []string{"h0.test"}, SecretName: "cert"}}
 		}
@@ -119,6 +126,15 @@ func world(o options) ([]runtime.Object, error) {
 			return nil, err
 		}
 		objects = append(append(objects, endpoints...), ingressFor("grpc", "grpc.test", "grpc"))
+	}
+	if o.ws != "" {
+		endpoints, err := serviceAt("talk", o.ws, "kubernetes.io/ws")
+		if err != nil {
+			return nil, err
+		}
+		ing := ingressFor("talk", "h0.test", "talk")
+		ing.Spec.Rules[0].HTTP.Paths[0].Path = "/ws"
+		objects = append(append(objects, endpoints...), ing)
 	}
 	secret, err := certificate(o)
 	if err != nil {
