@@ -82,7 +82,7 @@ func (n *Node) containerConfig(ctx context.Context, l *launch, c *corev1.Contain
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := n.mounts(l, c, vars, attempt)
+	mounts, err := n.mounts(ctx, l, c, vars, attempt)
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (n *Node) facts(pod *corev1.Pod, ips []netip.Addr) downward.Facts {
 }
 
 // mounts lists the volumes of a container and the files that every pod gets.
-func (n *Node) mounts(l *launch, c *corev1.Container, vars []env.Var, attempt uint32) ([]*runtimeapi.Mount, error) {
+func (n *Node) mounts(ctx context.Context, l *launch, c *corev1.Container, vars []env.Var, attempt uint32) ([]*runtimeapi.Mount, error) {
 	var list []*runtimeapi.Mount
 	taken := map[string]bool{}
 	for i := range c.VolumeMounts {
@@ -154,17 +154,12 @@ func (n *Node) mounts(l *launch, c *corev1.Container, vars []env.Var, attempt ui
 				return nil, fmt.Errorf("volume mount %s: %w", m.Name, err)
 			}
 		}
-		path, err := l.volumes.Path(m.Name, sub)
+		mount, err := n.volumeMount(ctx, l, c, m, sub)
 		if err != nil {
 			return nil, err
 		}
 		taken[filepath.Clean(m.MountPath)] = true
-		list = append(list, &runtimeapi.Mount{
-			HostPath:      path,
-			ContainerPath: m.MountPath,
-			Readonly:      m.ReadOnly || l.volumes.ReadOnly(m.Name),
-			Propagation:   propagation(m.MountPropagation),
-		})
+		list = append(list, mount)
 	}
 	if len(c.VolumeDevices) > 0 {
 		return nil, fmt.Errorf("container %s asks for block devices (volumeDevices), which this node does not offer; use volumeMounts", c.Name)
@@ -186,6 +181,29 @@ func (n *Node) mounts(l *launch, c *corev1.Container, vars []env.Var, attempt ui
 		list = append(list, message)
 	}
 	return list, nil
+}
+
+// volumeMount shows a volume, or what is at sub in it, in a container.
+func (n *Node) volumeMount(ctx context.Context, l *launch, c *corev1.Container, m *corev1.VolumeMount, sub string) (*runtimeapi.Mount, error) {
+	if source := l.volumes.Image(m.Name); source != nil {
+		user := &corev1.Container{Name: c.Name, Image: source.Reference, ImagePullPolicy: source.PullPolicy}
+		image, bad := n.images.ensure(ctx, l.pod, user, l.sandbox)
+		if bad != nil {
+			return nil, fmt.Errorf("volume %q: %s: %s", m.Name, bad.reason, bad.message)
+		}
+		return &runtimeapi.Mount{
+			ContainerPath: m.MountPath, Readonly: true, ImageSubPath: sub,
+			Image: &runtimeapi.ImageSpec{Image: image, UserSpecifiedImage: source.Reference},
+		}, nil
+	}
+	path, err := l.volumes.Path(m.Name, sub)
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeapi.Mount{
+		HostPath: path, ContainerPath: m.MountPath,
+		Readonly: m.ReadOnly || l.volumes.ReadOnly(m.Name), Propagation: propagation(m.MountPropagation),
+	}, nil
 }
 
 func propagation(mode *corev1.MountPropagationMode) runtimeapi.MountPropagation {

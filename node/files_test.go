@@ -4,11 +4,13 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 func TestFilesOfThePod(t *testing.T) {
@@ -92,5 +94,29 @@ func TestFilesOfForgottenPodsGo(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(l.dir, dir)); (err == nil) != there {
 			t.Errorf("%s: %v", dir, err)
 		}
+	}
+}
+
+func TestImageVolumesAreTheRuntimes(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	volume := func(reference string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "files", VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: reference, PullPolicy: corev1.PullIfNotPresent}}}}
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "files", MountPath: "/files", SubPath: "part"}}
+		}
+	}
+	l.create(pod("web", volume("app:1")))
+	l.wantPod("web", isReady)
+	found := slices.ContainsFunc(l.rt.config("app").Mounts, func(m *runtimeapi.Mount) bool {
+		return m.ContainerPath == "/files" && m.Image.GetImage() == "sha256:app:1" && m.ImageSubPath == "part" && m.Readonly && m.HostPath == ""
+	})
+	if !found {
+		t.Errorf("the mounts are %v", l.rt.config("app").Mounts)
+	}
+	l.create(pod("none", volume("missing:1")))
+	p := l.wantPod("none", waitingFor("CreateContainerConfigError"))
+	if got := p.Status.ContainerStatuses[0].State.Waiting.Message; !strings.Contains(got, `volume "files": ErrImagePull`) && !strings.Contains(got, `volume "files": ImagePullBackOff`) {
+		t.Errorf("the message is %q", got)
 	}
 }

@@ -13,14 +13,51 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func openSources(mounts []Mount) ([]*os.File, error) {
-	var files []*os.File
+// openSources opens what is to be mounted. Images are put together first, in our own tmpfs.
+func (b *builder) openSources(mounts []Mount) ([]*os.File, error) {
+	var paths []string
 	for _, m := range mounts {
-		fd, err := unix.Open(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return files, &os.PathError{Op: "open mount source", Path: m.Source, Err: err}
+		path := m.Source
+		if len(m.Layers) > 0 {
+			var err error
+			if path, err = b.image(m); err != nil {
+				return nil, fmt.Errorf("mount image %s on %s: %w", m.Source, m.Target, err)
+			}
 		}
-		files = append(files, os.NewFile(uintptr(fd), m.Source))
+		paths = append(paths, path)
+	}
+	return openAll(paths)
+}
+
+// image mounts an image's layers aside, read-only, and gives where the part to be shown is.
+func (b *builder) image(m Mount) (string, error) {
+	root := m.Layers[0]
+	if len(m.Layers) > 1 { // overlayfs wants two at least
+		var err error
+		if root, err = b.stage("image"); err != nil {
+			return "", err
+		}
+		lower := slices.Clone(m.Layers)
+		slices.Reverse(lower)
+		if err := mountOverlay(lower, "", "", root); err != nil {
+			return "", err
+		}
+	}
+	path, exists, err := resolve(root, m.SubPath)
+	if err == nil && !exists {
+		err = fmt.Errorf("the image has no %s", m.SubPath)
+	}
+	return path, err
+}
+
+func openAll(paths []string) ([]*os.File, error) {
+	var files []*os.File
+	for _, path := range paths {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return files, &os.PathError{Op: "open mount source", Path: path, Err: err}
+		}
+		files = append(files, os.NewFile(uintptr(fd), path))
 	}
 	return files, nil
 }
@@ -52,6 +89,9 @@ func (b *builder) mount(source *os.File, m Mount) error {
 	b.ours = append(b.ours, target)
 	if err := propagate(target, m.Propagation); err != nil {
 		return err
+	}
+	if len(m.Layers) > 0 {
+		return setAttributes(target, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC) // KEP-4639
 	}
 	if m.ReadOnly {
 		return remountReadOnly(target)
@@ -191,21 +231,17 @@ func (b *builder) moveRoot(target string) {
 	}
 }
 
-func openAll(paths []string) ([]*os.File, error) {
-	var mounts []Mount
-	for _, path := range paths {
-		mounts = append(mounts, Mount{Source: path})
-	}
-	return openSources(mounts)
-}
-
+// mountOverlay puts layers, the topmost first, over each other; with neither upper nor work read-only.
 func mountOverlay(lower []string, upper, work, target string) error {
 	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
 	var layers []string
 	for _, l := range lower {
 		layers = append(layers, escape.Replace(l))
 	}
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", strings.Join(layers, ":"), escape.Replace(upper), escape.Replace(work))
+	options := "lowerdir=" + strings.Join(layers, ":")
+	if upper != "" {
+		options += ",upperdir=" + escape.Replace(upper) + ",workdir=" + escape.Replace(work)
+	}
 	if err := unix.Mount("overlay", target, "overlay", 0, options); err != nil {
 		return fmt.Errorf("mount an overlay of %s: %w (does the kernel have overlayfs?)", strings.Join(lower, ", "), err)
 	}

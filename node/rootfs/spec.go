@@ -9,12 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mount is a file or directory of the host shown in the container.
+// Mount is a file or directory of the host, or of an image, shown in the container.
 type Mount struct {
-	Source      string `json:"source"`
-	Target      string `json:"target"`
-	ReadOnly    bool   `json:"readOnly,omitempty"`
-	Propagation string `json:"propagation,omitempty"` // "", "HostToContainer", "Bidirectional"
+	Source      string   `json:"source"`            // of an image only its name, for people
+	Layers      []string `json:"layers,omitempty"`  // of an image: unpacked layers, lowest first
+	SubPath     string   `json:"subPath,omitempty"` // within the image
+	Target      string   `json:"target"`
+	ReadOnly    bool     `json:"readOnly,omitempty"`
+	Propagation string   `json:"propagation,omitempty"` // "", "HostToContainer", "Bidirectional"
 }
 
 // Image is the root of a container that has its own.
@@ -53,7 +55,7 @@ func (s Spec) Build() error {
 		}
 	}
 	// Sources are opened before any mount of ours hides them.
-	sources, err := openSources(s.Mounts)
+	sources, err := b.openSources(s.Mounts)
 	defer closeAll(sources)
 	if err != nil {
 		return err
@@ -125,9 +127,10 @@ func detach(path string) error {
 }
 
 // remountReadOnly makes one mount (not those below it) read-only, keeping its other flags.
-func remountReadOnly(path string) error {
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
-	if err := unix.MountSetattr(unix.AT_FDCWD, path, 0, &attr); err != nil {
+func remountReadOnly(path string) error { return setAttributes(path, unix.MOUNT_ATTR_RDONLY) }
+
+func setAttributes(path string, set uint64) error {
+	if err := unix.MountSetattr(unix.AT_FDCWD, path, 0, &unix.MountAttr{Attr_set: set}); err != nil {
 		return fmt.Errorf("make %s read-only: %w", path, err)
 	}
 	return nil

@@ -162,3 +162,33 @@ func TestImageContainersDoNotShareWhatTheyWrite(t *testing.T) {
 		t.Errorf("with a read-only root: %q", got)
 	}
 }
+
+func TestImageAsAVolume(t *testing.T) {
+	l := newLab(t)
+	l.importSmall(v1.Config{})
+	config := containerConfig("svcplane/host", "sleep", "1000")
+	volume := &runtimeapi.ImageSpec{Image: "small:1", UserSpecifiedImage: "small:1"}
+	config.Mounts = []*runtimeapi.Mount{
+		{ContainerPath: "/srv/all", Image: volume, Readonly: true},
+		{ContainerPath: "/srv/part", Image: volume, ImageSubPath: "srv", Readonly: true},
+	}
+	pod := l.sandbox(podConfig("reader"))
+	id := l.run(pod, config)
+	if got := l.sh(id, "cat /srv/all/srv/file; echo; cat /srv/part/file"); got != "from the image\nfrom the image" {
+		t.Errorf("its files are %q", got)
+	}
+	if got := l.sh(id, "touch /srv/all/x 2>&1 || /srv/all/bin/ls 2>&1 || true"); !strings.Contains(got, "Read-only file system") || !strings.Contains(got, "Permission denied") {
+		t.Errorf("writing and executing: %q", got)
+	}
+	config.Mounts[1].ImageSubPath = "nowhere"
+	broken, err := l.CreateContainer(context.Background(), pod, config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.StartContainer(context.Background(), broken); err == nil || !strings.Contains(err.Error(), "the image has no nowhere") {
+		t.Errorf("a part that is not there: %v", err)
+	}
+	if err := l.RemoveImage(context.Background(), volume); err == nil || !strings.Contains(err.Error(), "is used by container main") {
+		t.Errorf("removing an image that is mounted: %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -120,7 +121,11 @@ func (r *Runtime) RemoveImage(_ context.Context, spec *runtimeapi.ImageSpec) err
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range r.containers {
-		if c.ImageID == img.ID {
+		mounted := slices.ContainsFunc(c.config.GetMounts(), func(m *runtimeapi.Mount) bool {
+			volume, err := r.images.Get(m.GetImage().GetImage())
+			return err == nil && volume.ID == img.ID
+		})
+		if c.ImageID == img.ID || mounted {
 			return status.Errorf(codes.FailedPrecondition, "image %s is used by container %s; delete its pod first", spec.GetImage(), c.config.GetMetadata().GetName())
 		}
 	}

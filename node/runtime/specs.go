@@ -114,7 +114,12 @@ func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (holder.RootSpe
 	}
 	for _, m := range c.config.GetMounts() {
 		if m.GetImage().GetImage() != "" {
-			return root, fmt.Errorf("mount %s: image volumes are not supported", m.GetContainerPath())
+			mount, err := r.imageMount(m)
+			if err != nil {
+				return root, fmt.Errorf("mount %s: %w", m.GetContainerPath(), err)
+			}
+			root.Mounts = append(root.Mounts, mount)
+			continue
 		}
 		propagation, err := propagation(m.GetPropagation())
 		if err != nil {
@@ -127,6 +132,25 @@ func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (holder.RootSpe
 	// The pod's files come first, so that a volume over /etc covers them as a later mount does.
 	root.Mounts = append(r.podFileMounts(pod.ID, root.Mounts, c.Kind == kindImage), root.Mounts...)
 	return root, nil
+}
+
+// imageMount shows the files of an image, or what is at a path in it.
+func (r *Runtime) imageMount(m *runtimeapi.Mount) (rootfs.Mount, error) {
+	found, err := r.findImage(m.GetImage())
+	if err != nil {
+		return rootfs.Mount{}, err
+	}
+	if found.kind != kindImage {
+		return rootfs.Mount{}, fmt.Errorf("the builtin image %s has no files", found.id)
+	}
+	img, err := r.images.Get(found.id)
+	if err != nil {
+		return rootfs.Mount{}, err
+	}
+	return rootfs.Mount{
+		Source: m.GetImage().GetUserSpecifiedImage(), Layers: img.Layers, SubPath: m.GetImageSubPath(),
+		Target: m.GetContainerPath(), ReadOnly: true,
+	}, nil
 }
 
 func propagation(p runtimeapi.MountPropagation) (string, error) {

@@ -1,5 +1,5 @@
 // Package volume provides the volumes of pods as directories and files of the host: emptyDir, hostPath,
-// configMap, secret, downwardAPI and projected (with service-account tokens).
+// configMap, secret, downwardAPI and projected (with service-account tokens). Those of type image are the runtime's.
 //
 //	Pod ──Setup──▶ payload (pure: path -> content, mode) ──write──▶ <dir>/<pod>/volumes/<volume>/..data -> ..2026_…
 //	      │                 ▲                                                    key -> ..data/key

@@ -58,6 +58,7 @@ func (e *Error) Unwrap() error { return e.Err }
 type Mounted struct {
 	paths    map[string]string
 	readOnly map[string]bool
+	images   map[string]*corev1.ImageVolumeSource
 	// Refresh is when Setup has to be called again for the sake of a token; zero: never.
 	Refresh time.Time
 }
@@ -65,7 +66,7 @@ type Mounted struct {
 // Setup provides every volume of the pod, or refreshes it.
 func (m *Manager) Setup(ctx context.Context, facts downward.Facts) (Mounted, error) {
 	pod := facts.Pod
-	out := Mounted{paths: map[string]string{}, readOnly: map[string]bool{}}
+	out := Mounted{paths: map[string]string{}, readOnly: map[string]bool{}, images: map[string]*corev1.ImageVolumeSource{}}
 	var errs []error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
@@ -86,6 +87,9 @@ func (m *Manager) setupOne(ctx context.Context, facts downward.Facts, v *corev1.
 		return dir, setupEmptyDir(dir, v.EmptyDir, fsGroup(facts.Pod))
 	case v.HostPath != nil:
 		return v.HostPath.Path, checkHostPath(v.HostPath)
+	case v.Image != nil:
+		out.images[v.Name] = v.Image // the runtime has its files
+		return "", nil
 	case v.ConfigMap != nil, v.Secret != nil, v.DownwardAPI != nil, v.Projected != nil:
 		out.readOnly[v.Name] = true
 		files, err := m.payload(ctx, facts, v, out)
@@ -94,7 +98,7 @@ func (m *Manager) setupOne(ctx context.Context, facts downward.Facts, v *corev1.
 		}
 		return dir, m.write(dir, files, fsGroup(facts.Pod))
 	}
-	return "", fmt.Errorf("this node cannot mount a volume of type %s; use emptyDir, hostPath, configMap, secret, downwardAPI or projected", kindOf(v))
+	return "", fmt.Errorf("this node cannot mount a volume of type %s; use emptyDir, hostPath, image, configMap, secret, downwardAPI or projected", kindOf(v))
 }
 
 // kindOf names the source of a volume as it is spelt in a manifest.
@@ -170,6 +174,9 @@ func (m Mounted) Path(volume, sub string) (string, error) {
 	}
 	return path, nil
 }
+
+// Image gives the image whose files a volume is, or nil: such a volume has no path.
+func (m Mounted) Image(volume string) *corev1.ImageVolumeSource { return m.images[volume] }
 
 // ReadOnly says that a volume is never written by containers, whatever its mount says.
 func (m Mounted) ReadOnly(volume string) bool { return m.readOnly[volume] }
