@@ -148,7 +148,7 @@ step_change() {
 	kubectl exec clock -- kill -TERM "$pid" 2>/dev/null || true
 	soon 30 "kubectl exec clock -- kill $pid; restarts, last exit code" '^1 3 true$' kubectl get pod clock -o 'jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].lastState.terminated.exitCode} {.status.containerStatuses[0].ready}'
 
-	read -r victim old < <(pods)
+	read -r victim old <<<"$(pods)"
 	watch_start "http://$VIP/hostname"
 	kubectl delete pod "$victim" >/dev/null
 	local gone
@@ -161,8 +161,10 @@ step_change() {
 	restarts=$(awk -v t=$gone -v p="$victim" '$1 > t && $2 == p' "$TMP/watch" | wc -l)
 	[ "$restarts" = 0 ] || wrong 'answers of the old pod after it was deleted' "$restarts"
 	show 'answers of the old pod after it was deleted' '0'
-	pods | grep -qF " $old" && [ -n "$old" ] && wrong 'the new pods have new addresses' "$(pods | tr '\n' ' ')"
-	show 'kubectl get pods (the addresses are new)' "$(pods | cut -d' ' -f2 | tr '\n' ' ')"
+	local new
+	new=$(pods | cut -d' ' -f2)
+	[ -n "$old" ] && grep -qxF "$old" <<<"$new" && wrong 'the new pods have new addresses' "$(tr '\n' ' ' <<<"$new")"
+	show 'kubectl get pods (the addresses are new)' "$(tr '\n' ' ' <<<"$new")"
 	kubectl scale deployment/toad --replicas=4 >/dev/null
 	soon 15 'kubectl scale deployment/toad --replicas=4; ready endpoints' '^4$' endpoints_of toad-svc
 	POD=$(pods | awk 'NR == 1 {print $1}')
