@@ -29,6 +29,8 @@ type wire struct {
 	took bool   // something was read by now, or the end
 	err  error
 	next func(fd uintptr) bool
+
+	narrow []byte // the usual buffer, while buf is a wide one
 }
 
 const (
@@ -146,6 +148,27 @@ func (e *endpoint) dialWire(limit time.Duration) (*wire, error) {
 	}
 	w.next = w.step
 	return w, nil
+}
+
+// wideBuffers are for what is left of large answers: fewer, larger reads and writes.
+var wideBuffers = sync.Pool{New: func() any { return new([wideBuffer]byte) }}
+
+const wideBuffer = 64 << 10
+
+// widen takes a wide buffer when all that was read is used up and much is to come; whoever calls it calls narrowed.
+func (w *wire) widen(left int64) {
+	if w.narrow == nil && left >= wideBuffer/2 && w.r == w.w {
+		w.narrow = w.buf
+		w.buf, w.r, w.w = wideBuffers.Get().(*[wideBuffer]byte)[:], 0, 0
+	}
+}
+
+// narrowed gives the wide buffer back, unless there is something in it: such a connection is closed.
+func (w *wire) narrowed() {
+	if w.narrow != nil && w.r == w.w {
+		wideBuffers.Put((*[wideBuffer]byte)(w.buf))
+		w.buf, w.narrow, w.r, w.w = w.narrow, nil, 0, 0
+	}
 }
 
 // open says whether an idle connection is neither closed nor has anything to read, which nobody asked for.

@@ -132,6 +132,7 @@ func (b *relay) take() (n int, done bool, err error) {
 
 // relay writes f.out, which holds the head, and the body behind it: what comes goes on at once.
 func (f *fast) relay(b *relay) (sent int64, err error) {
+	defer b.w.narrowed()
 	for first := true; ; first = false {
 		n, done, err := b.take()
 		if err != nil {
@@ -152,6 +153,7 @@ func (f *fast) relay(b *relay) (sent int64, err error) {
 		if done {
 			return sent, nil
 		}
+		b.w.widen(b.left)
 		if err := f.wait(b.w); err != nil {
 			if errors.Is(err, io.EOF) && b.chunked == nil && b.left < 0 {
 				return sent, nil

@@ -24,7 +24,7 @@ type tlsWire struct {
 // heldRecords keeps what connections need only while they write.
 var heldRecords = sync.Pool{New: func() any { return new([heldMost]byte) }}
 
-const heldMost = 20 << 10 // one record and some small ones
+const heldMost = 20 << 10 // one record and some small ones: a larger one is dear when the collector has emptied the pool
 
 func newTLSWire(c *conn) (*tlsWire, error) {
 	raw, err := c.SyscallConn()
