@@ -53,7 +53,7 @@ func (b *batch) read() (int, error) {
 		b.in[i].header.Namelen = uint32(unsafe.Sizeof(b.from[i]))
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, b.socket.fd, uintptr(unsafe.Pointer(&b.in[0])), batchSize, unix.MSG_WAITFORONE, 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(b.socket.fd), uintptr(unsafe.Pointer(&b.in[0])), batchSize, unix.MSG_WAITFORONE, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil
@@ -96,7 +96,7 @@ func (b *batch) reply(i int, reply []byte) {
 // flush sends what was queued. One that cannot be sent is skipped: its asker will ask again.
 func (b *batch) flush() {
 	for sent := 0; sent < b.n; {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, b.socket.fd, uintptr(unsafe.Pointer(&b.out[sent])), uintptr(b.n-sent), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(b.socket.fd), uintptr(unsafe.Pointer(&b.out[sent])), uintptr(b.n-sent), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			sent += int(n)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 
 	"svcplane/catalog"
 )
@@ -107,7 +108,7 @@ func TestDatagramsDoNotAllocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.file.Close()
+	defer func() { _ = unix.Close(socket.fd) }()
 	client, err := net.DialUDP("udp", nil, at)
 	if err != nil {
 		t.Fatal(err)

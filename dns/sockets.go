@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -27,7 +26,11 @@ const (
 	udpBuffer    = 4 << 20          // octets that the kernel may queue per socket
 )
 
-// sockets are what a Server listens on: per address one TCP socket and one UDP socket per core.
+// maxTurn is when a worker steps aside by itself. After 10 ms the runtime would make it, again and again: that it has
+// waited in the kernel meanwhile does not count.
+const maxTurn = 4 * time.Millisecond
+
+// sockets are what a Server listens on: per address one TCP socket and one UDP socket per worker.
 type sockets struct {
 	udp  []*udpSocket
 	tcp  []*net.TCPListener
@@ -37,8 +40,7 @@ type sockets struct {
 
 // udpSocket is a socket in blocking mode.
 type udpSocket struct {
-	file *os.File
-	fd   uintptr
+	fd   int
 	addr string
 }
 
@@ -48,7 +50,7 @@ func (s *sockets) close() { s.once.Do(s.shut) }
 
 func (s *sockets) shut() {
 	for _, u := range s.udp {
-		_ = unix.Shutdown(int(u.fd), unix.SHUT_RD) // not connected, it says, and wakes the reader
+		_ = unix.Shutdown(u.fd, unix.SHUT_RD) // not connected, it says, and wakes the reader
 	}
 	for _, l := range s.tcp {
 		_ = l.Close()
@@ -60,7 +62,7 @@ func (s *sockets) shut() {
 
 func (s *sockets) release() {
 	for _, u := range s.udp {
-		_ = u.file.Close()
+		_ = unix.Close(u.fd)
 	}
 }
 
@@ -83,7 +85,7 @@ func listen(ctx context.Context, addrs []netip.Addr, port uint16, http netip.Add
 			return nil, listenError(at, "tcp", err)
 		}
 		s.tcp = append(s.tcp, listener.(*net.TCPListener))
-		for range runtime.GOMAXPROCS(0) {
+		for range udpWorkers() {
 			conn, err := shared.ListenPacket(ctx, "udp", at)
 			if err != nil {
 				s.abandon()
@@ -100,20 +102,33 @@ func listen(ctx context.Context, addrs []netip.Addr, port uint16, http netip.Add
 	return s, nil
 }
 
+// udpWorkers is how many share the datagrams of an address. One processor is left over: as long as one is idle, the
+// runtime lets a goroutine that waits in the kernel keep its own, and its monitor sleeps.
+func udpWorkers() int { return max(1, runtime.GOMAXPROCS(0)-1) }
+
 func (s *sockets) abandon() {
 	s.close()
 	s.release()
 }
 
-// blocking takes a socket away from the runtime's poller.
+// blocking takes a socket away from the runtime's poller. (UDPConn.File would not: what it returns is with the poller
+// again, which then wakes a thread for every datagram that nobody waits for there.)
 func blocking(conn *net.UDPConn) (*udpSocket, error) {
 	defer conn.Close()
 	_ = conn.SetReadBuffer(udpBuffer) // the kernel's limit (net.core.rmem_max) may keep it smaller
-	file, err := conn.File()
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	return &udpSocket{file: file, fd: file.Fd(), addr: conn.LocalAddr().String()}, nil
+	own, failed := -1, error(nil)
+	if err := raw.Control(func(fd uintptr) { own, failed = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || failed != nil {
+		return nil, errors.Join(err, failed)
+	}
+	if err := unix.SetNonblock(own, false); err != nil {
+		_ = unix.Close(own)
+		return nil, err
+	}
+	return &udpSocket{fd: own, addr: conn.LocalAddr().String()}, nil
 }
 
 func reusePort(_, _ string, c syscall.RawConn) error {
@@ -140,7 +155,12 @@ func (s *Server) serveUDP(ctx context.Context, socket *udpSocket) error {
 	var waiters sync.WaitGroup
 	defer waiters.Wait()
 	b, w, t := newBatch(socket), new(scratch), s.newWorkerTally()
+	var turn time.Time
 	for {
+		if time.Since(turn) > maxTurn {
+			runtime.Gosched()
+			turn = time.Now()
+		}
 		err := s.serveBatch(ctx, b, w, t, &waiters)
 		switch {
 		case ctx.Err() != nil:
@@ -187,7 +207,7 @@ func (u *udpSocket) send(reply []byte, to netip.AddrPort) {
 		zone, _ := strconv.Atoi(to.Addr().Zone()) // of a link-local asker, put there by asker
 		sa = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16(), ZoneId: uint32(zone)}
 	}
-	_ = unix.Sendto(int(u.fd), reply, unix.MSG_DONTWAIT, sa)
+	_ = unix.Sendto(u.fd, reply, unix.MSG_DONTWAIT, sa)
 }
 
 func v4(addr netip.Addr) (b [4]byte) {
