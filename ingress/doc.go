@@ -7,12 +7,16 @@
 //	Secret (kubernetes.io/tls) ─▶ certStore ─▶ certTable ────────────┤
 //	catalog.Service ─▶ Group (endpoints, replaced in place) ─────────┤
 //	                                                                 ▼
-//	client ─▶ conn ─▶ [TLS by SNI] ─▶ strictConn ─▶ net/http ─▶ Table.Match(host, path) ─▶ Group ─▶ endpoint
+//	client ─▶ conn ─▶ [TLS by SNI] ─┬▶ fast: HTTP/1.1 ────────────┬─▶ Table.Match(host, path) ─▶ Group ─▶ endpoint
+//	                                ├▶ h2.Conn ─▶ quick: HTTP/2 ──┤
+//	       what is not ordinary:    └▶ strictConn ─▶ net/http ────┘
 //
 // Invariants:
 //   - A Table is never changed after it was published; a change of endpoints does not touch it.
 //   - The path that was matched is the path that the endpoint receives.
 //   - The cost of a match does not depend on the number of hosts or routes, only on the length of the path.
 //   - A Service is acknowledged to the catalog only when no request can start on an endpoint that left it.
+//   - Whatever way a request takes, the endpoint and the client see the same; what net/http's way refuses, the others
+//     never accept.
 //   - What cannot be served is told by an Event on its Ingress; everything else is served.
 package ingress

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -121,5 +124,42 @@ func TestGRPCStreams(t *testing.T) {
 				t.Error("the server did not hear that the client went away")
 			}
 		})
+	}
+}
+
+func TestGRPC(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer()
+	h := health.NewServer()
+	h.SetServingStatus("toad", grpc_health_v1.HealthCheckResponse_SERVING)
+	grpc_health_v1.RegisterHealthServer(s, h)
+	go func() { _ = s.Serve(l) }() // ends with Stop
+	defer s.Stop()
+	w := newWorld(t, serviceSpeaking("grpc", "kubernetes.io/h2c"), slice("grpc", addrOf(l)), toService("grpc"))
+	c, err := grpc.NewClient(w.plain, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithAuthority("grpc"))
+	w.must(err)
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	client := grpc_health_v1.NewHealthClient(c)
+	resp, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: "toad"})
+	if err != nil || resp.Status != grpc_health_v1.HealthCheckResponse_SERVING {
+		t.Errorf("unary: %v, %v", resp, err)
+	}
+	// a status other than OK travels in the trailers
+	if _, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: "none"}); err == nil || !strings.Contains(err.Error(), "NotFound") {
+		t.Errorf("unknown service: %v", err)
+	}
+	stream, err := client.Watch(ctx, &grpc_health_v1.HealthCheckRequest{Service: "toad"})
+	w.must(err)
+	for _, want := range []grpc_health_v1.HealthCheckResponse_ServingStatus{grpc_health_v1.HealthCheckResponse_SERVING, grpc_health_v1.HealthCheckResponse_NOT_SERVING} {
+		got, err := stream.Recv()
+		if err != nil || got.Status != want {
+			t.Fatalf("stream: %v, %v; want %v", got, err, want)
+		}
+		h.SetServingStatus("toad", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// lean sends a request that came through net/http, most of all over HTTP/2, to an endpoint that speaks HTTP/1.1 over
-// the wires of the fast path: the handler's goroutine does it all. What it cannot do, ReverseProxy does.
+// lean sends a request that an http.Handler got, because its route has a rare policy, to an endpoint that speaks
+// HTTP/1.1 over the wires of the fast path: the handler's goroutine does it all. What it cannot do, ReverseProxy does.
 type lean struct {
 	sender
 	w  http.ResponseWriter

@@ -28,8 +28,6 @@ const (
 	inChunk
 	inChunkEnd
 	inTrailer
-	inPreface // of HTTP/2 by prior knowledge (RFC 9113 section 3.4)
-	inOther   // another protocol
 )
 
 // maxLine bounds what the scanner keeps; net/http has its own, smaller limit on whole heads.
@@ -50,7 +48,6 @@ var (
 	headerContentLen = []byte("content-length")
 	headerTransfer   = []byte("transfer-encoding")
 	headerHost       = []byte("host")
-	prefaceHTTP2     = [...]string{"PRI * HTTP/2.0", "", "SM", ""}
 )
 
 // feed looks at the next bytes. On a mistake it returns how many of them may be handed on: never the end of the
@@ -58,8 +55,6 @@ var (
 func (s *scanner) feed(b []byte) (int, error) {
 	for i := 0; i < len(b); {
 		switch s.state {
-		case inOther:
-			return len(b), nil
 		case inLengthBody, inChunk:
 			n := min(s.left, int64(len(b)-i))
 			s.left -= n
@@ -114,8 +109,6 @@ func (s *scanner) endLine(line []byte) error {
 			return s.endHead()
 		}
 		return s.header(line)
-	case inPreface:
-		return s.preface(line)
 	case inChunkSize:
 		return s.chunkSize(line)
 	case inChunkEnd:
@@ -135,10 +128,6 @@ func (s *scanner) endLine(line []byte) error {
 }
 
 func (s *scanner) requestLine(line []byte) error {
-	if string(line) == prefaceHTTP2[0] {
-		s.state, s.left = inPreface, 1
-		return nil
-	}
 	parts := bytes.Split(line, []byte{' '})
 	if len(parts) != 3 || len(parts[0]) == 0 || len(parts[1]) == 0 {
 		return errRequestLine
@@ -148,17 +137,6 @@ func (s *scanner) requestLine(line []byte) error {
 		return errRequestLine
 	}
 	*s = scanner{state: inHeader, line: s.line, oldHTTP: version[0] == '0', length: -1}
-	return nil
-}
-
-// preface takes the lines after the first one; left counts them.
-func (s *scanner) preface(line []byte) error {
-	if string(line) != prefaceHTTP2[s.left] {
-		return errRequestLine
-	}
-	if s.left++; int(s.left) == len(prefaceHTTP2) {
-		s.state = inOther
-	}
 	return nil
 }
 

@@ -15,7 +15,6 @@ var goodStreams = []string{
 	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + okHead,
 	"POST / HTTP/1.1\r\nHost: a\r\nContent-Length:0\r\n\r\n" + okHead,
 	"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tChunked \r\n\r\n3\r\na\nb\r\n1f;ext=\"x\"\r\n" + strings.Repeat("x", 31) + "\r\n0\r\nTrailer: y\r\n\r\n" + okHead,
-	"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\nanything",
 }
 
 var badStreams = map[string]error{
