@@ -24,26 +24,21 @@ const (
 // openPlane opens the data plane that a switch has chosen, or else the one that the flags ask for. It fails where
 // that cannot work on this machine, and takes nothing away then: what an earlier process left goes on.
 func openPlane(ctx context.Context, cfg *Config) (*switchover.Switch, error) {
-	mode := cfg.ProxyMode
-	if mode == modeAuto {
-		mode = modeIPTables
+	modes := []string{cfg.ProxyMode}
+	if cfg.ProxyMode == modeAuto {
+		modes = []string{modeEBPF, modeIPTables}
 	}
 	planes, err := kinds(cfg)
 	if err != nil {
 		return nil, err
 	}
 	s, err := switchover.New(ctx, switchover.Config{
-		Kinds: planes, Mode: mode, File: filepath.Join(cfg.DataDir, "proxy.json"), Drain: cfg.Proxy.Drain,
+		Kinds: planes, Modes: modes, File: filepath.Join(cfg.DataDir, "proxy.json"), Drain: cfg.Proxy.Drain,
 	})
-	if err != nil {
-		return nil, err
+	if err != nil && cfg.ProxyMode == modeEBPF {
+		return nil, fmt.Errorf("--proxy-mode ebpf: %w; --proxy-mode iptables works without", err)
 	}
-	if s.Mode() == modeEBPF {
-		if err := s.Prove(ctx); err != nil {
-			return nil, fmt.Errorf("--proxy-mode ebpf: %w; --proxy-mode iptables works without", err)
-		}
-	}
-	return s, nil
+	return s, err
 }
 
 // kinds are the data planes that there are.

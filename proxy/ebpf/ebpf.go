@@ -17,12 +17,9 @@ import (
 	"svcplane/proxy"
 )
 
-// DefaultRoot is where the kernel's file system for programs is mounted.
-const DefaultRoot = "/sys/fs/bpf"
-
 // Config says what a Dataplane works with.
 type Config struct {
-	// Root is a mount of bpffs, or a directory to mount it on; DefaultRoot when empty.
+	// Root is a mount of bpffs, or a directory to mount it on; DefaultRoot() when empty.
 	Root string
 	// Cgroup is the cgroup v2 folder whose processes are served at the socket; the root of the hierarchy when empty.
 	Cgroup string
@@ -57,7 +54,8 @@ type Dataplane struct {
 	passive  time.Time
 	patience time.Duration
 
-	problem atomic.Pointer[string] // what Run found
+	problem  atomic.Pointer[string] // what Run found
+	unproven atomic.Pointer[error]  // what the last probe found
 }
 
 var _ proxy.Dataplane = (*Dataplane)(nil)
@@ -65,7 +63,7 @@ var _ proxy.Dataplane = (*Dataplane)(nil)
 // New checks cfg and finds the cgroup. It changes nothing in the kernel.
 func New(cfg Config) (*Dataplane, error) {
 	if cfg.Root == "" {
-		cfg.Root = DefaultRoot
+		cfg.Root = DefaultRoot()
 	}
 	if cfg.Namespaces == nil {
 		cfg.Namespaces = PodNamespaces
@@ -349,11 +347,11 @@ func removePins(dir string) error {
 	return nil
 }
 
-// Cleanup removes what an instance of this network namespace left below root (DefaultRoot when empty), also
+// Cleanup removes what an instance of this network namespace left below root (DefaultRoot() when empty), also
 // when none is running.
 func Cleanup(root string) error {
 	if root == "" {
-		root = DefaultRoot
+		root = DefaultRoot()
 	}
 	dir, err := instanceDir(root)
 	if err != nil {
@@ -362,10 +360,10 @@ func Cleanup(root string) error {
 	return removePins(dir)
 }
 
-// Present says whether an instance of this network namespace has something below root (DefaultRoot when empty).
+// Present says whether an instance of this network namespace has something below root (DefaultRoot() when empty).
 func Present(root string) (bool, error) {
 	if root == "" {
-		root = DefaultRoot
+		root = DefaultRoot()
 	}
 	dir, err := instanceDir(root)
 	if err != nil {

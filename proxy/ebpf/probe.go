@@ -11,6 +11,20 @@ import (
 // Prove loads and attaches what is not there, and makes a real connection through an address that only the
 // programs can translate. It is an error that says what is wrong when that fails. The Table stays as it is.
 func (d *Dataplane) Prove(ctx context.Context) error {
+	err := d.prove(ctx)
+	d.unproven.Store(&err)
+	return err
+}
+
+// Unproven is what the last probe found wrong.
+func (d *Dataplane) Unproven() error {
+	if err := d.unproven.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (d *Dataplane) prove(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.open(); err != nil {

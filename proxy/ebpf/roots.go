@@ -40,13 +40,27 @@ func detachedCgroup() (*os.File, error) {
 	return os.NewFile(uintptr(mount), "cgroup2"), nil
 }
 
+// DefaultRoot is where the kernel's file system for programs is mounted, or is to be. In a mount namespace that hides
+// it, as `ip netns exec` makes them, it is the machine's own: what is pinned there outlives the namespace.
+func DefaultRoot() string {
+	const usual, machine = "/sys/fs/bpf", "/proc/1/root/sys/fs/bpf"
+	if !isBPFFS(usual) && isBPFFS(machine) {
+		return machine
+	}
+	return usual
+}
+
+func isBPFFS(path string) bool {
+	var stat unix.Statfs_t
+	return unix.Statfs(path, &stat) == nil && stat.Type == unix.BPF_FS_MAGIC
+}
+
 // ensureBPFFS mounts the file system for pins where it is not.
 func ensureBPFFS(root string) error {
-	var stat unix.Statfs_t
-	if err := unix.Statfs(root, &stat); err != nil {
+	if _, err := os.Stat(root); err != nil {
 		return fmt.Errorf("looking at %s, where programs are kept (needs CONFIG_BPF_SYSCALL): %w", root, err)
 	}
-	if stat.Type == unix.BPF_FS_MAGIC {
+	if isBPFFS(root) {
 		return nil
 	}
 	err := unix.Mount("bpf", root, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700")

@@ -45,6 +45,7 @@ func (s *Switch) Run(ctx context.Context, holder Holder) error {
 		case err := <-s.runner.failed:
 			return err
 		case <-poll.C:
+			s.fallBack(ctx)
 			began := time.Now()
 			if err := s.look(ctx); err != nil && ctx.Err() == nil {
 				klog.ErrorS(err, "looking after the data plane that is on its way out; it is tried again")
@@ -108,4 +109,26 @@ func (s *Switch) finish(ctx context.Context, current, other *member, left int) e
 	s.mu.Unlock()
 	klog.V(2).InfoS("A data plane is gone", "dataPlane", other.name, "connectionsLeft", left)
 	return errors.Join(current.plane.Act(ctx, proxy.Alone), after.write(s.cfg.File))
+}
+
+// fallBack puts the last of the configured data planes in place of one that is not in the path any more.
+func (s *Switch) fallBack(ctx context.Context) {
+	current, _ := s.members()
+	last := s.cfg.Modes[len(s.cfg.Modes)-1]
+	doubted, ok := current.plane.(interface{ Unproven() error })
+	if !ok || doubted.Unproven() == nil || len(s.cfg.Modes) < 2 || current.name == last {
+		return
+	}
+	// it may have been a moment of the machine's
+	err := s.prove(ctx, current)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	s.mu.Lock()
+	chosen := s.state.Chosen
+	s.mu.Unlock()
+	klog.ErrorS(err, "a data plane is not in the path any more", "dataPlane", current.name, "instead", last)
+	if err := s.to(ctx, last, s.cfg.Drain, chosen, fmt.Sprintf("not %s: %v", current.name, err)); err != nil && ctx.Err() == nil {
+		klog.ErrorS(err, "nothing takes its place; it is tried again")
+	}
 }

@@ -20,6 +20,11 @@ var ErrServes = errors.New("it serves already")
 // To makes the named data plane serve and leaves the connections of the other one to it for the time drain. When it
 // returns an error, the other one serves as before. During a drain the only way is back.
 func (s *Switch) To(ctx context.Context, name string, drain time.Duration) error {
+	return s.to(ctx, name, drain, name, "")
+}
+
+// to remembers what is chosen, and says the reason for it.
+func (s *Switch) to(ctx context.Context, name string, drain time.Duration, chosen, reason string) error {
 	if !s.switching.CompareAndSwap(false, true) {
 		return fmt.Errorf("switching to %s: another switch is under way: see `svcplane status` and try again", name)
 	}
@@ -33,7 +38,7 @@ func (s *Switch) To(ctx context.Context, name string, drain time.Duration) error
 	if current.name == name {
 		return fmt.Errorf("switching to %s: %w", name, ErrServes)
 	}
-	err := s.exchange(ctx, current, next, name, drain)
+	err := s.exchange(ctx, current, next, name, drain, chosen)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.problem = ""
@@ -41,6 +46,7 @@ func (s *Switch) To(ctx context.Context, name string, drain time.Duration) error
 		s.problem = fmt.Sprintf("switching to %s failed: %v", name, err)
 		return fmt.Errorf("switching to %s, %s serves as before: %w", name, s.current.name, err)
 	}
+	s.reason = reason
 	klog.V(2).InfoS("Another data plane serves", "dataPlane", name)
 	return nil
 }
@@ -60,9 +66,9 @@ type step struct {
 }
 
 // exchange is To; next is not nil when it was on its way out.
-func (s *Switch) exchange(ctx context.Context, current, next *member, name string, drain time.Duration) error {
+func (s *Switch) exchange(ctx context.Context, current, next *member, name string, drain time.Duration, chosen string) error {
 	s.mu.Lock()
-	there := step{from: current, to: next, since: s.flipped, drain: drain, chosen: name}
+	there := step{from: current, to: next, since: s.flipped, drain: drain, chosen: chosen}
 	back := step{from: next, to: current, drain: drain, chosen: s.state.Chosen}
 	s.mu.Unlock()
 	if next == nil {
@@ -168,7 +174,7 @@ func (s *Switch) flip(ctx context.Context, st step) error {
 		}
 		s.mu.Lock()
 		before := s.state
-		s.state = state{Chosen: st.chosen, Asked: s.cfg.Mode, Draining: st.from.name, Until: time.Now().Add(st.drain)}
+		s.state = state{Chosen: st.chosen, Asked: asked(s.cfg.Modes), Draining: st.from.name, Until: time.Now().Add(st.drain)}
 		after := s.state
 		s.mu.Unlock()
 		if err := after.write(s.cfg.File); err != nil {

@@ -38,8 +38,9 @@ func Kinds(rules iptables.Config, programs ebpf.Config) map[string]Kind {
 				}
 				return gated{d, gate}, nil
 			},
-			There:   func(context.Context) (bool, error) { return ebpf.Present(programs.Root) },
-			Cleanup: func(context.Context) error { return ebpf.Cleanup(programs.Root) },
+			ProvenAtOnce: true,
+			There:        func(context.Context) (bool, error) { return ebpf.Present(programs.Root) },
+			Cleanup:      func(context.Context) error { return ebpf.Cleanup(programs.Root) },
 		},
 	}
 }

@@ -49,7 +49,7 @@ type rig struct {
 func newRig(t testing.TB, mode string) *rig {
 	r := &rig{t: t, lab: proxytest.NewLab(t), root: t.TempDir()}
 	r.cfg = Config{
-		Mode: mode, File: filepath.Join(t.TempDir(), "mode"), Drain: time.Hour, Poll: 20 * time.Millisecond,
+		Modes: []string{mode}, File: filepath.Join(t.TempDir(), "mode"), Drain: time.Hour, Poll: 20 * time.Millisecond,
 		Kinds: Kinds(
 			iptables.Config{PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs[0], IPv6: true},
 			ebpf.Config{

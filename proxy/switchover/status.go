@@ -13,13 +13,14 @@ type Status struct {
 	Left    int       `json:"left,omitempty"`  // connections that it still has
 	Until   time.Time `json:"until,omitzero"`  // when it goes at the latest
 	Problem string    `json:"problem,omitempty"`
+	Reason  string    `json:"reason,omitempty"` // why it is not the preferred one
 }
 
 // Status says how things stand.
 func (s *Switch) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Status{Serving: s.current.name, Phase: s.phase, Left: s.left, Problem: s.problem}
+	st := Status{Serving: s.current.name, Phase: s.phase, Left: s.left, Problem: s.problem, Reason: s.reason}
 	if s.phase == Draining {
 		st.Until = s.state.Until
 	}
@@ -41,8 +42,10 @@ func (st Status) String() string {
 	case Draining:
 		text += fmt.Sprintf(", draining %s: %d connections left, at most until %s", st.Other, st.Left, st.Until.Local().Format(time.TimeOnly))
 	}
-	if st.Problem != "" {
-		text += " (" + st.Problem + ")"
+	for _, remark := range []string{st.Reason, st.Problem} {
+		if remark != "" {
+			text += " (" + remark + ")"
+		}
 	}
 	return text
 }

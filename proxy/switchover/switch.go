@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,8 @@ import (
 type Kind struct {
 	// Open makes one. It changes nothing in the kernel that connections meet.
 	Open func(context.Context) (proxy.Exchangeable, error)
+	// ProvenAtOnce: Prove works before the first Resync, so a data plane that cannot serve here is found out by New.
+	ProvenAtOnce bool
 	// There says whether the kernel holds something of one, be it a process' of the past.
 	There func(context.Context) (bool, error)
 	// Cleanup removes that when Open does not work.
@@ -28,10 +31,11 @@ type Kind struct {
 type Config struct {
 	// Kinds by name; two of them.
 	Kinds map[string]Kind
-	// Mode is the kind that is configured, and File where a switch to another one is remembered: it counts until
-	// Mode changes.
-	Mode string
-	File string
+	// Modes are the kinds that are configured: the first that can serve here does, and when it turns out not to be
+	// in the path any more, the last. File is where a switch to another one is remembered: it counts until Modes
+	// change.
+	Modes []string
+	File  string
 	// Drain is how long connections of a data plane may go on that does not serve any more, where To is not asked.
 	Drain time.Duration
 	// Proof is how long a data plane has to prove itself; 10 s when zero.
@@ -65,6 +69,7 @@ type Switch struct {
 	flipped time.Time
 	left    int
 	problem string // why the last switch came to nothing
+	reason  string // why it is not the one that is preferred
 }
 
 // member is a data plane in use.
@@ -90,8 +95,8 @@ var (
 	_ proxy.FlowKeeper = (*Switch)(nil)
 )
 
-// New opens the data plane that a switch has chosen, or else the configured one, and another one if the kernel
-// holds it, which drains from the first Resync on.
+// New opens the data plane that a switch has chosen, or else the first configured one that can serve here, and another
+// one if the kernel holds it, which drains from the first Resync on.
 func New(ctx context.Context, cfg Config) (*Switch, error) {
 	if cfg.Poll == 0 {
 		cfg.Poll = time.Second
@@ -104,17 +109,45 @@ func New(ctx context.Context, cfg Config) (*Switch, error) {
 	if s.state, err = readState(cfg.File); err != nil {
 		return nil, err
 	}
-	if s.state.Asked != cfg.Mode {
-		s.state.Chosen, s.state.Asked = "", ""
+	if s.state.Asked != asked(cfg.Modes) {
+		s.state.Chosen, s.state.Asked = "", asked(cfg.Modes)
 	}
-	mode := cfg.Mode
-	if _, known := cfg.Kinds[s.state.Chosen]; known {
-		mode = s.state.Chosen
+	modes := cfg.Modes
+	if len(modes) == 0 {
+		return nil, errors.New("choosing a data plane: none is configured")
 	}
-	if s.current, err = s.open(ctx, mode); err != nil {
+	if _, known := cfg.Kinds[s.state.Chosen]; known && s.state.Chosen != modes[0] {
+		modes = append([]string{s.state.Chosen}, modes...)
+	}
+	for _, mode := range modes {
+		if s.current, err = s.openProven(ctx, mode); err == nil {
+			return s, s.findOther(ctx)
+		}
+		s.reason = fmt.Sprintf("not %s: %v", mode, err)
+	}
+	return nil, err
+}
+
+// asked is Modes in the file.
+func asked(modes []string) string { return strings.Join(modes, ",") }
+
+// openProven leaves nothing in the kernel that was not there when the data plane cannot serve here.
+func (s *Switch) openProven(ctx context.Context, name string) (*member, error) {
+	m, err := s.open(ctx, name)
+	if err != nil || !s.cfg.Kinds[name].ProvenAtOnce {
+		return m, err
+	}
+	before, err := s.cfg.Kinds[name].There(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return s, s.findOther(ctx)
+	if err = m.plane.Prove(ctx); err == nil {
+		return m, nil
+	}
+	if !before {
+		err = errors.Join(err, m.plane.Close(ctx))
+	}
+	return nil, err
 }
 
 func (s *Switch) open(ctx context.Context, name string) (*member, error) {
@@ -245,12 +278,6 @@ func (s *Switch) carryOver(ctx context.Context, table proxy.Table, from, to *mem
 		return fmt.Errorf("giving the sticky clients of %s to %s: %w", from.name, to.name, err)
 	}
 	return nil
-}
-
-// Prove makes a connection through the data plane that serves, or is about to.
-func (s *Switch) Prove(ctx context.Context) error {
-	current, _ := s.members()
-	return current.plane.Prove(ctx)
 }
 
 // Dump reads what the data plane that serves has in force.

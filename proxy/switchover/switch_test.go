@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,17 +61,75 @@ func TestRefusals(t *testing.T) {
 	r.settled(IPTables)
 }
 
-// doubtful is a data plane that fails its probe from some attempt on.
+// doubtful is a data plane that passes its probe so many times.
 type doubtful struct {
 	proxy.Exchangeable
-	good int
+	good *atomic.Int64
 }
 
-func (d *doubtful) Prove(ctx context.Context) error {
-	if d.good--; d.good < 0 {
+func (d doubtful) Prove(ctx context.Context) error {
+	if d.good.Add(-1) < 0 {
 		return errors.New("not in the path")
 	}
 	return d.Exchangeable.Prove(ctx)
+}
+
+func (d doubtful) Unproven() error {
+	if d.good.Load() < 0 {
+		return errors.New("not in the path")
+	}
+	return nil
+}
+
+// doubt makes data planes of a kind pass their probe so many times.
+func (r *rig) doubt(name string, good int64) *atomic.Int64 {
+	left := new(atomic.Int64)
+	left.Store(good)
+	kind := r.cfg.Kinds[name]
+	open := kind.Open
+	kind.Open = func(ctx context.Context) (proxy.Exchangeable, error) {
+		p, err := open(ctx)
+		return doubtful{p, left}, err
+	}
+	r.cfg.Kinds[name] = kind
+	return left
+}
+
+// TestTheFirstThatCanServe does; the next when its probe fails, at the start or later, and the status says why.
+func TestTheFirstThatCanServe(t *testing.T) {
+	r := newRig(t, EBPF)
+	r.cfg.Modes, r.cfg.Proof = []string{EBPF, IPTables}, time.Second
+	r.serve(r.web(8080, "a"))
+	left := r.doubt(EBPF, 0)
+	r.start()
+	r.settled(IPTables)
+	r.answers("a")
+	if reason := r.Status().Reason; !strings.Contains(reason, "not ebpf: not in the path") {
+		t.Errorf("the reason is %q", reason)
+	}
+	r.crash()
+	left.Store(1 << 32)
+	r.start()
+	r.answers("a")
+	must(t, r.quiet())
+	r.settled(EBPF)
+	if st := r.Status().String(); st != EBPF {
+		t.Errorf("the status says %q", st)
+	}
+	left.Store(-1)
+	r.until("iptables takes its place", func() bool { return r.Mode() == IPTables })
+	r.answers("a")
+	must(t, r.quiet())
+	r.settled(IPTables)
+	if st := r.Status().String(); !strings.Contains(st, "iptables (not ebpf: not in the path)") {
+		t.Errorf("the status says %q", st)
+	}
+	r.crash()
+	left.Store(1 << 32)
+	r.start() // it is no choice of anybody's: the next start tries again
+	r.answers("a")
+	must(t, r.quiet())
+	r.settled(EBPF)
 }
 
 // TestProbeFails: before new connections change hands the next data plane is removed, after that they go back.
@@ -87,13 +146,7 @@ func probeFails(t *testing.T, from string, good int) {
 	r.serve(r.web(8080, "a"))
 	r.start()
 	to := otherThan(from)
-	kind := r.cfg.Kinds[to]
-	open := kind.Open
-	kind.Open = func(ctx context.Context) (proxy.Exchangeable, error) {
-		p, err := open(ctx)
-		return &doubtful{p, good}, err
-	}
-	r.cfg.Kinds[to] = kind
+	r.doubt(to, int64(good))
 	r.crash()
 	r.cfg.Proof = time.Second
 	r.start()
@@ -121,11 +174,11 @@ func TestChoiceSurvives(t *testing.T) {
 	r.start()
 	r.settled(EBPF)
 	r.crash()
-	r.cfg.Mode = EBPF
+	r.cfg.Modes = []string{EBPF}
 	r.start()
 	r.settled(EBPF)
 	r.crash()
-	r.cfg.Mode = IPTables
+	r.cfg.Modes = []string{IPTables}
 	r.start()
 	r.answers("a")
 	must(t, r.quiet())
