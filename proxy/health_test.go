@@ -114,27 +114,38 @@ func TestHealthPortsOfServices(t *testing.T) {
 	}
 }
 
-func TestHeldPorts(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+func TestBoundSockets(t *testing.T) {
+	at := func(network, addr string) netip.AddrPort {
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		return netip.MustParseAddrPort(l.Addr().String())
 	}
-	defer l.Close()
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	tcp, udp := netip.MustParseAddrPort(l.Addr().String()), netip.MustParseAddrPort(c.LocalAddr().String())
-	free := freePort(t)
+	tcp, udp := at("tcp", "127.0.0.1:0"), netip.MustParseAddrPort(c.LocalAddr().String())
+	every, only6 := at("tcp", "[::]:0"), at("tcp6", "[::]:0")
+	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	sockets, err := socketsBound()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		addr Address
 		want bool
 	}{
-		{Address{tcp, "TCP"}, true}, {Address{tcp, "UDP"}, false}, {Address{udp, "UDP"}, true}, {Address{free, "TCP"}, false}, {Address{tcp, "SCTP"}, false},
+		{Address{tcp, "TCP"}, true}, {Address{udp, "UDP"}, true}, {Address{tcp, "SCTP"}, false},
+		{Address{netip.AddrPortFrom(v4, tcp.Port()), "TCP"}, false},
+		{Address{netip.AddrPortFrom(v4, every.Port()), "TCP"}, true}, {Address{netip.AddrPortFrom(v6, every.Port()), "TCP"}, true},
+		{Address{netip.AddrPortFrom(v4, only6.Port()), "TCP"}, false}, {Address{netip.AddrPortFrom(v6, only6.Port()), "TCP"}, true},
 	} {
-		if got := held(tt.addr); got != tt.want {
-			t.Errorf("%s is held: %v, want %v", tt.addr, got, tt.want)
+		if got := sockets.taken(tt.addr); got != tt.want {
+			t.Errorf("%s is taken: %v, want %v", tt.addr, got, tt.want)
 		}
 	}
 }

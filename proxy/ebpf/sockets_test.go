@@ -165,7 +165,7 @@ func TestNodePortsAreKept(t *testing.T) {
 			if err == nil {
 				l.Close()
 			}
-			if errors.Is(err, syscall.EACCES) != c.kept {
+			if errors.Is(err, syscall.EADDRINUSE) != c.kept {
 				t.Errorf("%s at %s: %v", c.host, c.at, err)
 			}
 			return nil

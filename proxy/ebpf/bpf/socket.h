@@ -153,7 +153,7 @@ inline_ int keep_node_port(struct bpf_sock *ctx, struct addr *addr, bool any)
 	if (find_frontend(any ? &set->node[0] : addr, bpf_htons(port), ctx->protocol) ||
 	    (any && find_frontend(&set->node[1], bpf_htons(port), ctx->protocol))) {
 		count(COUNT_PORT_KEPT);
-		bpf_set_retval(-13); // EACCES: the address is free, as who tries it to find out should see
+		bpf_set_retval(-98); // EADDRINUSE
 		return 0;
 	}
 	return 1;
