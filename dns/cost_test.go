@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,6 +96,55 @@ func TestCacheHitsDoNotAllocate(t *testing.T) {
 			t.Errorf("EDNS %v: %v allocations", edns, n)
 		}
 	}
+}
+
+// TestThePollerDoesNotKnowTheSockets: it would wake a thread for every datagram (TestDatagramsDoNotAllocate cannot see that).
+func TestThePollerDoesNotKnowTheSockets(t *testing.T) {
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := fmt.Sprintf("tfd: %8d ", polled(t, conn))
+	if !strings.Contains(epolls(t), known) {
+		t.Fatalf("%q is not in\n%s", known, epolls(t))
+	}
+	socket, err := blocking(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(socket.fd) }()
+	if fd := fmt.Sprintf("tfd: %8d ", socket.fd); strings.Contains(epolls(t), fd) {
+		t.Errorf("%q is in\n%s", fd, epolls(t))
+	}
+}
+
+// polled is the descriptor of a connection.
+func polled(t *testing.T, conn *net.UDPConn) (fd uintptr) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil || raw.Control(func(own uintptr) { fd = own }) != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// epolls lists what the epoll descriptors of this process watch, see proc_pid_fdinfo(5).
+func epolls(t *testing.T) string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/self/fdinfo/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // the descriptor may be closed by now
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "tfd:") {
+				all.WriteString(line)
+			}
+		}
+	}
+	return all.String()
 }
 
 // TestDatagramsDoNotAllocate: all that a worker does with a question, from the kernel's queue and back.
