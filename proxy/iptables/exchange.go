@@ -120,23 +120,52 @@ func (d *Dataplane) Remembered(_ context.Context, table proxy.Table) ([]proxy.St
 	return all, nil
 }
 
-// Remember writes clients into the lists of those endpoints that have one. The kernel notes them as of now.
+// Remember writes clients into the lists of their endpoints, and takes them out of those of the others. The kernel notes
+// them as of now.
 func (d *Dataplane) Remember(_ context.Context, all []proxy.Sticky) error {
+	type port struct {
+		origin   string
+		protocol corev1.Protocol
+	}
+	endpoints := map[port]map[netip.AddrPort]bool{}
+	for _, f := range d.families {
+		for _, fe := range f.model.frontends {
+			at := port{fe.Origin(), fe.Protocol}
+			if fe.Affinity > 0 && endpoints[at] == nil {
+				endpoints[at] = map[netip.AddrPort]bool{}
+			}
+			for _, e := range fe.Endpoints {
+				if fe.Affinity > 0 {
+					endpoints[at][e.AddrPort] = true
+				}
+			}
+		}
+	}
 	for _, s := range all {
-		path := filepath.Join(recentDir, recentList(s.Origin, s.Protocol, s.Endpoint))
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // the endpoint is none of the Service's any more
-		}
-		if err == nil {
-			_, err = fmt.Fprintf(f, "+%s\n", s.Client)
-			err = errors.Join(err, f.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("noting a sticky client of %s: %w", s.Origin, err)
+		for endpoint := range endpoints[port{s.Origin, s.Protocol}] {
+			entry := "-" + s.Client.String()
+			if endpoint == s.Endpoint {
+				entry = "+" + s.Client.String()
+			}
+			if err := writeRecent(recentList(s.Origin, s.Protocol, endpoint), entry); err != nil {
+				return fmt.Errorf("noting a sticky client of %s: %w", s.Origin, err)
+			}
 		}
 	}
 	return nil
+}
+
+// writeRecent puts +CLIENT or -CLIENT into a list. None is no error.
+func writeRecent(list, entry string) error {
+	f, err := os.OpenFile(filepath.Join(recentDir, list), os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(f, entry)
+	return errors.Join(err, f.Close())
 }
 
 // recentAges reads a list: "src=192.0.2.2 ttl: 63 last_seen: 4295234567 oldest_pkt: 1 4295234567". None is no error.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -213,6 +214,31 @@ func TestStickyClients(t *testing.T) {
 		}
 		must(t, r.quiet())
 		r.settled(mode)
+	}
+}
+
+// TestStickyClientsMove: of what is remembered of a client the last counts.
+func TestStickyClientsMove(t *testing.T) {
+	for _, mode := range []string{IPTables, EBPF} {
+		t.Run(mode, func(t *testing.T) {
+			r := newRig(t, mode)
+			web := r.web(8080, "a", "b", "c")
+			web.Affinity = time.Hour
+			r.serve(web)
+			r.start()
+			plane, _ := r.members()
+			client := r.lab.Hosts["client"].IPv4
+			for _, pod := range []string{"b", "c", "a"} {
+				want := proxy.Sticky{Origin: "default/web:http", Protocol: "TCP", Client: client, Endpoint: netip.AddrPortFrom(r.lab.Hosts[pod].IPv4, 8080), Last: time.Now()}
+				must(t, plane.plane.Remember(t.Context(), []proxy.Sticky{want}))
+				all, err := plane.plane.Remembered(t.Context(), r.Table())
+				must(t, err)
+				if len(all) != 1 || all[0].Endpoint != want.Endpoint || all[0].Client != client || want.Last.Sub(all[0].Last).Abs() > time.Minute {
+					t.Errorf("remembered %+v, want %+v", all, want)
+				}
+				r.lab.Check(t, proxytest.Probe{From: "client", To: clusterTCP, Want: []string{pod}, Sticky: true})
+			}
+		})
 	}
 }
 
