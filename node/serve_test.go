@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/x509/pkix"
 	"fmt"
 	"io"
@@ -8,11 +9,15 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 var apiServer = pkix.Name{CommonName: apiServerClient}
@@ -153,5 +158,59 @@ func TestRotationKeepsFiveLogs(t *testing.T) {
 	}
 	if next := nextAttempt(dir); next != 1 {
 		t.Errorf("the next log is number %d", next)
+	}
+}
+
+// portRecorder notes which ports a client wants to have forwarded, and forwards none.
+type portRecorder struct {
+	*fakeRuntime
+	asked chan []int32
+}
+
+func (r portRecorder) PortForward(_ context.Context, request *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
+	r.asked <- request.Port
+	return nil, grpcstatus.Error(codes.Unimplemented, "no ports")
+}
+
+func TestPortsToForwardReachTheRuntime(t *testing.T) {
+	l := newLab(t)
+	recorder := portRecorder{l.rt, make(chan []int32, 1)}
+	l.cfg.Runtime = recorder
+	ca := l.kubelet()
+	client, err := rest.HTTPClientFor(ca.client(l.cfg.ServerAddr.String(), ca, apiServer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.create(pod("web"))
+	l.wantPod("web", isReady)
+	for _, c := range []struct {
+		upgrade, query string
+		code           int
+		want           []int32
+	}{
+		{"websocket", "?port=80,81", http.StatusNotImplemented, []int32{80, 81}},
+		{"websocket", "?port=http", http.StatusBadRequest, nil},
+		{"SPDY/3.1", "", http.StatusNotImplemented, nil}, // each of its streams says to which port it goes
+	} {
+		request, err := http.NewRequest(http.MethodGet, "https://"+l.cfg.ServerAddr.String()+"/portForward/default/web"+c.query, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Connection", "Upgrade")
+		request.Header.Set("Upgrade", c.upgrade)
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != c.code {
+			t.Errorf("%s%s: %s, want %d", c.upgrade, c.query, response.Status, c.code)
+		}
+		if c.code != http.StatusNotImplemented {
+			continue
+		}
+		if got := <-recorder.asked; !slices.Equal(got, c.want) {
+			t.Errorf("%s%s: the runtime is asked for %v, want %v", c.upgrade, c.query, got, c.want)
+		}
 	}
 }

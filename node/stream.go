@@ -6,10 +6,10 @@ import (
 	"net/url"
 
 	corev1 "k8s.io/api/core/v1"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/klog/v2"
-
 	apiproxy "k8s.io/apimachinery/pkg/util/proxy"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/cri-streaming/pkg/streaming/portforward"
+	"k8s.io/klog/v2"
 )
 
 // findPod gives the pod of a request, or answers it.
@@ -93,7 +93,13 @@ func (s *server) portForward(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("pod %s does not run", podText(pod)), http.StatusNotFound)
 		return
 	}
-	resp, err := s.n.cfg.Runtime.PortForward(r.Context(), &runtimeapi.PortForwardRequest{PodSandboxId: sandbox.Id})
+	// Clients that speak WebSocket without SPDY inside name the ports here, the others with each connection.
+	options, err := portforward.NewV4Options(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	resp, err := s.n.cfg.Runtime.PortForward(r.Context(), &runtimeapi.PortForwardRequest{PodSandboxId: sandbox.Id, Port: options.Ports})
 	s.hand(w, r, "port-forward", resp.GetUrl(), err)
 }
 
