@@ -6,7 +6,7 @@
 //	probe verdicts ─────────┘   │             └─ probe, volume, env, names, downward (sub-packages)
 //	                            │ readState ─▶ makePlan (pure) ─▶ sandbox, start, kill
 //	                            └ readState ─▶ makeStatus (pure) ─▶ patch of pods/status
-//	API server ──TLS, client certificate──▶ serve (logs, exec) ──▶ runtime
+//	API server ──TLS, client certificate──▶ serve (logs, exec, attach, port-forward) ──▶ runtime
 //
 // Invariants:
 //   - Level-triggered: a worker reads the pod and the runtime again each time; a wake carries nothing.

@@ -5,7 +5,8 @@
 //	svcplane server ──Client── HTTP/JSON over <dir>/holder.sock ──▶ Holder ─┬─ namespaces of each sandbox
 //	   (restarts)                                                           ├─ echo servers, in pods' namespaces
 //	                                                                        ├─ init ─ processes (host, image)
-//	                                                                        └─ log files (CRI format)
+//	                                                                        ├─ log files (CRI format)
+//	                                                                        └─ attached clients (kubectl attach, run -i)
 //
 // Invariants:
 //   - One holder per directory (a lock on <dir>/holder.lock); only root can reach its socket.
