@@ -35,6 +35,7 @@ type fast struct {
 	drained  bool      // the last read took all there was
 	looked   bool      // after the end of the grace
 	end      outcome
+	tunnel   *tunnel // once it has switched
 }
 
 // outcome is what becomes of the connection after a request.
@@ -45,6 +46,7 @@ const (
 	finished                // close it
 	unusual                 // net/http serves what is in the buffer, and all that follows
 	wantBody                // the rest of the request's body must be read first
+	switched                // it is a tunnel now
 )
 
 const fastBuffer = 8 << 10
@@ -66,12 +68,16 @@ func (s *server) serveConn(c *conn, secure *tls.Conn) {
 	s.fasts.add(f)
 	end := f.serve()
 	s.fasts.remove(f)
-	rest := append([]byte(nil), f.buf[f.r:f.w]...)
+	rest, t := append([]byte(nil), f.buf[f.r:f.w]...), f.tunnel
 	if len(f.buf) > fastBuffer {
 		f.buf = make([]byte, fastBuffer)
 	}
-	f.s, f.c, f.secure, f.wire, f.sni, f.raw, f.head, f.answer = nil, nil, nil, nil, "", nil, fastHead{}, answerHead{}
+	f.s, f.c, f.secure, f.wire, f.sni, f.raw, f.head, f.answer, f.tunnel = nil, nil, nil, nil, "", nil, fastHead{}, answerHead{}, nil
 	fastBuffers.Put(f)
+	if end == switched {
+		t.run(s, rest)
+		return
+	}
 	if end == unusual && c.SetReadDeadline(time.Time{}) == nil {
 		if startsHTTP2(rest) {
 			s.serveHTTP2(c, secure, rest)

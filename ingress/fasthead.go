@@ -17,11 +17,22 @@ type fastHead struct {
 	size           int // bytes of the head, with the empty line
 	length         int // of the body
 	close          bool
+	upgrade        upgrade
 	agent, referer []byte
 	trace          []byte
 }
 
 type field struct{ name, value []byte }
+
+// upgrade is what a head says about switching to WebSocket; only both make a handshake (RFC 6455 section 4.1).
+type upgrade uint8
+
+const (
+	namesWebSocket upgrade = 1 << iota // in Upgrade
+	listsUpgrade                       // in Connection
+
+	isHandshake = namesWebSocket | listsUpgrade
+)
 
 const (
 	maxFastFields = 48
@@ -72,11 +83,14 @@ func (h *fastHead) parse(b []byte) headState {
 		return headUnusual
 	}
 	h.length = max(h.length, 0)
+	if h.upgrade != 0 && (h.upgrade != isHandshake || h.length > 0 || h.close || string(h.method) != "GET") {
+		return headUnusual
+	}
 	return headOrdinary
 }
 
 func (h *fastHead) reset() {
-	h.n, h.length, h.close, h.host, h.size = 0, -1, false, nil, 0
+	h.n, h.length, h.close, h.upgrade, h.host, h.size = 0, -1, false, 0, nil, 0
 	h.agent, h.referer, h.trace = nil, nil, nil
 }
 
@@ -178,6 +192,10 @@ func (h *fastHead) kind(name, value []byte) fieldKind {
 			return fieldOurs
 		}
 	case 6, 7, 17, 19:
+		if isName(name, "upgrade") && isName(value, "websocket") && h.upgrade&namesWebSocket == 0 {
+			h.upgrade |= namesWebSocket
+			return fieldOurs
+		}
 		if isName(name, "expect") || isName(name, "upgrade") || isName(name, "trailer") || isName(name, "transfer-encoding") {
 			return fieldBad
 		}
@@ -231,12 +249,18 @@ func (h *fastHead) kind(name, value []byte) fieldKind {
 const forwardedPrefix = "x-forwarded-"
 
 func (h *fastHead) connection(value []byte) fieldKind {
-	switch {
-	case isName(value, "keep-alive"):
-	case isName(value, "close"):
-		h.close = true
-	default:
-		return fieldBad
+	for rest, more := value, true; more; {
+		var part []byte
+		part, rest, more = bytes.Cut(rest, []byte{','})
+		switch part = trimSpace(part); {
+		case isName(part, "keep-alive"):
+		case isName(part, "close"):
+			h.close = true
+		case isName(part, "upgrade"):
+			h.upgrade |= listsUpgrade
+		default:
+			return fieldBad
+		}
 	}
 	return fieldOurs
 }
@@ -302,6 +326,9 @@ func (h *fastHead) appendRequest(out []byte, o *ordinary, c *fastCall) []byte {
 		out = append(out, "Content-Length: "...)
 		out = strconv.AppendInt(out, int64(h.length), 10)
 		out = append(out, "\r\n"...)
+	}
+	if h.upgrade == isHandshake {
+		out = append(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
 	}
 	return c.appendForwarded(out, h.host)
 }

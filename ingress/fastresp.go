@@ -17,6 +17,7 @@ type answerHead struct {
 	chunked bool
 	close   bool // the connection is not to be used again
 	listed  []byte
+	upgrade []byte // the protocol it switches to
 }
 
 const maxAnswerFields = 96
@@ -35,7 +36,7 @@ func (h *answerHead) parse(b []byte) (done bool, err error) {
 		return false, errBadAnswer
 	}
 	h.code = int(b[9]-'0')*100 + int(b[10]-'0')*10 + int(b[11]-'0')
-	h.status, h.n, h.size, h.length, h.chunked, h.close, h.listed = b[9:eol], 0, end+4, -1, false, b[7] == '0', nil
+	h.status, h.n, h.size, h.length, h.chunked, h.close, h.listed, h.upgrade = b[9:eol], 0, end+4, -1, false, b[7] == '0', nil, nil
 	for rest := b[eol : end+2]; len(rest) > 2; {
 		if rest[1] != '\n' {
 			return false, errBadAnswer
@@ -67,6 +68,7 @@ func (h *answerHead) line(line []byte) bool {
 	switch len(name) {
 	case 7:
 		if isName(name, "upgrade") {
+			h.upgrade = value
 			return true
 		}
 	case 10:
@@ -108,7 +110,7 @@ func (h *answerHead) connection(value []byte) {
 		switch part = trimSpace(part); {
 		case isName(part, "close"):
 			h.close = true
-		case isName(part, "keep-alive"):
+		case isName(part, "keep-alive"), isName(part, "upgrade"):
 		default:
 			h.listed = value // names headers that end here
 		}

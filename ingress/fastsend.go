@@ -29,11 +29,14 @@ func (f *fast) request() outcome {
 	f.out = h.appendRequest(f.out[:0], &o, &who)
 	f.out = append(f.out, f.buf[f.r+h.size:f.r+h.size+h.length]...)
 	end, code, sent := f.exchange(&o.call)
-	f.s.finishFast(&o.call, h, "HTTP/1.1", code, sent)
-	f.r += h.size + h.length
-	if f.r == f.w {
+	if f.r += h.size + h.length; f.r == f.w {
 		f.r, f.w = 0, 0
 	}
+	if end == switched {
+		f.s.count(&o.call, code, 0)
+		return end
+	}
+	f.s.finishFast(&o.call, h, "HTTP/1.1", code, sent)
 	return end
 }
 
@@ -54,13 +57,20 @@ func (g *Group) plain() bool {
 // body, code what is counted.
 func (f *fast) exchange(c *call) (end outcome, code int, sent int64) {
 	f.again = f.head.length == 0 && repeatableMethod(text(f.head.method))
+	f.shake = f.head.upgrade == isHandshake
 	w, e, err := f.connect(c, f)
 	if err != nil {
 		return f.fail(c, err)
 	}
-	end, code, sent = f.deliver(w, e, c)
-	e.requests.leave()
-	return end, code, sent
+	defer e.requests.leave()
+	if f.answer.code != http.StatusSwitchingProtocols {
+		return f.deliver(w, e, c)
+	}
+	if f.switchOver(w, c) != nil {
+		_ = w.Close() // there is nobody to talk to
+		return finished, clientGone, 0
+	}
+	return switched, http.StatusSwitchingProtocols, 0
 }
 
 // inform passes on an interim answer, such as 103 Early Hints; its failure shows when the real one is written.
@@ -212,8 +222,14 @@ func (s *server) finishFast(c *call, h *fastHead, proto string, code int, sent i
 	if s.log == nil || !s.log.wants() {
 		return
 	}
-	e := logEntry{Time: c.began, Client: c.client.String(), Method: string(h.method), Host: string(h.host), Path: c.path, Query: c.query,
-		Proto: proto, Scheme: c.proto, Code: code, Bytes: sent, Seconds: took.Seconds(), Agent: string(h.agent), Referer: string(h.referer), Trace: traceID(string(h.trace))}
-	e.place(c)
+	e := fastEntry(c, h, proto, code)
+	e.Bytes, e.Seconds = sent, took.Seconds()
 	s.log.write(e)
+}
+
+func fastEntry(c *call, h *fastHead, proto string, code int) logEntry {
+	e := logEntry{Time: c.began, Client: c.client.String(), Method: string(h.method), Host: string(h.host), Path: c.path, Query: c.query,
+		Proto: proto, Scheme: c.proto, Code: code, Agent: string(h.agent), Referer: string(h.referer), Trace: traceID(string(h.trace))}
+	e.place(c)
+	return e
 }

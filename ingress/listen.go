@@ -144,7 +144,7 @@ func (s *connSet) closeAll() {
 	s.checkEmpty()
 	s.mu.Unlock()
 	for _, c := range left {
-		_ = c.Close() // it is going away: there is nothing to do about an error
+		go func() { _ = c.Close() }() // it waits for whoever uses the connection, and empty tells when all have gone
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 type sender struct {
 	out    []byte     // the request, head and body
 	again  bool       // it may be sent twice (RFC 9110 section 9.2.1, no body)
+	shake  bool       // it asks for WebSocket
 	answer answerHead // of the endpoint, once connect has succeeded
 }
 
@@ -103,7 +104,10 @@ func (s *sender) askOn(w *wire, client asker) error {
 		case !done:
 			err = w.more()
 		case s.answer.code == http.StatusSwitchingProtocols:
-			return errBadAnswer // nobody asked for that
+			if !s.shake || !isName(s.answer.upgrade, "websocket") {
+				return errBadAnswer // nobody asked for that
+			}
+			return nil
 		case s.answer.code < 200:
 			if s.answer.code != http.StatusContinue {
 				client.inform(&s.answer)
