@@ -149,7 +149,9 @@ func (d *Dataplane) reserve() error {
 		if !ok || ended([]byte(returning), nil, t.protocol) {
 			continue
 		}
-		if err := reserved(getAddrPort([]byte(masqueraded)), t.flow.Answering, t.protocol); err != nil {
+		err := reserved(getAddrPort([]byte(masqueraded)), t.flow.Answering, t.protocol)
+		// netfilter has the port by now: that connection was first, or comes after this one
+		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("telling the kernel's connection table of a connection (needs nf_conntrack_netlink): %w", err)
 		}
 	}
