@@ -215,6 +215,7 @@ measure() {
 	lab_down
 }
 
+[ "$(nproc)" -ge 2 ] || die 'bench-dns needs two cores: one for the servers and one for dnsperf'
 printf '%s, %s cores, CoreDNS %s, medians of %s rounds of %s s\n' "$(uname -sr)" "$(nproc)" \
 	"$(awk '$1 == "require" && $2 == "github.com/coredns/coredns" {print $3}' "$(dirname "$0")/coredns/go.mod")" "$ROUNDS" "$SECONDS_EACH"
 for n in $SIZES; do
