@@ -36,8 +36,9 @@ type wire struct {
 const (
 	wireBuffer = 16 << 10
 	// maxIdleWires is for one endpoint: with fewer than there are busy clients, connections would be made and closed
-	// for nothing. What is idle for idleConnTimeout is closed anyway.
-	maxIdleWires = 1024
+	// for nothing. What is idle for idleConnTimeout is closed anyway, and beyond maxIdleBuffers it is only a socket.
+	maxIdleWires   = 4096
+	maxIdleBuffers = 512
 	// watchEvery is how often a wait for an endpoint is interrupted to see whether the client is still there.
 	watchEvery = 2 * time.Second
 	// trustIdle is how long an idle connection is taken to be open without looking.
@@ -72,7 +73,9 @@ func (p *pool) get(look bool) *wire {
 			_ = w.Close() // the other side closed it
 			continue
 		}
-		w.reused = true
+		if w.reused = true; w.buf == nil {
+			w.buf = make([]byte, wireBuffer)
+		}
 		return w
 	}
 }
@@ -83,6 +86,9 @@ func (p *pool) put(w *wire, now time.Time) {
 	p.mu.Lock()
 	keep := !p.closed && len(p.idle) < maxIdleWires
 	if keep {
+		if len(p.idle) >= maxIdleBuffers {
+			w.buf = nil
+		}
 		p.idle = append(p.idle, w)
 		if p.sweep == nil {
 			p.sweep = time.AfterFunc(idleConnTimeout, p.expire)
@@ -156,6 +162,7 @@ var wideBuffers = sync.Pool{New: func() any { return new([wideBuffer]byte) }}
 const wideBuffer = 64 << 10
 
 // widen takes a wide buffer when all that was read is used up and much is to come; whoever calls it calls narrowed.
+// HTTP/2 does not: the answers under way on all its streams would no longer fit the processor's cache.
 func (w *wire) widen(left int64) {
 	if w.narrow == nil && left >= wideBuffer/2 && w.r == w.w {
 		w.narrow = w.buf

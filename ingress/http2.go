@@ -222,7 +222,6 @@ func (q *quick) deliver(w *wire) (sent int64, err error) {
 	if a.bodyless(q.st.Method) || a.length == 0 {
 		return 0, q.st.Send(&q.block, nil, true)
 	}
-	defer w.narrowed()
 	body := relay{w: w, left: a.length}
 	if a.chunked {
 		body.chunked = &chunks{}
@@ -243,7 +242,6 @@ func (q *quick) deliver(w *wire) (sent int64, err error) {
 				return sent, err
 			}
 		}
-		w.widen(body.left)
 		if err := q.wait(w); err != nil {
 			if !a.chunked && a.length < 0 && errors.Is(err, io.EOF) {
 				return sent, q.st.Send(nil, nil, true)
