@@ -43,6 +43,7 @@ configure() {
 }
 
 start() { # NAME COMMAND…
+	: >"$DIR/$1.log" # now: what the last one said must not be taken for this one's
 	"${@:2}" >"$DIR/$1.log" 2>&1 &
 	PID[$1]=$!
 }
