@@ -106,9 +106,12 @@ func (w *tlsWire) letGo() {
 	w.hold = false
 }
 
-// Close sends what waits first; that it cannot is no news at the end.
+// Close sends what waits first, unless a write is stuck; that it cannot is no news at the end.
 func (w *tlsWire) Close() error {
-	_ = w.flush()
+	if w.mu.TryLock() {
+		_ = w.flushLocked()
+		w.mu.Unlock()
+	}
 	return w.conn.Close()
 }
 

@@ -272,8 +272,10 @@ func (c *Conn) end(err error) {
 	if errors.As(err, &bad) && c.broken == nil {
 		c.out = appendGoAway(c.buffer(), c.maxID, bad.code)
 	}
-	for c.flush(); c.writing && c.broken == nil; {
-		c.room.Wait() // for at most the time that a write may take
+	if bad.why != "" || c.done() {
+		for c.flush(); c.writing && c.broken == nil; {
+			c.room.Wait() // for at most the time that a write may take
+		}
 	}
 	lost := c.broken != nil
 	c.fail(errClosed)
