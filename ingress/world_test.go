@@ -208,9 +208,9 @@ func serviceSpeaking(name, appProtocol string) *corev1.Service {
 	return s
 }
 
-// slice holds one ready endpoint of a Service.
+// slice holds one ready endpoint of a Service. Its name is of the whole address: the same port may be free on several.
 func slice(svc string, addr netip.AddrPort) *discoveryv1.EndpointSlice {
-	s := &discoveryv1.EndpointSlice{ObjectMeta: meta(fmt.Sprintf("%s-%d", svc, addr.Port())), AddressType: discoveryv1.AddressTypeIPv4,
+	s := &discoveryv1.EndpointSlice{ObjectMeta: meta(svc + "-" + strings.NewReplacer(".", "-", ":", "-").Replace(addr.String())), AddressType: discoveryv1.AddressTypeIPv4,
 		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{addr.Addr().String()}, Conditions: discoveryv1.EndpointConditions{Ready: ptr(true)}}},
 		Ports:     []discoveryv1.EndpointPort{{Name: ptr("http"), Protocol: ptr(corev1.ProtocolTCP), Port: ptr(int32(addr.Port()))}}}
 	s.Labels = map[string]string{discoveryv1.LabelServiceName: svc}
