@@ -216,9 +216,9 @@ func (d *Dataplane) surround() error {
 }
 
 func (d *Dataplane) hooks() ([]hook, error) {
-	links, err := netlink.LinkList()
+	links, err := linkList()
 	if err != nil {
-		return nil, fmt.Errorf("listing links: %w", err)
+		return nil, err
 	}
 	var all []hook
 	for _, l := range links {

@@ -321,6 +321,24 @@ func TestPodsComeAndGo(t *testing.T) {
 	must(t, <-done)
 }
 
+// TestNamespaceThatIsNotThereYet: a pod's file is there before its namespace is mounted on it, and hides no other pod.
+func TestNamespaceThatIsNotThereYet(t *testing.T) {
+	_, d := lived(t)
+	paths, err := d.cfg.Namespaces()
+	must(t, err)
+	want, err := podSpaces(paths, d.cfg.PodCIDRs)
+	must(t, err)
+	if len(want) == 0 {
+		t.Fatal("there is no pod to be found")
+	}
+	empty := filepath.Join(t.TempDir(), "sp-0123456789ab")
+	must(t, os.WriteFile(empty, nil, 0o600))
+	got, err := podSpaces(append([]string{empty}, paths...), d.cfg.PodCIDRs)
+	if err != nil || len(got) != len(want) {
+		t.Errorf("with a file that is no namespace: %d of %d, %v", len(got), len(want), err)
+	}
+}
+
 // TestOrphansAreRemoved: an instance whose namespace is gone is removed by the next start of another one.
 func TestOrphansAreRemoved(t *testing.T) {
 	lab, d := lived(t)

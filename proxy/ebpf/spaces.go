@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -72,6 +73,9 @@ func podSpaces(paths []string, pods []netip.Prefix) ([]space, error) {
 			all = append(all, end)
 		}
 		file.Close()
+		if errors.Is(err, unix.EINVAL) {
+			continue // no namespace is mounted on the file yet, or not any more
+		}
 		if err != nil {
 			return nil, fmt.Errorf("looking into network namespace %s: %w", path, err)
 		}
@@ -81,9 +85,9 @@ func podSpaces(paths []string, pods []netip.Prefix) ([]space, error) {
 
 // podEnds are the namespaces, by their number in this one, that links with routes to pods lead to.
 func podEnds(pods []netip.Prefix) (map[int]space, error) {
-	links, err := netlink.LinkList()
+	links, err := linkList()
 	if err != nil {
-		return nil, fmt.Errorf("listing links: %w", err)
+		return nil, err
 	}
 	numbers := map[int]int{}
 	for _, l := range links {
@@ -113,6 +117,20 @@ func podEnds(pods []netip.Prefix) (map[int]space, error) {
 		}
 	}
 	return ends, nil
+}
+
+// linkList lists the links of this network namespace, again if some came or went meanwhile.
+func linkList() ([]netlink.Link, error) {
+	const tries = 10
+	for try := 1; ; try++ {
+		links, err := netlink.LinkList()
+		if err == nil {
+			return links, nil
+		}
+		if try == tries || !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return nil, fmt.Errorf("listing links: %w", err)
+		}
+	}
 }
 
 // singleAddr is the address of a route to one host.
