@@ -304,7 +304,7 @@ func TestStickyCookie(t *testing.T) {
 			t.Errorf("%q %v, want %q and no new cookie", body, resp.Cookies(), first)
 		}
 	}
-	name := fmt.Sprintf("toad-%d", map[bool]netip.AddrPort{true: a, false: b}[strings.HasPrefix(first, "a")].Port())
+	name := slice("toad", map[bool]netip.AddrPort{true: a, false: b}[strings.HasPrefix(first, "a")]).Name
 	w.must(w.client.DiscoveryV1().EndpointSlices("default").Delete(context.Background(), name, metav1.DeleteOptions{}))
 	w.eventually(func() error {
 		resp, body := w.request("GET", "/", func(r *http.Request) { r.AddCookie(cookies[0]) })
