@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,10 +58,12 @@ func TestTunnel(t *testing.T) {
 		c := dial("/chat?a=b")
 		for _, size := range []int{0, 1, 5000, 1 << 20} {
 			want := bytes.Repeat([]byte{byte(size)}, size)
-			go func() { _ = c.WriteMessage(websocket.BinaryMessage, want) }() // what comes back tells
+			var writer sync.WaitGroup
+			writer.Go(func() { _ = c.WriteMessage(websocket.BinaryMessage, want) }) // what comes back tells
 			if _, got, err := c.ReadMessage(); err != nil || !bytes.Equal(got, want) {
 				t.Fatalf("%s: %d bytes came back of %d: %v", base, len(got), size, err)
 			}
+			writer.Wait()
 		}
 		c.NetConn().Close()
 		if err := <-ended; err == nil {
