@@ -77,7 +77,8 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 		Use:   "counters",
 		Short: "Print open connections, packets and bytes by Service and endpoint",
 		Long: "Print open connections, packets and bytes by Service and endpoint, as the kernel's connection table has them now. " +
-			"Packets and bytes are counted for connections that begin after --on.",
+			"Packets and bytes are counted for connections that begin after --on. With eBPF, connections of this node's own programs " +
+			"and pods are made to the endpoint itself: that table does not know of which Service.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
