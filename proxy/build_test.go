@@ -187,7 +187,7 @@ func TestStaleFlows(t *testing.T) {
 		s.Ports[0].Endpoints[1].Ready, s.Ports[0].Endpoints[1].Terminating = false, true
 		s.Ports = append(s.Ports, catalog.Port{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53, Endpoints: s.Ports[0].Endpoints})
 	})
-	ledger.plan(map[catalog.Key]claim{svc.Key: {frontends: Build(svc, testNode), serving: servingOf(svc)}})
+	ledger.plan(map[catalog.Key]claim{svc.Key: {frontends: Build(svc, testNode), serving: endpointsOf(svc, true), resting: endpointsOf(svc, false)}})
 	node := testNode
 	node.ServiceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")}
 	filter := staleFlows{ledger: ledger, node: node, gone: map[Address]bool{addr("192.0.2.1:30053", corev1.ProtocolUDP): true}}
@@ -215,6 +215,41 @@ func TestStaleFlows(t *testing.T) {
 		got := filter.match(flow{dialled: addr(test.dialled, test.protocol), answering: netip.MustParseAddrPort(test.answering), syn: test.syn})
 		if got != test.want {
 			t.Errorf("%s: stale is %v, want %v", name, got, test.want)
+		}
+	}
+}
+
+// TestPeersThatAreGone: an answered TCP connection ends when nobody will answer it again, and only then.
+func TestPeersThatAreGone(t *testing.T) {
+	ledger := newLedger()
+	svc := testService(func(s *catalog.Service) {
+		s.Ports[0].Endpoints[1].Ready, s.Ports[0].Endpoints[1].Serving = false, false
+		s.Ports[0].Endpoints = append(s.Ports[0].Endpoints, catalog.Endpoint{AddrPort: netip.MustParseAddrPort("198.51.100.1:80"), Ready: true})
+	})
+	ledger.plan(map[catalog.Key]claim{svc.Key: {frontends: Build(svc, testNode), serving: endpointsOf(svc, true), resting: endpointsOf(svc, false)}})
+	node := testNode
+	node.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}
+	filter := staleFlows{ledger: ledger, node: node, routed: func(a netip.Addr) bool { return a == netip.MustParseAddr("10.244.0.8") }}
+	for name, test := range map[string]struct {
+		dialled, answering string
+		want               bool
+	}{
+		"an endpoint":                               {"10.96.0.5:80", "10.244.0.1:8080", false},
+		"one that is not ready":                     {"10.96.0.5:80", "10.244.0.2:8080", false},
+		"a pod that is there, and no endpoint":      {"10.96.0.5:80", "10.244.0.8:8080", false},
+		"a pod that is gone":                        {"10.96.0.5:80", "10.244.0.9:8080", true},
+		"an address outside":                        {"10.96.0.5:80", "198.51.100.1:80", false},
+		"one outside that is no endpoint any more":  {"10.96.0.5:80", "198.51.100.2:80", true},
+		"a pod that is there, of no service":        {"10.96.9.9:80", "10.244.0.8:8080", false},
+		"a pod that is gone, and so is its service": {"10.96.9.9:80", "10.244.0.9:8080", true},
+		"an address outside whose service is gone":  {"10.96.9.9:80", "198.51.100.1:80", false},
+	} {
+		f := flow{dialled: Address{AddrPort: netip.MustParseAddrPort(test.dialled), Protocol: corev1.ProtocolTCP}, answering: netip.MustParseAddrPort(test.answering), socket: true}
+		if got := filter.match(f); got != test.want {
+			t.Errorf("%s: gone is %v, want %v", name, got, test.want)
+		}
+		if f.socket = false; filter.match(f) {
+			t.Errorf("%s: a connection that netfilter translates is left to its peers", name)
 		}
 	}
 }

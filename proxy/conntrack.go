@@ -18,26 +18,42 @@ type flow struct {
 	dialled   Address        // destination of the first packet
 	answering netip.AddrPort // source of the replies; another than dialled when it was translated
 	syn       bool           // TCP that nobody has answered yet
+	socket    bool           // a socket that is connected to the endpoint's own address
 }
 
 // staleFlows decides which flows hold on to a state of the past. UDP has no end that the kernel could see:
 // as long as the client sends, its packets go where the first one went. A TCP flow is left to its peers
-// once it was answered.
+// once it was answered, but for a socket whose peer is not there any more.
 type staleFlows struct {
 	ledger *ledger
 	gone   map[Address]bool // were Frontends, and are no more
 	node   Node
+	// routed says whether a pod with the address is on this node.
+	routed func(netip.Addr) bool
 }
 
 func (s staleFlows) match(f flow) bool {
 	if f.dialled.Protocol == corev1.ProtocolTCP && !f.syn {
-		return false
+		return f.socket && s.peerGone(f)
 	}
 	translated := f.answering != f.dialled.AddrPort
 	if c, ok := s.ledger.owner(f.dialled); ok {
 		return !slices.Contains(c.serving, f.answering) && (translated || f.dialled.Protocol == corev1.ProtocolUDP)
 	}
 	return translated && (s.gone[f.dialled] || containsAddr(s.node.ServiceCIDRs, f.dialled.Addr()))
+}
+
+// peerGone says whether nobody will ever answer a connection. A pod that is alive goes on with those that it has, also
+// when it is an endpoint no more, be it that its labels changed or that its Service went.
+func (s staleFlows) peerGone(f flow) bool {
+	c, ok := s.ledger.owner(f.dialled)
+	switch {
+	case slices.Contains(c.serving, f.answering), slices.Contains(c.resting, f.answering):
+		return false
+	case containsAddr(s.node.PodCIDRs, f.answering.Addr()):
+		return !s.routed(f.answering.Addr())
+	}
+	return ok
 }
 
 func containsAddr(prefixes []netip.Prefix, addr netip.Addr) bool {

@@ -3,7 +3,12 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Flow is a translated connection that a Dataplane keeps track of itself, beside the kernel's connection table.
@@ -11,11 +16,13 @@ type Flow struct {
 	Dialled   Address        // what the client dialled
 	Answering netip.AddrPort // the endpoint
 	Opening   bool           // TCP that nobody has answered yet
+	Socket    bool           // a socket that is connected to the endpoint's own address
 }
 
 // FlowKeeper is a Dataplane that keeps track of connections itself.
 type FlowKeeper interface {
-	// EndFlows forgets the connections for which stale is true, and returns how many there were.
+	// EndFlows forgets the connections for which stale is true, and returns how many there were. A program whose
+	// socket is connected to the endpoint gets ECONNABORTED.
 	EndFlows(ctx context.Context, stale func(Flow) bool) (uint, error)
 }
 
@@ -26,8 +33,35 @@ func endStaleFlows(ctx context.Context, plane Dataplane, filter staleFlows) (uin
 	if !ok {
 		return removed, err
 	}
+	routes := sync.OnceValues(func() ([]netip.Prefix, error) { return podRoutes(filter.node.PodCIDRs) })
+	filter.routed = func(pod netip.Addr) bool {
+		all, err := routes()
+		return err != nil || containsAddr(all, pod)
+	}
 	ended, keeperErr := keeper.EndFlows(ctx, func(f Flow) bool {
-		return filter.match(flow{dialled: f.Dialled, answering: f.Answering, syn: f.Opening})
+		return filter.match(flow{dialled: f.Dialled, answering: f.Answering, syn: f.Opening, socket: f.Socket})
 	})
 	return removed + ended, errors.Join(err, keeperErr)
+}
+
+// podRoutes are the routes of this namespace to pods.
+func podRoutes(pods []netip.Prefix) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := netlink.RouteList(nil, family)
+		if err != nil {
+			return nil, fmt.Errorf("listing routes: %w", err)
+		}
+		for _, r := range routes {
+			if r.Dst == nil || r.Type != unix.RTN_UNICAST {
+				continue
+			}
+			ones, _ := r.Dst.Mask.Size()
+			addr, ok := netip.AddrFromSlice(r.Dst.IP)
+			if to := netip.PrefixFrom(addr.Unmap(), ones); ok && containsAddr(pods, to.Addr()) {
+				all = append(all, to)
+			}
+		}
+	}
+	return all, nil
 }

@@ -16,6 +16,7 @@ import (
 type claim struct {
 	frontends []Frontend
 	serving   []netip.AddrPort // endpoints that established flows may go on using, terminating ones too
+	resting   []netip.AddrPort // the others: they are there, and take nothing new
 	triggered time.Time        // when the endpoints changed last; zero: not known
 }
 

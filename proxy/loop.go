@@ -165,7 +165,7 @@ func (p *Proxy) build(keys []catalog.Key) map[catalog.Key]claim {
 			_ = p.loopbacks.set(key, nil, p.node)
 			continue
 		}
-		batch[key] = claim{frontends: Build(svc, p.node), serving: servingOf(svc), triggered: svc.Triggered}
+		batch[key] = claim{frontends: Build(svc, p.node), serving: endpointsOf(svc, true), resting: endpointsOf(svc, false), triggered: svc.Triggered}
 		p.notices.observe(svc, p.node)
 		p.openHealth(svc)
 		p.openLoopback(svc)
@@ -199,11 +199,12 @@ func (p *Proxy) openLoopback(svc *catalog.Service) {
 	p.notices.of(svc.Key).set("LoopbackNodePortInUse", message, 0)
 }
 
-func servingOf(svc *catalog.Service) []netip.AddrPort {
+// endpointsOf lists those that serve, or those that do not.
+func endpointsOf(svc *catalog.Service, serving bool) []netip.AddrPort {
 	var all []netip.AddrPort
 	for _, port := range svc.Ports {
 		for _, e := range port.Endpoints {
-			if e.Ready || e.Serving {
+			if (e.Ready || e.Serving) == serving {
 				all = append(all, e.AddrPort)
 			}
 		}

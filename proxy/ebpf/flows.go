@@ -125,8 +125,8 @@ func (t tracked) keys(flows map[string]string) []string {
 	return keys
 }
 
-// EndFlows forgets the connections for which stale is true. A program with a UDP socket that is connected to
-// such an endpoint gets ECONNABORTED: the address is the socket's own, and nobody else can change it.
+// EndFlows forgets the connections for which stale is true. A program with a socket that is connected to such an
+// endpoint gets ECONNABORTED: the address is the socket's own, and nobody else can change it.
 func (d *Dataplane) EndFlows(_ context.Context, stale func(proxy.Flow) bool) (uint, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -154,42 +154,52 @@ func (d *Dataplane) EndFlows(_ context.Context, stale func(proxy.Flow) bool) (ui
 	return ended + sockets, err
 }
 
-// endSockets destroys UDP sockets that are connected to endpoints of the past.
+// endSockets destroys the sockets that are connected to endpoints of the past. It forgets them afterwards, so that
+// what fails is tried again.
 func (d *Dataplane) endSockets(stale func(proxy.Flow) bool) (uint, error) {
 	peers, err := d.kernel.read(mapPeers)
 	if err != nil {
 		return 0, err
 	}
-	cookies := map[uint64]bool{}
+	past := map[byte]map[uint64]bool{}
+	var keys []string
 	for key, value := range peers {
 		protocol := value[18]
 		flow := proxy.Flow{
 			Dialled:   proxy.Address{AddrPort: getAddrPort([]byte(value)), Protocol: protocolOf(protocol)},
-			Answering: getAddrPort([]byte(key)[8:]),
+			Answering: getAddrPort([]byte(key)[8:]), Socket: true,
 		}
-		if protocol != unix.IPPROTO_UDP || !stale(flow) {
+		if !stale(flow) {
 			continue
 		}
-		cookies[native.Uint64([]byte(key))] = true
-		if err := d.kernel.remove(entry{table: mapPeers, key: key}); err != nil {
-			return 0, err
+		if past[protocol] == nil {
+			past[protocol] = map[uint64]bool{}
 		}
-	}
-	if len(cookies) == 0 {
-		return 0, nil
+		past[protocol][native.Uint64([]byte(key))] = true
+		keys = append(keys, key)
 	}
 	var ended uint
-	err = d.eachUDPSocket(func(s *netlink.Socket) error {
-		if !cookies[cookieOfSocket(s)] || s.ID.DestinationPort == 0 {
+	for protocol, cookies := range past {
+		err := d.eachSocket(protocol, func(s *netlink.Socket) error {
+			if !cookies[cookieOfSocket(s)] || s.ID.DestinationPort == 0 {
+				return nil
+			}
+			ended++
+			if err := destroySocket(protocol, s); err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("ending a socket (needs CONFIG_INET_DIAG_DESTROY): %w", err)
+			}
 			return nil
+		})
+		if err != nil {
+			return ended, err
 		}
-		ended++
-		if err := destroySocket(s); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("ending a socket (needs CONFIG_INET_DIAG_DESTROY): %w", err)
+	}
+	for _, key := range keys {
+		if err := d.kernel.remove(entry{table: mapPeers, key: key}); err != nil {
+			return ended, err
 		}
-		return nil
-	})
-	return ended, err
+	}
+	return ended, nil
 }
 
 // sockDestroy is SOCK_DESTROY of linux/sock_diag.h.
@@ -201,8 +211,8 @@ type destroyRequest []byte
 func (r destroyRequest) Len() int          { return len(r) }
 func (r destroyRequest) Serialize() []byte { return r }
 
-func destroySocket(s *netlink.Socket) error {
-	b := []byte{s.Family, unix.IPPROTO_UDP, 0, 0, 0xff, 0xff, 0xff, 0xff}
+func destroySocket(protocol byte, s *netlink.Socket) error {
+	b := []byte{s.Family, protocol, 0, 0, 0xff, 0xff, 0xff, 0xff}
 	b = append(b, byte(s.ID.SourcePort>>8), byte(s.ID.SourcePort), byte(s.ID.DestinationPort>>8), byte(s.ID.DestinationPort))
 	for _, ip := range []([]byte){s.ID.Source, s.ID.Destination} {
 		var addr [16]byte

@@ -59,7 +59,7 @@ func (d *Dataplane) socketsLeft() (int, error) {
 	}
 	answers := time.Since(d.passive) < d.patience
 	left := 0
-	err = d.eachUDPSocket(func(s *netlink.Socket) error {
+	err = d.eachSocket(unix.IPPROTO_UDP, func(s *netlink.Socket) error {
 		asked := endpoints[cookieOfSocket(s)]
 		if connected := s.ID.DestinationPort != 0; connected && slices.Contains(asked, remote(s)) || !connected && len(asked) > 0 && answers {
 			left++
@@ -78,22 +78,22 @@ func remote(s *netlink.Socket) netip.AddrPort {
 	return netip.AddrPortFrom(addr.Unmap(), s.ID.DestinationPort)
 }
 
-// eachUDPSocket calls f for the UDP sockets of this node's namespace and of all pods', each on a thread in its
+// eachSocket calls f for the sockets of a protocol in this node's namespace and in all pods', each on a thread in its
 // namespace.
-func (d *Dataplane) eachUDPSocket(f func(*netlink.Socket) error) error {
+func (d *Dataplane) eachSocket(protocol byte, f func(*netlink.Socket) error) error {
 	paths, err := d.cfg.Namespaces()
 	if err != nil {
 		return fmt.Errorf("listing the network namespaces of pods: %w", err)
 	}
 	for _, path := range append(paths, "/proc/thread-self/ns/net") {
-		if err := eachUDPSocketIn(path, f); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("going through the sockets of network namespace %s (needs CONFIG_INET_UDP_DIAG): %w", path, err)
+		if err := eachSocketIn(path, protocol, f); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("going through the sockets of network namespace %s (needs CONFIG_INET_TCP_DIAG and CONFIG_INET_UDP_DIAG): %w", path, err)
 		}
 	}
 	return nil
 }
 
-func eachUDPSocketIn(path string, f func(*netlink.Socket) error) (err error) {
+func eachSocketIn(path string, protocol byte, f func(*netlink.Socket) error) (err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
@@ -107,8 +107,12 @@ func eachUDPSocketIn(path string, f func(*netlink.Socket) error) (err error) {
 			return
 		}
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+			list := netlink.SocketDiagUDP
+			if protocol == unix.IPPROTO_TCP {
+				list = netlink.SocketDiagTCP
+			}
 			var all []*netlink.Socket
-			if all, err = netlink.SocketDiagUDP(family); err != nil {
+			if all, err = list(family); err != nil {
 				return
 			}
 			for _, s := range all {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
 	"svcplane/proxy"
@@ -92,7 +93,8 @@ func (s *Switch) finish(ctx context.Context, current, other *member, left int) e
 	ctx = context.WithoutCancel(ctx) // half of it would be a fault
 	if keeper, ok := other.plane.(proxy.FlowKeeper); ok && left > 0 {
 		// who is left learns it by an error, and not by silence
-		if _, err := keeper.EndFlows(ctx, func(proxy.Flow) bool { return true }); err != nil {
+		need := func(f proxy.Flow) bool { return !f.Socket || f.Dialled.Protocol != corev1.ProtocolTCP }
+		if _, err := keeper.EndFlows(ctx, need); err != nil {
 			return err
 		}
 	}
