@@ -80,3 +80,15 @@ func BenchmarkChange(b *testing.B) {
 	}
 	b.ReportMetric(float64(bytes)/1e6, "MB-of-maps")
 }
+
+// BenchmarkDump is the time of reading back 10,000 Services with ten endpoints each.
+func BenchmarkDump(b *testing.B) {
+	lab := proxytest.NewLab(b)
+	d := open(b, lab)
+	must(b, d.Resync(b.Context(), crowd(lab, 10000)))
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := d.Dump(b.Context())
+		must(b, err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/rlimit"
@@ -103,18 +104,29 @@ func (k *kernel) remove(e entry) error {
 	return nil
 }
 
+// batch is how many entries are read from a map by one system call.
+const batch = 4096
+
 // read reads a whole map.
 func (k *kernel) read(table string) (map[string]string, error) {
+	m := k.maps[table]
 	all := map[string]string{}
-	var key, value []byte
-	entries := k.maps[table].Iterate()
-	for entries.Next(&key, &value) {
-		all[string(key)] = string(value)
+	room := func(size uint32) reflect.Value {
+		return reflect.MakeSlice(reflect.SliceOf(reflect.ArrayOf(int(size), reflect.TypeFor[byte]())), batch, batch)
 	}
-	if err := entries.Err(); err != nil {
-		return nil, fmt.Errorf("reading map %s: %w", table, err)
+	keys, values := room(m.KeySize()), room(m.ValueSize())
+	for cursor := new(ebpf.MapBatchCursor); ; {
+		n, err := m.BatchLookup(cursor, keys.Interface(), values.Interface(), nil)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil, fmt.Errorf("reading map %s: %w", table, err)
+		}
+		for i := range n {
+			all[string(keys.Index(i).Bytes())] = string(values.Index(i).Bytes())
+		}
+		if err != nil {
+			return all, nil // that was the end
+		}
 	}
-	return all, nil
 }
 
 // store is what holds the maps; a kernel, but in tests of failing writes.
