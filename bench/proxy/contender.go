@@ -2,65 +2,108 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 )
 
-// contender is one Service proxy with what was measured of it.
+// contender is one Service proxy, or none at all, with what was measured of it.
 type contender struct {
 	name    string
-	words   func(c *cluster, n network) []string
-	ordered bool // its rules have an order, which its iptables chain shows
+	words   func(c *cluster, n network) []string // nil: no proxy, its client dials endpoints
+	ordered bool                                 // its rules have an order, which its iptables chain shows
+	pinned  bool                                 // what it has outlives its network namespace
 	network network
+	cgroup  cgroup // where programs are attached that translate sockets
 	proc    *process
 	closer  func()
+	ends    ends
+	order   []netip.AddrPort // its Services as a packet meets them
 
 	first, middle, last []time.Duration // (a)
 	rates, gbits        []float64       // (b), (c)
-	changes             []time.Duration // (d)
+	changes, committed  []time.Duration // (d)
 	starts              []time.Duration // (e)
 	cpu                 time.Duration   // (f)
 	rss, rssMost        float64
 	storm               time.Duration
+	samples             map[string][]float64 // (g) and following, of each round
+	maps                float64              // MB of maps
 }
 
-func contenders(ours, peer, prefix, api string) []*contender {
+// The contenders that others are compared with.
+const (
+	direct      = "direct"
+	ourIPTables = "svcplane iptables"
+	ourEBPF     = "svcplane eBPF"
+	ourLegacy   = "svcplane legacy"
+	theirRules  = "kube-proxy iptables"
+	theirTables = "kube-proxy nftables"
+)
+
+func contenders(o options, prefix, api string, ours cgroup) []*contender {
 	kubeProxy := func(mode string) func(*cluster, network) []string {
 		return func(c *cluster, n network) []string {
-			return []string{peer, "--proxy-mode", mode, "--kubeconfig", c.kubeconfig(), "--hostname-override", n.node, "--cluster-cidr", "10.244.0.0/16",
+			return []string{o.peer, "--proxy-mode", mode, "--kubeconfig", c.kubeconfig(), "--hostname-override", n.node, "--cluster-cidr", "10.244.0.0/16",
 				"--conntrack-max-per-core", "0", "--conntrack-tcp-timeout-established", "0", "--conntrack-tcp-timeout-close-wait", "0"}
 		}
 	}
-	mine := func(variant string) func(*cluster, network) []string {
+	mine := func(more ...string) func(*cluster, network) []string {
 		return func(c *cluster, n network) []string {
-			return []string{ours, "--kubeconfig", c.kubeconfig(), "--node-name", n.node, "--node-ip", n.nodeIP(), "--variant", variant}
+			return append([]string{o.ours, "--kubeconfig", c.kubeconfig(), "--node-name", n.node, "--node-ip", n.nodeIP(),
+				"--state", filepath.Join(c.dir, n.node+".json"), "--pod-namespaces", n.client + "," + n.pod}, more...)
 		}
 	}
 	all := []*contender{
-		{name: "svcplane", words: mine("nft")},
-		{name: "svcplane legacy", words: mine("legacy")},
-		{name: "kube-proxy iptables", words: kubeProxy("iptables"), ordered: true},
-		{name: "kube-proxy nftables", words: kubeProxy("nftables")},
+		{name: direct},
+		{name: ourIPTables, words: mine("--variant", "nft")},
+		{name: ourEBPF, words: mine("--mode", "ebpf", "--cgroup", string(ours)), cgroup: ours, pinned: true},
+		{name: theirRules, words: kubeProxy("iptables"), ordered: true},
+		{name: theirTables, words: kubeProxy("nftables")},
 	}
-	for i, c := range all {
+	if o.legacy {
+		all = append(all, &contender{name: ourLegacy, words: mine("--variant", "legacy")})
+	}
+	for i, k := range all {
 		id := fmt.Sprintf("%s-%d", prefix, i+1)
-		c.network = network{api: api, node: id + "n", client: id + "c", pod: id + "p", index: i + 1}
+		k.network = network{api: api, node: id + "n", client: id + "c", pod: id + "p", lan: id + "l", index: i + 1}
+		k.samples = map[string][]float64{}
 	}
 	return all
 }
 
-func (k *contender) up(c *cluster) (err error) {
+func find(all []*contender, name string) *contender {
+	i := slices.IndexFunc(all, func(k *contender) bool { return k.name == name })
+	if i < 0 {
+		return nil
+	}
+	return all[i]
+}
+
+func (k *contender) client() place { return place{k.network.client, k.cgroup} }
+func (k *contender) pod() place    { return place{k.network.pod, k.cgroup} }
+
+func (k *contender) up() (err error) {
 	if err = k.network.up(); err != nil {
 		return err
 	}
-	k.closer, err = serve(k.network.pod)
-	return err
+	closeAll, err := serve(k.pod())
+	if err != nil {
+		return err
+	}
+	if err = k.pod().do(func() (err error) { k.ends, err = openEnds(); return err }); err != nil {
+		closeAll()
+		return err
+	}
+	k.closer = func() { closeAll(); k.ends.close() }
+	return nil
 }
 
 func (k *contender) begin(c *cluster) (err error) {
@@ -68,7 +111,7 @@ func (k *contender) begin(c *cluster) (err error) {
 	return err
 }
 
-func (k *contender) down() {
+func (k *contender) down(o options) {
 	if k.proc != nil {
 		k.proc.end()
 		k.proc = nil
@@ -77,144 +120,126 @@ func (k *contender) down() {
 		k.closer()
 		k.closer = nil
 	}
+	if k.pinned {
+		_ = exec.Command("nsenter", "--net=/run/netns/"+k.network.node, o.ours, "--cleanup").Run()
+	}
 	k.network.down()
 }
 
-func (k *contender) pause()  { k.proc.signal(syscall.SIGSTOP) }
+func (k *contender) pause() {
+	if k.proc != nil {
+		k.proc.signal(syscall.SIGSTOP)
+	}
+}
+
 func (k *contender) resume() { k.proc.signal(syscall.SIGCONT) }
 
 func to(ip string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(ip), 80) }
 
+// dialled is what the client dials for a Service.
+func (k *contender) dialled(c *cluster, at netip.AddrPort) netip.AddrPort {
+	if k.words == nil {
+		return c.behind(at)
+	}
+	return at
+}
+
 // start (e): from the start of the process in a namespace without rules until Services answer.
 func (k *contender) start(ctx context.Context, c *cluster, deadline time.Duration) error {
-	began := time.Now()
-	if err := k.begin(c); err != nil {
-		return err
+	if k.words == nil {
+		return nil
 	}
-	err := within(k.network.client, func() error {
+	return k.client().do(func() error {
+		began := time.Now()
+		if err := k.begin(c); err != nil { // in the cgroup of this thread
+			return err
+		}
 		for _, i := range []int{0, len(c.services) / 2, len(c.services) - 1} {
 			if err := await(ctx, to(c.services[i]), c.letterOf(i), began.Add(deadline)); err != nil {
 				return err
 			}
 		}
+		k.starts = append(k.starts, time.Since(began))
 		return nil
 	})
-	k.starts = append(k.starts, time.Since(began))
-	return err
 }
 
-func (c *cluster) letterOf(i int) byte {
-	if c.generation[i] == portNew {
-		return 'n'
-	}
-	return 'o'
-}
+var ruleOfService = regexp.MustCompile(`(?m)^-A KUBE-SERVICES -d (\S+)/32 .*--dport (\d+) -j KUBE-SVC`)
 
-var ruleOfService = regexp.MustCompile(`(?m)^-A KUBE-SERVICES -d (\S+)/32 `)
-
-// sorted are the ClusterIPs in the order in which a packet meets them.
-func (k *contender) sorted(c *cluster) ([]string, error) {
-	known := map[string]bool{}
+// sorted are the addresses of the Services in the order in which a packet meets them.
+func (k *contender) sorted(c *cluster) ([]netip.AddrPort, error) {
+	known := map[netip.AddrPort]bool{}
 	for _, ip := range c.services {
-		known[ip] = true
+		known[to(ip)] = true
 	}
+	for _, s := range c.specials {
+		for _, port := range []uint16{dialExchange, dialStream, dialDNS} {
+			known[netip.AddrPortFrom(netip.MustParseAddr(s.ip), port)] = true
+		}
+	}
+	var all []netip.AddrPort
 	if !k.ordered {
-		all := slices.Clone(c.services)
-		slices.SortFunc(all, func(a, b string) int { return netip.MustParseAddr(a).Compare(netip.MustParseAddr(b)) })
+		for at := range known {
+			all = append(all, at)
+		}
+		slices.SortFunc(all, netip.AddrPort.Compare)
 		return all, nil
 	}
 	out, err := exec.Command("nsenter", "--net=/run/netns/"+k.network.node, "iptables-save", "-t", "nat").Output()
 	if err != nil {
 		return nil, fmt.Errorf("listing kube-proxy's rules: %w", err)
 	}
-	var all []string
 	for _, m := range ruleOfService.FindAllStringSubmatch(string(out), -1) {
-		if known[m[1]] {
-			all = append(all, m[1])
-			delete(known, m[1])
+		addr, bad := netip.ParseAddr(m[1])
+		port, worse := strconv.ParseUint(m[2], 10, 16)
+		if err := errors.Join(bad, worse); err != nil {
+			return nil, fmt.Errorf("reading kube-proxy's rules: %w", err)
+		}
+		if at := netip.AddrPortFrom(addr, uint16(port)); known[at] {
+			all = append(all, at)
+			delete(known, at)
 		}
 	}
-	if len(all) != len(c.services) {
-		return nil, fmt.Errorf("kube-proxy has rules for %d of %d services", len(all), len(c.services))
+	if len(known) != 0 {
+		return nil, fmt.Errorf("kube-proxy has no rules for %d services", len(known))
 	}
 	return all, nil
 }
 
+// ordinary are those of the Services that say a letter.
+func (k *contender) ordinary() []netip.AddrPort {
+	return slices.DeleteFunc(slices.Clone(k.order), func(at netip.AddrPort) bool { return at.Port() != 80 })
+}
+
+// special is the special Service on a port that stands nearest to the middle.
+func (k *contender) special(port uint16) (best netip.AddrPort) {
+	distance := len(k.order)
+	for i, at := range k.order {
+		if d := max(2*i-len(k.order), len(k.order)-2*i); at.Port() == port && d <= distance {
+			best, distance = at, d
+		}
+	}
+	return best
+}
+
 // traffic (a), (b), (c) of one round.
-func (k *contender) traffic(order []string, streaming string, n int, period time.Duration) error {
-	for _, at := range []struct {
-		ip string
+func (k *contender) traffic(c *cluster, n int, period time.Duration) error {
+	order := k.ordinary()
+	for _, s := range []struct {
+		at netip.AddrPort
 		to *[]time.Duration
 	}{{order[0], &k.first}, {order[len(order)/2], &k.middle}, {order[len(order)-1], &k.last}} {
-		took, err := connects(k.network.client, to(at.ip), n)
+		took, err := connects(k.client(), k.dialled(c, s.at), n)
 		if err != nil {
 			return err
 		}
-		*at.to = append(*at.to, took...)
+		*s.to = append(*s.to, took...)
 	}
-	r, err := rate(k.network.client, to(order[len(order)-1]), period)
+	r, err := rate(k.client(), k.dialled(c, order[len(order)-1]), period)
 	if err != nil {
 		return err
 	}
-	g, err := throughput(k.network.client, to(streaming), period)
+	g, err := throughput(k.client(), k.dialled(c, k.special(dialStream)), period)
 	k.rates, k.gbits = append(k.rates, r), append(k.gbits, g)
-	return err
-}
-
-// change (d): from before the request that changes the EndpointSlice until a new connection reaches the new
-// endpoints.
-func (k *contender) change(ctx context.Context, c *cluster, i int) error {
-	port, want := int32(portNew), byte('n')
-	if c.letterOf(i) == 'n' {
-		port, want = portOld, 'o'
-	}
-	done := make(chan error, 1)
-	var end time.Time
-	go func() {
-		done <- within(k.network.client, func() error {
-			err := await(ctx, to(c.services[i]), want, time.Now().Add(2*time.Minute))
-			end = time.Now()
-			return err
-		})
-	}()
-	time.Sleep(5 * time.Millisecond) // the client is asking by now
-	began := time.Now()
-	if err := c.move(ctx, i, port); err != nil {
-		return err
-	}
-	err := <-done
-	k.changes = append(k.changes, end.Sub(began))
-	return err
-}
-
-// endure (f): a number of changes one after the other, as fast as the API takes them.
-func (k *contender) endure(ctx context.Context, c *cluster, changes int) error {
-	before, err := k.proc.cpu()
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	last := 0
-	for j := range changes {
-		last = j % len(c.services)
-		port := int32(portNew)
-		if c.letterOf(last) == 'n' {
-			port = portOld
-		}
-		if err := c.move(ctx, last, port); err != nil {
-			return err
-		}
-	}
-	if err := within(k.network.client, func() error { return await(ctx, to(c.services[last]), c.letterOf(last), time.Now().Add(5*time.Minute)) }); err != nil {
-		return err
-	}
-	k.storm = time.Since(began)
-	time.Sleep(2 * time.Second) // what is still under way is theirs, too
-	after, err := k.proc.cpu()
-	if err != nil {
-		return err
-	}
-	k.cpu = after - before
-	k.rss, k.rssMost, err = k.proc.memory()
 	return err
 }

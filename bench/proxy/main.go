@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,9 @@ type options struct {
 	changes, storm     int
 	connects           int
 	period             time.Duration
+	slices             int
+	slice              time.Duration
+	legacy             bool
 }
 
 func main() {
@@ -35,11 +39,14 @@ func main() {
 	flag.IntVar(&o.storm, "storm", 1000, "changes in a row at the largest size")
 	flag.IntVar(&o.connects, "connects", 400, "connections to each Service and round")
 	flag.DurationVar(&o.period, "period", time.Second, "length of a measurement of rate or throughput")
+	flag.IntVar(&o.slices, "slices", 15, "rounds of the exchanges that one thread makes, contenders by turns")
+	flag.DurationVar(&o.slice, "slice", 200*time.Millisecond, "length of one of them")
+	flag.BoolVar(&o.legacy, "legacy", false, "svcplane with legacy iptables, too")
 	flag.Parse()
 	for _, text := range strings.Split(*sizes, ",") {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 3 {
-			fmt.Fprintf(os.Stderr, "bench: --sizes %s: must be numbers of 3 and more\n", *sizes)
+		if err != nil || n < specialServices+3 {
+			fmt.Fprintf(os.Stderr, "bench: --sizes %s: must be numbers of %d and more\n", *sizes, specialServices+3)
 			os.Exit(2)
 		}
 		o.sizes = append(o.sizes, n)
@@ -60,70 +67,67 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("starting the API server: %w", err)
 	}
+	ours, err := newCgroup(strings.TrimSuffix(c.ns, "-api"))
+	if err != nil {
+		return err
+	}
+	defer ours.remove()
+	if err := c.createSpecials(ctx); err != nil {
+		return fmt.Errorf("making services: %w", err)
+	}
+	var results []result
 	for i, size := range o.sizes {
 		prefix := strings.TrimSuffix(c.ns, "-api") + fmt.Sprintf("-%d", i)
-		all := contenders(o.ours, o.peer, prefix, c.ns)
+		all := contenders(o, prefix, c.ns, ours)
 		err := measure(ctx, o, c, all, size, i == len(o.sizes)-1)
 		for _, k := range all {
-			k.down()
+			k.down(o)
 		}
 		if err != nil {
 			return err
 		}
 		report(all, size)
+		results = append(results, result{size, all})
+		compare(results[len(results)-1:])
+	}
+	if len(results) > 1 {
+		compare(results)
 	}
 	return nil
 }
 
-// streaming makes the Service whose pods stream.
-func (c *cluster) streaming(ctx context.Context) (string, error) {
-	i := len(c.services)
-	if err := c.grow(ctx, i+1); err != nil {
-		return "", err
-	}
-	return c.services[i], c.move(ctx, i, portStream)
-}
-
 func measure(ctx context.Context, o options, c *cluster, all []*contender, size int, largest bool) error {
 	began := time.Now()
-	if err := c.grow(ctx, size-1); err != nil {
+	if err := c.grow(ctx, size-specialServices); err != nil {
 		return fmt.Errorf("making services: %w", err)
 	}
-	streaming, err := c.streaming(ctx)
-	if err != nil {
-		return err
-	}
-	c.services = c.services[:size-1] // those that say a letter
 	fmt.Printf("\n%d services x %d endpoints, made in %.1f s; load %s\n", size, endpoints, time.Since(began).Seconds(), load())
-	steps := []func() error{
-		func() error { return starting(ctx, o, c, all) },
-		func() error { return traffic(o, c, all, streaming) },
-		func() error { return changing(ctx, o, c, all) },
-	}
+	steps := []func(context.Context, options, *cluster, []*contender) error{starting, ordering, traffic, exchanging, changing}
 	if largest {
-		steps = append(steps, func() error { return storming(ctx, o, c, all) })
+		steps = append(steps, storming, widening)
 	}
 	for _, step := range steps {
-		if err := errors.Join(context.Cause(ctx), step()); err != nil {
+		if err := errors.Join(context.Cause(ctx), step(ctx, o, c, all)); err != nil {
 			return err
 		}
 	}
-	// the one that streamed is one of the others at the next size
-	c.services = append(c.services, streaming)
-	return c.move(ctx, size-1, portOld)
+	return nil
 }
 
 func starting(ctx context.Context, o options, c *cluster, all []*contender) error {
 	for round := range o.starts {
 		for _, k := range all {
+			if k.words == nil && round > 0 {
+				continue
+			}
 			if round == 0 {
 				if err := c.addNode(ctx, k.network.node, k.network.nodeIP()); err != nil {
 					return err
 				}
 			} else {
-				k.down()
+				k.down(o)
 			}
-			if err := k.up(c); err != nil {
+			if err := k.up(); err != nil {
 				return fmt.Errorf("the network of %s: %w", k.name, err)
 			}
 			if err := k.start(ctx, c, 10*time.Minute); err != nil {
@@ -136,18 +140,23 @@ func starting(ctx context.Context, o options, c *cluster, all []*contender) erro
 	return nil
 }
 
-func traffic(o options, c *cluster, all []*contender, streaming string) error {
-	orders := map[*contender][]string{}
+// ordering finds out where the Services stand.
+func ordering(_ context.Context, _ options, c *cluster, all []*contender) (err error) {
 	for _, k := range all {
-		order, err := k.sorted(c)
-		if err != nil {
+		if k.order, err = k.sorted(c); err != nil {
 			return err
 		}
-		orders[k] = order
 	}
+	return nil
+}
+
+func traffic(ctx context.Context, o options, c *cluster, all []*contender) error {
 	for range o.rounds {
 		for _, k := range all {
-			if err := k.traffic(orders[k], streaming, o.connects, o.period); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if err := k.traffic(c, o.connects, o.period); err != nil {
 				return fmt.Errorf("traffic of %s: %w", k.name, err)
 			}
 		}
@@ -155,15 +164,18 @@ func traffic(o options, c *cluster, all []*contender, streaming string) error {
 	return nil
 }
 
+// proxies are the contenders that are one.
+func proxies(all []*contender) []*contender {
+	return slices.DeleteFunc(slices.Clone(all), func(k *contender) bool { return k.words == nil })
+}
+
 // settle waits until a contender that was stopped has seen what happened meanwhile.
 func settle(ctx context.Context, c *cluster, k *contender) error {
 	k.resume()
-	return within(k.network.client, func() error {
+	return k.client().do(func() error {
 		for i := range c.generation {
-			if i < len(c.services) {
-				if err := await(ctx, to(c.services[i]), c.letterOf(i), time.Now().Add(5*time.Minute)); err != nil {
-					return fmt.Errorf("%s after a pause: %w", k.name, err)
-				}
+			if err := await(ctx, to(c.services[i]), c.letterOf(i), time.Now().Add(5*time.Minute)); err != nil {
+				return fmt.Errorf("%s after a pause: %w", k.name, err)
 			}
 		}
 		return nil
@@ -173,7 +185,7 @@ func settle(ctx context.Context, c *cluster, k *contender) error {
 func changing(ctx context.Context, o options, c *cluster, all []*contender) error {
 	const atOnce = 5
 	for done := 0; done < o.changes; done += atOnce {
-		for _, k := range all {
+		for _, k := range proxies(all) {
 			if err := settle(ctx, c, k); err != nil {
 				return err
 			}
@@ -191,7 +203,7 @@ func changing(ctx context.Context, o options, c *cluster, all []*contender) erro
 }
 
 func storming(ctx context.Context, o options, c *cluster, all []*contender) error {
-	for _, k := range all {
+	for _, k := range proxies(all) {
 		if err := settle(ctx, c, k); err != nil {
 			return err
 		}
@@ -201,6 +213,32 @@ func storming(ctx context.Context, o options, c *cluster, all []*contender) erro
 		}
 		k.pause()
 	}
+	return nil
+}
+
+// widening (n): what the maps take when every Service has many endpoints.
+func widening(ctx context.Context, _ options, c *cluster, all []*contender) error {
+	k := find(all, ourEBPF)
+	if err := settle(ctx, c, k); err != nil {
+		return err
+	}
+	if err := c.widen(ctx); err != nil {
+		return fmt.Errorf("giving services %d endpoints: %w", manyEndpoints, err)
+	}
+	// it has them all when the maps grow no more
+	for same := 0; same < 10; time.Sleep(200 * time.Millisecond) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		now, err := k.proc.maps()
+		if err != nil {
+			return err
+		}
+		if same++; now != k.maps {
+			k.maps, same = now, 0
+		}
+	}
+	k.pause()
 	return nil
 }
 

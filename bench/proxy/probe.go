@@ -14,7 +14,7 @@ import (
 )
 
 // serve answers in a pod's namespace: a letter on the two ports that Services lead to, a stream on the third.
-func serve(ns string) (closeAll func(), err error) {
+func serve(pod place) (closeAll func(), err error) {
 	var listeners []net.Listener
 	closeAll = func() {
 		for _, l := range listeners {
@@ -22,7 +22,7 @@ func serve(ns string) (closeAll func(), err error) {
 		}
 	}
 	for port, answer := range map[int]func(net.Conn){portOld: letter("o"), portNew: letter("n"), portStream: stream} {
-		err := within(ns, func() error {
+		err := pod.do(func() error {
 			l, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", port))
 			if err == nil {
 				listeners = append(listeners, l)
@@ -70,6 +70,11 @@ func stream(conn net.Conn) {
 
 // dial connects with bare system calls and returns the socket and how long connect(2) took.
 func dial(to netip.AddrPort, patience time.Duration) (fd int, took time.Duration, err error) {
+	return dialFrom(to, nil, patience)
+}
+
+// dialFrom does it from an address of the client's choice, if it has one.
+func dialFrom(to netip.AddrPort, from *unix.SockaddrInet4, patience time.Duration) (fd int, took time.Duration, err error) {
 	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, 0, err
@@ -80,6 +85,9 @@ func dial(to netip.AddrPort, patience time.Duration) (fd int, took time.Duration
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
 		// a reset at the end: neither side keeps the port
 		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+	if err == nil && from != nil {
+		err = errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1), unix.Bind(fd, from))
+	}
 	if err == nil {
 		began := time.Now()
 		err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()})
@@ -149,8 +157,8 @@ func await(ctx context.Context, to netip.AddrPort, want byte, deadline time.Time
 }
 
 // connects returns how long each of n connects took.
-func connects(client string, to netip.AddrPort, n int) (all []time.Duration, err error) {
-	return all, within(client, func() error {
+func connects(client place, to netip.AddrPort, n int) (all []time.Duration, err error) {
+	return all, client.do(func() error {
 		for range n {
 			fd, took, err := dial(to, time.Second)
 			if err != nil {
@@ -165,14 +173,16 @@ func connects(client string, to netip.AddrPort, n int) (all []time.Duration, err
 }
 
 // rate is how many connections per second several clients make.
-func rate(client string, to netip.AddrPort, period time.Duration) (float64, error) {
+func rate(client place, to netip.AddrPort, period time.Duration) (float64, error) {
 	const clients = 4
 	var count atomic.Int64
-	done := make(chan error, clients)
-	began := time.Now()
+	ready, begin, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	var began time.Time
 	for range clients {
 		go func() {
-			done <- within(client, func() error {
+			done <- client.do(func() error {
+				ready <- struct{}{}
+				<-begin
 				for time.Since(began) < period {
 					// the answer is waited for, so that the queue of the listener does not overflow
 					if ask(to) != 0 {
@@ -184,15 +194,25 @@ func rate(client string, to netip.AddrPort, period time.Duration) (float64, erro
 		}()
 	}
 	var errs []error
+	left := clients
 	for range clients {
+		select {
+		case <-ready:
+		case err := <-done:
+			errs, left = append(errs, err), left-1
+		}
+	}
+	began = time.Now()
+	close(begin)
+	for range left {
 		errs = append(errs, <-done)
 	}
 	return float64(count.Load()) / time.Since(began).Seconds(), errors.Join(errs...)
 }
 
 // throughput is the Gbit/s of one connection.
-func throughput(client string, to netip.AddrPort, period time.Duration) (gbits float64, err error) {
-	return gbits, within(client, func() error {
+func throughput(client place, to netip.AddrPort, period time.Duration) (gbits float64, err error) {
+	return gbits, client.do(func() error {
 		fd, _, err := dial(to, time.Second)
 		if err != nil {
 			return err

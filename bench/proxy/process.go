@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -89,4 +90,35 @@ func (p *process) memory() (now, most float64, err error) {
 		}
 	}
 	return now, most, nil
+}
+
+// maps is the megabytes of kernel memory of all eBPF maps that the process has open (Linux 6.4 and later tell what is
+// really used).
+func (p *process) maps() (float64, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	bytes := map[string]float64{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it was closed meanwhile
+		}
+		fields := map[string]string{}
+		for line := range strings.Lines(string(text)) {
+			key, value, _ := strings.Cut(line, ":")
+			fields[key] = strings.TrimSpace(value)
+		}
+		if id, ok := fields["map_id"]; ok {
+			if bytes[id], err = strconv.ParseFloat(fields["memlock"], 64); err != nil {
+				return 0, fmt.Errorf("reading %s: %w", file, err)
+			}
+		}
+	}
+	sum := 0.0
+	for _, n := range bytes {
+		sum += n
+	}
+	return sum / 1e6, nil
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// report prints medians, a column for each contender; in brackets how many times ours the peer's is.
+// report prints medians, a column for each contender; in brackets how many times that of our iptables it is.
 func report(all []*contender, size int) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "at %d services; load %s", size, load())
@@ -17,11 +17,15 @@ func report(all []*contender, size int) {
 	fmt.Fprintln(w)
 	row := func(name, unit string, value func(*contender) float64) {
 		fmt.Fprint(w, name)
-		ours := value(all[0])
-		for i, k := range all {
+		ours := value(find(all, ourIPTables))
+		for _, k := range all {
 			v := value(k)
+			if v == 0 {
+				fmt.Fprint(w, "\t-")
+				continue
+			}
 			fmt.Fprintf(w, "\t%s %s", number(v), unit)
-			if i > 0 && ours > 0 {
+			if k.name != ourIPTables && ours > 0 {
 				fmt.Fprintf(w, " (x%s)", number(v/ours))
 			}
 		}
@@ -37,6 +41,7 @@ func report(all []*contender, size int) {
 	middle := func(k *contender) []time.Duration { return k.middle }
 	last := func(k *contender) []time.Duration { return k.last }
 	changes := func(k *contender) []time.Duration { return k.changes }
+	committed := func(k *contender) []time.Duration { return k.committed }
 	starts := func(k *contender) []time.Duration { return k.starts }
 	row("(a) connect, first service, median", "us", micros(first, .5))
 	row("(a) connect, first service, p99", "us", micros(first, .99))
@@ -48,8 +53,9 @@ func report(all []*contender, size int) {
 	row("(c) one connection", "Gbit/s", func(k *contender) float64 { return quantile(k.gbits, .5) })
 	row("(d) change to first packet, median", "ms", millis(changes, .5))
 	row("(d) change to first packet, worst", "ms", millis(changes, 1))
+	row("(d) from the API's answer on, median", "ms", millis(committed, .5))
 	row("(e) process start to full sync", "ms", millis(starts, .5))
-	if all[0].storm > 0 {
+	if find(all, ourEBPF).storm > 0 {
 		row("(f) storm: CPU time", "s", func(k *contender) float64 { return k.cpu.Seconds() })
 		row("(f) storm: until in force", "s", func(k *contender) float64 { return k.storm.Seconds() })
 		row("(f) resident memory after it", "MiB", func(k *contender) float64 { return k.rss })
