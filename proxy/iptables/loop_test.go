@@ -73,10 +73,11 @@ func start(t *testing.T, lab *proxytest.Lab, api *fake.Clientset, plane proxy.Da
 	return r
 }
 
-// until waits for something that must come.
+// until waits for something that must come. After a comparison the Proxy pauses twenty times as long as that took, and
+// on a busy machine it takes a second.
 func (r *rig) until(what string, is func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("waited in vain: %s", what)
 		}

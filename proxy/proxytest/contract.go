@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -183,6 +184,27 @@ func (l *Lab) Check(t testing.TB, p Probe) {
 	for name := range left {
 		t.Errorf("%s -> %s: never met %s", p.From, p.To, name)
 	}
+	if p.Refused {
+		from.checkRefusal(t, p.To)
+	}
+}
+
+// checkRefusal holds that a refusal comes at once. One try in ten is enough: a machine that is busy is slow now and
+// then, a refusal that waits for something always.
+func (h *Host) checkRefusal(t testing.TB, to proxy.Address) {
+	t.Helper()
+	took := time.Duration(0)
+	for range 10 {
+		began := time.Now()
+		if got, err := h.Dial(to); err != nil || !got.Refused {
+			t.Errorf("%s -> %s: refused once, and then: %s, %v", h.Name, to, got, err)
+			return
+		}
+		if took = time.Since(began); took <= refuseTimeout {
+			return
+		}
+	}
+	t.Errorf("%s -> %s: refused after %s, and should have been at once", h.Name, to, took)
 }
 
 func (l *Lab) judge(p Probe, from *Host, got Outcome) string {

@@ -87,8 +87,9 @@ func NewLab(t testing.TB) *Lab {
 		"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1",
 		"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/default/rp_filter": "0",
 		"net/ipv6/conf/all/accept_dad": "0", "net/ipv6/conf/default/accept_dad": "0",
-		// the kernel tells one peer only so often that a port is closed, and tests ask more often
-		"net/ipv4/icmp_ratelimit": "0", "net/ipv6/icmp/ratelimit": "0",
+		// the kernel refuses one peer only so often, and all of them together 50 times at once and 1,000 times a
+		// second (icmp_msgs_burst, icmp_msgs_per_sec): tests ask more often. No kind of message is to be counted
+		"net/ipv4/icmp_ratemask": "0", "net/ipv6/icmp/ratemask": "\n",
 	})
 	lo, err := netlink.LinkByName("lo")
 	must(t, err)

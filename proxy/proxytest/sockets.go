@@ -78,6 +78,8 @@ const (
 	// dropTimeout decides that nobody answers. Refusals and answers take less than a millisecond, on a busy machine
 	// much longer; but what comes within it is the answer to the first packet: a SYN is repeated after 1 s (RFC 6298).
 	dropTimeout = 900 * time.Millisecond
+	// refuseTimeout is what a refusal may take: it comes from the kernel, and waits for nothing.
+	refuseTimeout = 200 * time.Millisecond
 )
 
 // Dial connects once from the host and tells what came of it.
