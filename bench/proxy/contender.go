@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -71,6 +72,7 @@ func contenders(o options, prefix, api string, ours cgroup) []*contender {
 	if o.legacy {
 		all = append(all, &contender{name: ourLegacy, words: mine("--variant", "legacy")})
 	}
+	all = slices.DeleteFunc(all, func(k *contender) bool { return !o.asked(k.name) })
 	for i, k := range all {
 		id := fmt.Sprintf("%s-%d", prefix, i+1)
 		k.network = network{api: api, node: id + "n", client: id + "c", pod: id + "p", lan: id + "l", index: i + 1}
@@ -79,6 +81,17 @@ func contenders(o options, prefix, api string, ours cgroup) []*contender {
 	return all
 }
 
+// asked says whether a contender takes part.
+func (o options) asked(name string) bool {
+	for start := range strings.SplitSeq(o.only, ",") {
+		if strings.HasPrefix(name, start) {
+			return true
+		}
+	}
+	return name == ourEBPF
+}
+
+// find returns nil for one that does not take part.
 func find(all []*contender, name string) *contender {
 	i := slices.IndexFunc(all, func(k *contender) bool { return k.name == name })
 	if i < 0 {

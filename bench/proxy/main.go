@@ -25,6 +25,7 @@ type options struct {
 	slices             int
 	slice              time.Duration
 	legacy             bool
+	only               string
 }
 
 func main() {
@@ -42,6 +43,7 @@ func main() {
 	flag.IntVar(&o.slices, "slices", 15, "rounds of the exchanges that one thread makes, contenders by turns")
 	flag.DurationVar(&o.slice, "slice", 200*time.Millisecond, "length of one of them")
 	flag.BoolVar(&o.legacy, "legacy", false, "svcplane with legacy iptables, too")
+	flag.StringVar(&o.only, "only", "", "contenders to leave the others out, beginnings of their names, with commas; eBPF stays in")
 	flag.Parse()
 	for _, text := range strings.Split(*sizes, ",") {
 		n, err := strconv.Atoi(text)

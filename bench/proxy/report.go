@@ -17,7 +17,10 @@ func report(all []*contender, size int) {
 	fmt.Fprintln(w)
 	row := func(name, unit string, value func(*contender) float64) {
 		fmt.Fprint(w, name)
-		ours := value(find(all, ourIPTables))
+		ours := 0.0
+		if k := find(all, ourIPTables); k != nil {
+			ours = value(k)
+		}
 		for _, k := range all {
 			v := value(k)
 			if v == 0 {

@@ -18,13 +18,6 @@ type figure struct {
 	wanted  []goal
 }
 
-// goal is what a figure is to be in relation to that of others: the best of them counts.
-type goal struct {
-	against []string
-	bound   float64
-	atMost  bool // the bound is an upper one: less is better
-}
-
 var kubeProxies = []string{theirRules, theirTables}
 
 // figures are issue 4's.
@@ -79,7 +72,7 @@ func (k *contender) sample(f figure, c *cluster, o options) error {
 		from = place{ns: k.network.lan} // no program of the node's sees its sockets
 	}
 	return from.do(func() error {
-		if err := pin(); err != nil {
+		if err := alone(); err != nil {
 			return err
 		}
 		v, err := f.take(k, c, o)
@@ -109,34 +102,3 @@ func exchanging(ctx context.Context, o options, c *cluster, all []*contender) er
 	return nil
 }
 
-// ratio is the median over the rounds of what one contender has of another: the two samples of a round were taken
-// right after each other.
-func ratio(f figure, of, to *contender) float64 {
-	var all []float64
-	a, b := of.samples[f.name], to.samples[f.name]
-	for i := range min(len(a), len(b)) {
-		all = append(all, a[i]/b[i])
-	}
-	return quantile(all, .5)
-}
-
-// reached is our ratio to the best of those that a goal names.
-func (g goal) reached(f figure, all []*contender) float64 {
-	ours := find(all, ourEBPF)
-	var worst float64
-	for i, name := range g.against {
-		r := ratio(f, ours, find(all, name))
-		if i == 0 || g.atMost == (r > worst) {
-			worst = r
-		}
-	}
-	return worst
-}
-
-func (g goal) met(r float64) bool {
-	const rounding = 0.005 // as it is printed
-	if g.atMost {
-		return r < g.bound+rounding
-	}
-	return r >= g.bound-rounding
-}
