@@ -101,4 +101,3 @@ func exchanging(ctx context.Context, o options, c *cluster, all []*contender) er
 	}
 	return nil
 }
-
