@@ -158,6 +158,16 @@ inline_ void tell_back(const struct packet *p, const struct flow *f, __u64 now)
 	back->last = now;
 }
 
+// tell_masqueraded notes the end of a masqueraded client in the entry of what comes back to the node for it.
+inline_ void tell_masqueraded(const struct packet *p, const struct flow *f)
+{
+	struct flow_key key = {.src = p->tuple.dst, .dst = f->to, .sport = p->tuple.dport, .dport = f->port,
+			       .proto = p->tuple.proto, .stage = STAGE_IN};
+	struct flow *back = bpf_map_lookup_elem(&flows, &key);
+	if (back && !(back->flags & (FLOW_FORWARD | FLOW_FOREIGN)))
+		back->state |= p->flags & TCP_RST ? STATE_RST : STATE_FIN_OTHER;
+}
+
 inline_ void reversed(struct flow_key *to, const struct flow_key *from)
 {
 	to->src = from->dst;

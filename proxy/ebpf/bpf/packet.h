@@ -104,6 +104,19 @@ inline_ bool renewed(const struct flow *f, const struct packet *p, __u64 now)
 	return (f->state & (STATE_FIN | STATE_RST)) || (!(f->state & STATE_SEEN) && now > f->last && now - f->last > SYN_IDLE);
 }
 
+// supersede forgets a connection that has ended when another one begins between the same two ends: netfilter, or a
+// socket, got its port, and what comes back would be taken for the answer to a client of the past.
+inline_ void supersede(const struct packet *p, __u8 stage)
+{
+	struct flow_key key = {.stage = stage};
+	if (p->tuple.proto != IPPROTO_TCP)
+		return;
+	reversed(&key, &p->tuple);
+	struct flow *old = bpf_map_lookup_elem(&flows, &key);
+	if (old && !(old->flags & (FLOW_FORWARD | FLOW_FOREIGN)) && (old->state & (STATE_FIN | STATE_FIN_OTHER | STATE_RST)))
+		bpf_map_delete_elem(&flows, &key);
+}
+
 inline_ int ingress(struct __sk_buff *skb)
 {
 	struct packet p = {};
@@ -132,7 +145,10 @@ inline_ int ingress(struct __sk_buff *skb)
 		if (passive(settings_of(), &p.tuple.dst))
 			bpf_map_delete_elem(&flows, &p.tuple);
 	}
-	return opens(&p) ? open(skb, &p) : NEXT;
+	if (!opens(&p))
+		return NEXT;
+	supersede(&p, STAGE_OUT);
+	return open(skb, &p);
 }
 
 // leaving handles what the node itself sends to a Service: the socket level has let it pass because nobody may answer.
@@ -167,8 +183,13 @@ inline_ int egress(struct __sk_buff *skb)
 	if (found) {
 		struct flow f = *found;
 		touch(found, &p, bpf_ktime_get_ns());
+		if (p.flags & (TCP_FIN | TCP_RST))
+			tell_masqueraded(&p, &f);
 		rewrite(skb, &p, &f, true);
 		return NEXT;
 	}
-	return skb->ingress_ifindex == 0 && opens(&p) ? leaving(&p) : NEXT;
+	if (!opens(&p))
+		return NEXT;
+	supersede(&p, STAGE_IN);
+	return skb->ingress_ifindex == 0 ? leaving(&p) : NEXT;
 }
