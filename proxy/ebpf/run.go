@@ -12,6 +12,8 @@ import (
 const (
 	// settleTime gathers the events of one change: a pod's link, its addresses and routes come one by one.
 	settleTime = 20 * time.Millisecond
+	// followPause is the time until what could not be attached is tried again.
+	followPause = time.Second
 	// provePeriod is the time between two probes.
 	provePeriod = time.Minute
 )
@@ -54,7 +56,11 @@ func (d *Dataplane) Run(ctx context.Context) error {
 			}
 			due.Reset(settleTime)
 		case <-due.C:
-			d.report("following links and namespaces", d.follow())
+			err := d.follow()
+			d.report("following links and namespaces", err)
+			if err != nil {
+				due.Reset(followPause)
+			}
 		case <-prove.C:
 			d.report("proving that eBPF is in the path", d.Prove(ctx))
 		}
