@@ -12,10 +12,15 @@ type Change struct {
 // Empty says that nothing changes.
 func (c Change) Empty() bool { return len(c.Remove) == 0 && len(c.Set) == 0 }
 
+// UnsupportedError is what a Dataplane says of a Frontend that it will never be able to do.
+type UnsupportedError string
+
+func (e UnsupportedError) Error() string { return string(e) }
+
 // Dataplane makes a kernel do what Frontends say. Its methods are not called concurrently, but for Dump,
 // which may run beside a Sync or Resync and then returns the state before, after, or between. All are
 // idempotent: what is already so is left alone. Resync comes before the first Sync. A Frontend that it cannot
-// do is an error that names the Service. After an error the kernel holds the state before, or a part of the change; the next Sync or
+// do is an UnsupportedError that names the Service. After an error the kernel holds the state before, or a part of the change; the next Sync or
 // Resync puts right what was left.
 type Dataplane interface {
 	// Sync applies one change; its cost does not depend on the number of Services.

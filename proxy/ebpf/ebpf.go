@@ -86,13 +86,17 @@ func New(cfg Config) (*Dataplane, error) {
 func supported(frontends []proxy.Frontend) error {
 	for _, f := range frontends {
 		if _, ok := protocolNumbers[f.Protocol]; !ok {
-			return fmt.Errorf("service %s has the protocol %s: eBPF serves TCP and UDP; --proxy-mode iptables serves SCTP also", f.Origin(), f.Protocol)
+			return unsupported("service %s has the protocol %s: eBPF serves TCP and UDP; --proxy-mode iptables serves SCTP also", f.Origin(), f.Protocol)
 		}
 		if len(f.Origin()) >= originSize {
-			return fmt.Errorf("service %s has a name that is too long for the kernel's table", f.Origin())
+			return unsupported("service %s has a name that is too long for the kernel's table", f.Origin())
 		}
 	}
 	return nil
+}
+
+func unsupported(format string, args ...any) error {
+	return proxy.UnsupportedError(fmt.Sprintf(format, args...))
 }
 
 // Sync writes what differs, entry by entry: the sets that are new, then the frontends, and then the sets that

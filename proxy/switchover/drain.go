@@ -113,24 +113,34 @@ func (s *Switch) finish(ctx context.Context, current, other *member, left int) e
 	return errors.Join(current.plane.Act(ctx, proxy.Alone), after.write(s.cfg.File))
 }
 
-// fallBack puts the last of the configured data planes in place of one that is not in the path any more.
+// fallBack puts the last of the configured data planes in place of one that is not in the path any more, or that a
+// Service needs more of than it can do.
 func (s *Switch) fallBack(ctx context.Context) {
 	current, _ := s.members()
 	last := s.cfg.Modes[len(s.cfg.Modes)-1]
-	doubted, ok := current.plane.(interface{ Unproven() error })
-	if !ok || doubted.Unproven() == nil || len(s.cfg.Modes) < 2 || current.name == last {
-		return
-	}
-	// it may have been a moment of the machine's
-	err := s.prove(ctx, current)
-	if err == nil || ctx.Err() != nil {
+	if len(s.cfg.Modes) < 2 || current.name == last {
 		return
 	}
 	s.mu.Lock()
 	chosen := s.state.Chosen
 	s.mu.Unlock()
-	klog.ErrorS(err, "a data plane is not in the path any more", "dataPlane", current.name, "instead", last)
-	if err := s.to(ctx, last, s.cfg.Drain, chosen, fmt.Sprintf("not %s: %v", current.name, err)); err != nil && ctx.Err() == nil {
+	var reason error
+	if unfit := current.unfit.Load(); unfit != nil {
+		reason, chosen = *unfit, last // the Service will be there after a restart, too
+	} else if reason = s.doubt(ctx, current); reason == nil || ctx.Err() != nil {
+		return
+	}
+	klog.ErrorS(reason, "a data plane cannot go on serving", "dataPlane", current.name, "instead", last)
+	if err := s.to(ctx, last, s.cfg.Drain, chosen, fmt.Sprintf("not %s: %v", current.name, reason)); err != nil && ctx.Err() == nil {
 		klog.ErrorS(err, "nothing takes its place; it is tried again")
 	}
+}
+
+// doubt is what keeps a data plane from serving that has proven itself before.
+func (s *Switch) doubt(ctx context.Context, current *member) error {
+	doubted, ok := current.plane.(interface{ Unproven() error })
+	if !ok || doubted.Unproven() == nil {
+		return nil
+	}
+	return s.prove(ctx, current) // it may have been a moment of the machine's
 }

@@ -38,7 +38,7 @@ func (s *Switch) to(ctx context.Context, name string, drain time.Duration, chose
 	if current.name == name {
 		return fmt.Errorf("switching to %s: %w", name, ErrServes)
 	}
-	err := s.exchange(ctx, current, next, name, drain, chosen)
+	err := s.exchange(ctx, step{from: current, to: next, drain: drain, chosen: chosen, reason: reason}, name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.problem = ""
@@ -63,13 +63,15 @@ type step struct {
 	since    time.Time // sticky clients that came before are known to the next one
 	drain    time.Duration
 	chosen   string // what a restart is to open, whatever is configured
+	reason   string
 }
 
-// exchange is To; next is not nil when it was on its way out.
-func (s *Switch) exchange(ctx context.Context, current, next *member, name string, drain time.Duration, chosen string) error {
+// exchange is To; there.to is nil unless it was on its way out.
+func (s *Switch) exchange(ctx context.Context, there step, name string) error {
 	s.mu.Lock()
-	there := step{from: current, to: next, since: s.flipped, drain: drain, chosen: chosen}
-	back := step{from: next, to: current, drain: drain, chosen: s.state.Chosen}
+	current, next := there.from, there.to
+	there.since = s.flipped
+	back := step{from: next, to: current, drain: there.drain, chosen: s.state.Chosen, reason: s.state.Reason}
 	s.mu.Unlock()
 	if next == nil {
 		var err error
@@ -174,7 +176,7 @@ func (s *Switch) flip(ctx context.Context, st step) error {
 		}
 		s.mu.Lock()
 		before := s.state
-		s.state = state{Chosen: st.chosen, Asked: asked(s.cfg.Modes), Draining: st.from.name, Until: time.Now().Add(st.drain)}
+		s.state = state{Chosen: st.chosen, Asked: asked(s.cfg.Modes), Reason: st.reason, Draining: st.from.name, Until: time.Now().Add(st.drain)}
 		after := s.state
 		s.mu.Unlock()
 		if err := after.write(s.cfg.File); err != nil {

@@ -15,6 +15,8 @@ type state struct {
 	// Chosen is the data plane that a switch has chosen, empty when none has, and Asked what was configured then.
 	Chosen string `json:"chosen,omitempty"`
 	Asked  string `json:"asked,omitempty"`
+	// Reason is why that is not the one that is preferred; empty when somebody asked for it.
+	Reason string `json:"reason,omitempty"`
 	// Draining is the data plane that is on its way out, and Until when it goes at the latest.
 	Draining string    `json:"draining,omitzero"`
 	Until    time.Time `json:"until,omitzero"`

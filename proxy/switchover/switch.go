@@ -76,8 +76,9 @@ type Switch struct {
 type member struct {
 	name  string
 	plane proxy.Exchangeable
-	acts  atomic.Bool // it has got the table and a role
-	stale atomic.Bool // it missed a change
+	acts  atomic.Bool                            // it has got the table and a role
+	stale atomic.Bool                            // it missed a change
+	unfit atomic.Pointer[proxy.UnsupportedError] // the last thing that it will never be able to do
 }
 
 // Phase is how far a switch has come.
@@ -110,7 +111,7 @@ func New(ctx context.Context, cfg Config) (*Switch, error) {
 		return nil, err
 	}
 	if s.state.Asked != asked(cfg.Modes) {
-		s.state.Chosen, s.state.Asked = "", asked(cfg.Modes)
+		s.state.Chosen, s.state.Reason, s.state.Asked = "", "", asked(cfg.Modes)
 	}
 	modes := cfg.Modes
 	if len(modes) == 0 {
@@ -118,6 +119,7 @@ func New(ctx context.Context, cfg Config) (*Switch, error) {
 	}
 	if _, known := cfg.Kinds[s.state.Chosen]; known && s.state.Chosen != modes[0] {
 		modes = append([]string{s.state.Chosen}, modes...)
+		s.reason = s.state.Reason
 	}
 	for _, mode := range modes {
 		if s.current, err = s.openProven(ctx, mode); err == nil {
@@ -203,7 +205,7 @@ func (s *Switch) members() (current, other *member) {
 func (s *Switch) Sync(ctx context.Context, change proxy.Change) error {
 	current, other := s.members()
 	if err := current.plane.Sync(ctx, change); err != nil {
-		return err
+		return current.noting(err)
 	}
 	if other == nil || other.stale.Load() {
 		return nil
@@ -219,7 +221,7 @@ func (s *Switch) Sync(ctx context.Context, change proxy.Change) error {
 func (s *Switch) Resync(ctx context.Context, table proxy.Table) error {
 	current, other := s.members()
 	if err := current.plane.Resync(ctx, table); err != nil {
-		return err
+		return current.noting(err)
 	}
 	if other != nil {
 		s.refresh(ctx, other, table)
@@ -243,6 +245,14 @@ func (s *Switch) Resync(ctx context.Context, table proxy.Table) error {
 	}
 	current.acts.Store(true)
 	return nil
+}
+
+// noting remembers when something is asked of a data plane that only another one can do.
+func (m *member) noting(err error) error {
+	if unfit := proxy.UnsupportedError(""); errors.As(err, &unfit) {
+		m.unfit.Store(&unfit)
+	}
+	return err
 }
 
 // refresh gives the data plane that does not serve the table; it is tried again when that fails.
