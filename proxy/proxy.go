@@ -114,6 +114,15 @@ func (p *Proxy) Table() Table {
 	return p.ledger.table()
 }
 
+// Kernel is what the kernel has in force, read back from it.
+func (p *Proxy) Kernel(ctx context.Context) (Table, error) {
+	table, err := p.cfg.Dataplane.Dump(ctx)
+	if err != nil {
+		return Table{}, fmt.Errorf("reading the kernel's rules: %w", err)
+	}
+	return table, nil
+}
+
 // SetNode rebuilds everything for a node whose addresses or zone changed. The CIDRs must stay.
 func (p *Proxy) SetNode(ctx context.Context, node Node) error {
 	p.mu.Lock()

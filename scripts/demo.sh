@@ -63,7 +63,7 @@ pods() { kubectl get pods -l app=toad -o 'jsonpath={range .items[*]}{.metadata.n
 pod_count() { pods | wc -l; }
 by_path() { lan curl -s --max-time 5 -H "Host: $1" "http://$NODE_IP$2" | jq -r .pod; }
 parts() { svcplane status | awk 'NR > 1 && $2 == "serving" {n++} END {print n " parts, " (n == NR - 1 ? "all" : "not all") " serving"}'; }
-nat_rules() { node iptables-save -t nat | grep -c "$1"; }
+frontends() { svcplane proxy show --kernel | grep -c "$1"; }
 rolled_out() { kubectl rollout status "deployment/$1" --timeout=60s | tail -n 1; }
 exit_of() { "$@" >/dev/null 2>&1 && echo 0 || echo "$?"; }
 
@@ -194,9 +194,9 @@ step_delete() {
 	local vip
 	vip=$(cluster_ip bar-svc)
 	check "curl http://$vip/hostname (bar-svc)" '^bar-' node curl -s --max-time 5 "http://$vip/hostname"
-	check 'iptables-save -t nat | grep -c bar-svc' '^[1-9][0-9]*$' nat_rules bar-svc
+	check 'svcplane proxy show --kernel | grep -c bar-svc' '^[1-9][0-9]*$' frontends bar-svc
 	kubectl delete service bar-svc >/dev/null
-	soon 5 'kubectl delete service bar-svc; iptables-save -t nat | grep -c bar-svc' '^0$' nat_rules bar-svc
+	soon 5 'kubectl delete service bar-svc; svcplane proxy show --kernel | grep -c bar-svc' '^0$' frontends bar-svc
 	soon 5 'svcplane proxy diff (wanted against kernel)' '^(no differences.*)?$' svcplane proxy diff
 	check "curl http://$vip/hostname (7: connection refused)" '^7$' exit_of node curl -s --max-time 5 "http://$vip/hostname"
 	kubectl apply -f "$MANIFESTS/02-clusterip.yaml" >/dev/null

@@ -75,8 +75,7 @@ func cmdServer(ts *script, neg bool, args []string) {
 	if l.server != nil && l.server.running() {
 		ts.Fatalf("the server is running already")
 	}
-	// every script can be run on the other data plane: PROXY_MODE=iptables go test ./test
-	if mode := os.Getenv("PROXY_MODE"); mode != "" && !strings.Contains(strings.Join(args, " "), "--proxy-mode") {
+	if mode := l.mode; mode != "" && !strings.Contains(strings.Join(args, " "), "--proxy-mode") {
 		args = append(args, "--proxy-mode="+mode)
 	}
 	p, err := l.start("server", slices.Concat([]string{"svcplane", "server", "--node-name", "node"}, args), ts.MkAbs("."))

@@ -26,6 +26,7 @@ type lab struct {
 	root   string // the repository
 	name   string // prefix of the namespaces
 	dir    string // scratch, with the data directory in it
+	mode   string // for --proxy-mode; empty: the default
 	server *process
 	lan    *process
 	watch  *process
@@ -55,12 +56,12 @@ func labOf(ts *testscript.TestScript) *lab {
 }
 
 // setUp makes the namespaces of a script, and sees to it that they are gone at its end.
-func setUp(env *testscript.Env, root string, bins binaries) error {
+func setUp(env *testscript.Env, root string, bins binaries, mode string) error {
 	dir, err := os.MkdirTemp("", "svcplane-lab.") // and not below $WORK: the path of a unix socket has to be short
 	if err != nil {
 		return err
 	}
-	l := &lab{bins: bins, root: root, dir: dir, name: fmt.Sprintf("lab-%08x", rand.Uint32()), getenv: env.Getenv}
+	l := &lab{bins: bins, root: root, dir: dir, mode: mode, name: fmt.Sprintf("lab-%08x", rand.Uint32()), getenv: env.Getenv}
 	env.Values[labKey{}] = l
 	report := env.T().(reporter)
 	env.Defer(func() {

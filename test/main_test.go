@@ -15,7 +15,29 @@ type binaries struct {
 	svcplane, lanserver string
 }
 
-func TestScripts(t *testing.T) {
+// TestScripts runs all of them on the data plane that the server chooses, but where a script asks for one.
+func TestScripts(t *testing.T) { runScripts(t, scriptFiles(t, "*"), os.Getenv("PROXY_MODE")) }
+
+// TestScriptsOnIPTables runs those again that send traffic through Services.
+func TestScriptsOnIPTables(t *testing.T) {
+	runScripts(t, scriptFiles(t, "services", "dualstack", "rollout", "walk02_*", "walk05_*", "walk06_*", "walk07_*", "walk09_*"), "iptables")
+}
+
+// scriptFiles finds scripts by their names, without the extension.
+func scriptFiles(t *testing.T, patterns ...string) []string {
+	var all []string
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(filepath.Join("scripts", pattern+".txtar"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no script is called %s: %v", pattern, err)
+		}
+		all = append(all, files...)
+	}
+	return all
+}
+
+// runScripts runs scripts with a value for --proxy-mode, where there is one.
+func runScripts(t *testing.T, files []string, mode string) {
 	if os.Getuid() != 0 {
 		t.Fatal("run as root, as make test does: the scripts make network namespaces and iptables rules")
 	}
@@ -25,11 +47,11 @@ func TestScripts(t *testing.T) {
 	}
 	bins := build(t, root)
 	testscript.Run(t, testscript.Params{
-		Dir:                 "scripts",
+		Files:               files,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds:                commands(),
-		Setup:               func(env *testscript.Env) error { return setUp(env, root, bins) },
+		Setup:               func(env *testscript.Env) error { return setUp(env, root, bins, mode) },
 		Condition:           condition,
 	})
 }

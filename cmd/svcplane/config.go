@@ -37,7 +37,7 @@ func (o *Options) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.DNSIP, "dns-ip", "10.96.0.10", "address of the cluster's DNS server in the service range, IPv4[,IPv6]; the tenth of the range if the IPv6 one is left out")
 	o.DNS.register(fs)
 	fs.StringVar(&o.NodePorts, "node-port-range", "30000-32767", "ports that NodePorts come from")
-	fs.StringVar(&o.ProxyMode, "proxy-mode", modeIPTables, "data plane of Services: iptables, ebpf, or auto: eBPF where it can be proven to work, else iptables")
+	fs.StringVar(&o.ProxyMode, "proxy-mode", modeAuto, "data plane of Services: ebpf, iptables, or auto: eBPF where it can be proven to work, else iptables")
 	o.Proxy.register(fs)
 	fs.StringVar(&o.API, "api-address", "0.0.0.0:6443", "where the API listens")
 	fs.StringVar(&o.IngressHTTP, "ingress-http", "0.0.0.0:80", "where the ingress listens for HTTP")
@@ -214,7 +214,7 @@ func (o *Options) checkWords() error {
 		return fmt.Errorf("--proxy-mode %q: must be auto, ebpf or iptables", o.ProxyMode)
 	}
 	if o.Cgroup != "" && o.ProxyMode == modeIPTables {
-		return errors.New("--cgroup: only the eBPF data plane attaches to a cgroup: leave it out, or add --proxy-mode ebpf")
+		return errors.New("--cgroup: only the eBPF data plane attaches to a cgroup: leave out one of it and --proxy-mode iptables")
 	}
 	return nil
 }

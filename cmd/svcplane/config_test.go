@@ -109,7 +109,7 @@ func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 		"health nonsense":       {args: []string{"--proxy-health-address=10256"}, want: []string{"--proxy-health-address", "10256"}},
 		"unknown part":          {args: []string{"--disable=kitchen"}, want: []string{"kitchen", "dns, ingress, node, proxy"}},
 		"unknown mode":          {args: []string{"--proxy-mode=ipvs"}, want: []string{"ipvs", "ebpf or iptables"}},
-		"cgroup":                {args: []string{"--cgroup=/sys/fs/cgroup"}, want: []string{"--cgroup", "leave it out"}},
+		"cgroup":                {args: []string{"--cgroup=/sys/fs/cgroup", "--proxy-mode=iptables"}, want: []string{"--cgroup", "--proxy-mode iptables"}},
 		"port 0":                {args: []string{"--api-address=0.0.0.0:0"}, want: []string{"--api-address"}},
 		"port range":            {args: []string{"--node-port-range=9-1"}, want: []string{"--node-port-range"}},
 		"domain":                {args: []string{"--cluster-domain=a b"}, want: []string{"--cluster-domain"}},

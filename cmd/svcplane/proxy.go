@@ -25,12 +25,13 @@ func newProxy(dataDir *string) *cobra.Command {
 }
 
 func newProxyShow(dataDir *string) *cobra.Command {
-	return &cobra.Command{
+	var kernel bool
+	cmd := &cobra.Command{
 		Use:   "show [[NAMESPACE/]SERVICE]",
 		Short: "Print every address that Services answer on, and where it leads",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query := url.Values{}
+			query := url.Values{"kernel": {strconv.FormatBool(kernel)}}
 			if len(args) == 1 {
 				query.Set("service", args[0])
 			}
@@ -41,6 +42,8 @@ func newProxyShow(dataDir *string) *cobra.Command {
 			return table.Write(cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().BoolVar(&kernel, "kernel", false, "read it back from the kernel's rules or maps, instead of what they were told")
+	return cmd
 }
 
 func newProxyDiff(dataDir *string) *cobra.Command {
@@ -105,16 +108,22 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 // adminProxy answers the commands above.
 func adminProxy(a *admin, p *proxy.Proxy) {
 	a.handle("GET /proxy/table", func(r *http.Request) (any, error) {
+		table := p.Table()
+		if r.URL.Query().Get("kernel") == "true" {
+			var err error
+			if table, err = p.Kernel(r.Context()); err != nil {
+				return nil, err
+			}
+		}
 		name := r.URL.Query().Get("service")
 		if name == "" {
-			return p.Table(), nil
+			return table, nil
 		}
 		key := types.NamespacedName{Namespace: "default", Name: name}
 		if namespace, name, ok := strings.Cut(name, "/"); ok {
 			key = types.NamespacedName{Namespace: namespace, Name: name}
 		}
-		table := p.Table().Of(key)
-		if len(table.Frontends) == 0 {
+		if table = table.Of(key); len(table.Frontends) == 0 {
 			return nil, fmt.Errorf("service %s has no address that the proxy serves: it does not exist, is headless, or is of type ExternalName", key)
 		}
 		return table, nil
