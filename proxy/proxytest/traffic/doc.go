@@ -1,0 +1,12 @@
+// Package traffic is conversations over TCP and UDP that go on while something is done to the network between their
+// ends: a number is asked and heard again, several times a second, and whoever was answered first has to answer all of it.
+//
+//	Talk ── 1, 2, 3 ... ──▶ a Service ──▶ Serve "a": 1a, 2a, 3a ...
+//	  └──── 1, 2, 3 ... ─── plain ──────▶
+//
+// Invariants:
+//   - A conversation is broken by an error, an answer to another question, from another endpoint, or from another
+//     address than the one that was dialled. Nothing is asked twice: a datagram that is lost breaks it, too.
+//   - How long an answer took is the network's and the machine's doing. Plain conversations, which need no Service, go
+//     on beside the others between the same programs and say how much of it was the machine's.
+package traffic
