@@ -23,6 +23,7 @@
 //	many N PODS WHERE... URL           ask N times over new connections: N answers, from exactly PODS pods
 //	watch URL | mark WORD | unwatch    ask without a pause in the background; no answer may be missing
 //	snapshot FILE                      everything that could be left behind
+//	exec flows serve|ask ...           this test binary as a program: conversations that must not break (flows_test.go)
 //
 // Invariants:
 //   - A script that ends leaves no process, namespace, link or mount; if it does, that is a failure of its own.

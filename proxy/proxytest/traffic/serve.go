@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"errors"
 	"fmt"
 	"net"
 
@@ -54,16 +55,20 @@ func answer(conn net.Conn, letter byte) {
 	}
 }
 
-// roomy gives a socket that all clients ask room for all of them, whatever this machine's limit is.
+// roomy gives a socket that all clients ask room for all of them, whatever this machine's limit is, or up to that where
+// the program may not exceed it, as in a pod.
 func roomy(c *net.UDPConn) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
 	}
+	const room = 8 << 20
 	var inner error
-	err = raw.Control(func(fd uintptr) { inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) })
-	if err != nil {
-		return err
-	}
-	return inner
+	err = raw.Control(func(fd uintptr) {
+		inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room)
+		if inner == unix.EPERM {
+			inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, room)
+		}
+	})
+	return errors.Join(err, inner)
 }
