@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -120,8 +121,19 @@ func (k *contender) up() (err error) {
 }
 
 func (k *contender) begin(c *cluster) (err error) {
-	k.proc, err = start(k.network.node, filepath.Join(c.dir, k.network.node+".log"), k.words(c, k.network)...)
+	k.proc, err = start(k.network.node, k.log(c), k.words(c, k.network)...)
 	return err
+}
+
+func (k *contender) log(c *cluster) string { return filepath.Join(c.dir, k.network.node+".log") }
+
+// said is the end of what its process wrote.
+func (k *contender) said(c *cluster) string {
+	text, err := os.ReadFile(k.log(c))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-4000):])
 }
 
 func (k *contender) down(o options) {

@@ -133,7 +133,7 @@ func starting(ctx context.Context, o options, c *cluster, all []*contender) erro
 				return fmt.Errorf("the network of %s: %w", k.name, err)
 			}
 			if err := k.start(ctx, c, 10*time.Minute); err != nil {
-				return fmt.Errorf("starting %s: %w", k.name, err)
+				return fmt.Errorf("starting %s: %w; it said:\n%s", k.name, err, k.said(c))
 			}
 			time.Sleep(time.Second)
 			k.pause()
