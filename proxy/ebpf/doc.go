@@ -7,7 +7,7 @@
 //	                          │
 //	                          ▼ frontends ─▶ slots (endpoints), ranges, members, stickies
 //	                          ▲
-//	packet ─▶ tcx ingress ─ packet.h ─▶ destination ─▶ route, netfilter ─▶ tcx egress ─▶ source
+//	packet ─▶ tc ingress ── packet.h ─▶ destination ─▶ route, netfilter ─▶ tc egress ─▶ source
 //	                          └── flows: four entries for a connection, flow.h
 //
 //	Table ──entries.go──▶ contents of the maps ──store.go──▶ kernel, pinned below /sys/fs/bpf/svcplane
@@ -18,5 +18,6 @@
 //   - The maps are a function of the Table: order and history leave no trace, and ids survive a restart.
 //   - Only sockets in network namespaces of this node are translated; several instances do not see each other.
 //   - What needs the client's real address (source ranges), or has to replace it (masquerade), is done to packets.
-//   - Programs, links and maps are pinned: they work on while no process runs. Close and Cleanup remove them.
+//   - Programs, links and maps are pinned: they work on while no process runs. Where the kernel has no tcx, filters of
+//     a qdisc take the place of links (clsact.go). Close and Cleanup remove them.
 package ebpf

@@ -34,6 +34,8 @@ type Config struct {
 	Passive bool
 	// Namespaces lists files of network namespaces that may be pods' of this node; PodNamespaces when nil.
 	Namespaces func() ([]string, error)
+	// clsact does without tcx, for tests of what older kernels get
+	clsact bool
 }
 
 // Dataplane keeps programs and maps in the kernel for the network namespace of the calling process. It is safe
@@ -185,6 +187,7 @@ func (d *Dataplane) open() error {
 			d.role = new(proxy.Passive)
 		}
 	}
+	k.clsact = k.clsact || d.cfg.clsact
 	d.kernel, d.store, d.model = k, k, nil
 	if d.fault != nil {
 		d.store = d.fault(k)
@@ -321,8 +324,9 @@ func (d *Dataplane) Dump(context.Context) (proxy.Table, error) {
 	if err != nil {
 		return proxy.Table{}, err
 	}
-	table.Faults = append(table.Faults, missingLinks(k.dir, hooks)...)
-	return table, nil
+	missing, err := missingLinks(k.dir, hooks)
+	table.Faults = append(table.Faults, missing...)
+	return table, err
 }
 
 // Close removes every trace of this instance from the kernel.
@@ -333,7 +337,15 @@ func (d *Dataplane) Close(context.Context) error {
 		d.kernel.close()
 		d.kernel, d.store, d.model, d.role = nil, nil, nil, nil
 	}
-	return removePins(d.dir)
+	return remove(d.dir)
+}
+
+// remove removes all of an instance of this network namespace.
+func remove(dir string) error {
+	if err := removeFilters(dir, func(*netlink.BpfFilter) bool { return true }); err != nil {
+		return err
+	}
+	return removePins(dir)
 }
 
 // removePins removes the links first: from then on nothing reads the maps.
@@ -361,7 +373,7 @@ func Cleanup(root string) error {
 	if err != nil {
 		return err
 	}
-	return removePins(dir)
+	return remove(dir)
 }
 
 // Present says whether an instance of this network namespace has something below root (DefaultRoot() when empty).
@@ -375,7 +387,7 @@ func Present(root string) (bool, error) {
 	}
 	_, err = os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return filtersPresent()
 	}
 	return err == nil, err
 }

@@ -21,7 +21,12 @@ type kernel struct {
 	dir  string
 	maps map[string]*ebpf.Map
 	prog map[string]*ebpf.Program // nil when only opened for reading
+	// clsact says that packets come by filters of qdiscs, tcx being missing
+	clsact bool
 }
+
+// instance is the directory of all layouts.
+func (k *kernel) instance() string { return filepath.Dir(k.dir) }
 
 // instanceDir is where the instance that works in this network namespace keeps its pins.
 func instanceDir(root string) (string, error) {
@@ -47,6 +52,9 @@ func load(root, dir string) (*kernel, error) {
 		}
 	}
 	removeOrphans(root, dir)
+	if err := noteNamespace(dir); err != nil {
+		return nil, err
+	}
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(program))
 	if err != nil {
 		return nil, fmt.Errorf("reading the programs of this binary: %w", err)
@@ -58,7 +66,7 @@ func load(root, dir string) (*kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("loading programs into the kernel, which takes Linux 5.18 or later and root: %w", err)
 	}
-	return &kernel{dir: pins, maps: all.Maps, prog: all.Programs}, nil
+	return &kernel{dir: pins, maps: all.Maps, prog: all.Programs, clsact: !haveTCX(all.Programs["svc_ingress"])}, nil
 }
 
 // openPinned opens the maps that another process has left; nil when there are none.

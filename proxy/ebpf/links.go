@@ -41,6 +41,11 @@ func packetHooks(ifindex int) []hook {
 	}
 }
 
+// packets says whether it is one of packetHooks.
+func (h hook) packets() bool {
+	return h.attach == ebpf.AttachTCXEgress || h.attach == ebpf.AttachTCXIngress
+}
+
 // served says whether packets of a link are looked at: all that have an Ethernet header, but not the ports of
 // a bridge, whose packets come by on the bridge.
 func served(l netlink.Link) bool {
@@ -51,10 +56,21 @@ func served(l netlink.Link) bool {
 // attach puts the programs of k into all hooks, in place of those of an earlier process, and takes links away
 // that have lost theirs.
 func (k *kernel) attach(cgroup string, hooks []hook) error {
-	wanted := map[string]bool{}
+	wanted, filtered := map[string]bool{}, map[int]bool{}
 	for _, h := range hooks {
-		wanted[h.name] = true
-		if err := k.hook(cgroup, h); err != nil {
+		attach := func() error { return k.hook(cgroup, h) }
+		if k.clsact && h.packets() {
+			attach = func() error { return k.setFilter(h) }
+			filtered[h.ifindex] = true
+		} else {
+			wanted[h.name] = true
+		}
+		if err := attach(); err != nil {
+			return err
+		}
+	}
+	if k.clsact {
+		if err := removeFilters(k.instance(), func(f *netlink.BpfFilter) bool { return !filtered[f.LinkIndex] }); err != nil {
 			return err
 		}
 	}
@@ -134,18 +150,29 @@ func (k *kernel) newLink(cgroup string, h hook) (link.Link, error) {
 	return l, nil
 }
 
-// missingLinks names hooks that have no pinned link.
-func missingLinks(pins string, hooks []hook) []string {
+// missingLinks names hooks that have neither a pinned link nor a filter.
+func missingLinks(pins string, hooks []hook) ([]string, error) {
 	var names []string
 	for _, h := range hooks {
-		if _, err := os.Stat(filepath.Join(pins, "links", h.name)); err != nil {
-			names = append(names, h.name)
+		_, err := os.Stat(filepath.Join(pins, "links", h.name))
+		if err == nil {
+			continue
 		}
+		if h.packets() {
+			f, err := h.found()
+			if err != nil {
+				return nil, err
+			}
+			if f != nil {
+				continue
+			}
+		}
+		names = append(names, h.name)
 	}
 	if len(names) == 0 {
-		return nil
+		return nil, nil
 	}
-	return []string{"not attached: " + strings.Join(names, " ")}
+	return []string{"not attached: " + strings.Join(names, " ")}, nil
 }
 
 // cgroupRoot finds the root of the cgroup v2 hierarchy in the text of /proc/self/mounts.

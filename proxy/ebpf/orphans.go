@@ -1,16 +1,17 @@
 package ebpf
 
 import (
-	"os"
+	"errors"
+	"fmt"
+	"io/fs"
 	"path/filepath"
-	"strings"
 
-	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
 )
 
 // removeOrphans removes what instances in network namespaces that are gone have left below root: nobody can
-// start there again to clean up, and a cgroup takes 64 programs of a kind. One is known by its links to
-// devices, all of which ended with the namespace; what cannot be read is left alone.
+// start there again to clean up, and a cgroup takes 64 programs of a kind. What cannot be read is left alone.
 func removeOrphans(root, own string) {
 	instances, _ := filepath.Glob(filepath.Join(root, "svcplane", "ns-*"))
 	for _, dir := range instances {
@@ -20,31 +21,41 @@ func removeOrphans(root, own string) {
 	}
 }
 
-func orphaned(dir string) bool {
-	pins := filepath.Join(dir, layoutVersion, "links")
-	all, err := os.ReadDir(pins)
+func namespaceNote(dir string) string { return filepath.Join(dir, "namespace") }
+
+// noteNamespace pins what tells others that the network namespace of this process is there: a map with its loopback
+// device, which the kernel takes out when that goes, and loopback goes with its namespace only.
+func noteNamespace(dir string) error {
+	if m, err := ebpf.LoadPinnedMap(namespaceNote(dir), nil); err == nil {
+		return m.Close()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("opening %s: %w", namespaceNote(dir), err)
+	}
+	lo, err := netlink.LinkByName("lo")
 	if err != nil {
-		return false
+		return fmt.Errorf("looking for the loopback device: %w", err)
 	}
-	ended := 0
-	for _, pin := range all {
-		if !strings.HasPrefix(pin.Name(), "ingress-") && !strings.HasPrefix(pin.Name(), "egress-") {
-			continue
-		}
-		if !deviceGone(filepath.Join(pins, pin.Name())) {
-			return false
-		}
-		ended++
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "namespace", Type: ebpf.DevMap, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	if err != nil {
+		return fmt.Errorf("making a map of devices: %w", err)
 	}
-	return ended > 0
+	defer m.Close()
+	// an empty map says that the namespace is gone, so it is filled before anybody sees it
+	if err := m.Put(uint32(0), uint32(lo.Attrs().Index)); err != nil {
+		return fmt.Errorf("noting the loopback device: %w", err)
+	}
+	if err := m.Pin(namespaceNote(dir)); err != nil {
+		return fmt.Errorf("pinning %s: %w", namespaceNote(dir), err)
+	}
+	return nil
 }
 
-func deviceGone(pin string) bool {
-	l, err := link.LoadPinnedLink(pin, nil)
+func orphaned(dir string) bool {
+	m, err := ebpf.LoadPinnedMap(namespaceNote(dir), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
 		return false
 	}
-	defer l.Close()
-	info, err := l.Info()
-	return err == nil && info.TCX() != nil && info.TCX().Ifindex == 0
+	defer m.Close()
+	var index uint32
+	return errors.Is(m.Lookup(uint32(0), &index), ebpf.ErrKeyNotExist)
 }

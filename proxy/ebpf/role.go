@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -200,9 +201,10 @@ func removeOlder(dir string) error {
 	if err != nil {
 		return fmt.Errorf("listing what is pinned: %w", err)
 	}
-	var problems []error
+	older := func(f *netlink.BpfFilter) bool { return !strings.HasPrefix(f.Name, filterName+layoutVersion+"-") }
+	problems := []error{removeFilters(dir, older)}
 	for _, v := range versions {
-		if v.Name() != layoutVersion {
+		if strings.HasPrefix(v.Name(), "v") && v.Name() != layoutVersion {
 			problems = append(problems, os.RemoveAll(filepath.Join(dir, v.Name(), "links")), os.RemoveAll(filepath.Join(dir, v.Name())))
 		}
 	}

@@ -339,33 +339,6 @@ func TestNamespaceThatIsNotThereYet(t *testing.T) {
 	}
 }
 
-// TestOrphansAreRemoved: an instance whose namespace is gone is removed by the next start of another one.
-func TestOrphansAreRemoved(t *testing.T) {
-	lab, d := lived(t)
-	gone := filepath.Join(filepath.Dir(d.dir), "ns-1")
-	must(t, os.MkdirAll(filepath.Join(gone, layoutVersion, "links"), 0o700))
-	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "spgone"}, PeerName: "spgone2"}))
-	device, err := netlink.LinkByName("spgone")
-	must(t, err)
-	index := device.Attrs().Index
-	k := &kernel{dir: filepath.Join(gone, layoutVersion), prog: d.kernel.prog}
-	for _, h := range packetHooks(index) {
-		must(t, k.hook(d.cfg.Cgroup, h))
-	}
-	for _, alive := range []bool{true, false} {
-		if !alive {
-			must(t, netlink.LinkDel(device))
-		}
-		d.kernel.close()
-		d.kernel = nil
-		must(t, d.Resync(t.Context(), lab.Table(web(lab, "a")...)))
-		if _, err := os.Stat(gone); (err == nil) != alive {
-			t.Errorf("the device is there: %t; the pins: %v", alive, err)
-		}
-		k.prog = d.kernel.prog
-	}
-}
-
 // TestAddressesOfTheNode: a server of the node's own on an address of the Service range, as the DNS server is, is
 // reached, and may answer a client that has the same address.
 func TestAddressesOfTheNode(t *testing.T) {

@@ -119,16 +119,22 @@ func podEnds(pods []netip.Prefix) (map[int]space, error) {
 	return ends, nil
 }
 
-// linkList lists the links of this network namespace, again if some came or went meanwhile.
+// linkList lists the links of this network namespace.
 func linkList() ([]netlink.Link, error) {
+	links, err := whole(netlink.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("listing links: %w", err)
+	}
+	return links, nil
+}
+
+// whole makes a list again if something came or went meanwhile.
+func whole[T any](list func() ([]T, error)) ([]T, error) {
 	const tries = 10
 	for try := 1; ; try++ {
-		links, err := netlink.LinkList()
-		if err == nil {
-			return links, nil
-		}
+		all, err := list()
 		if try == tries || !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return nil, fmt.Errorf("listing links: %w", err)
+			return all, err
 		}
 	}
 }

@@ -39,7 +39,7 @@ SEC("cgroup/sock_release") int svc_release(struct bpf_sock *ctx)
 	return 1;
 }
 
-SEC("tcx/ingress") int svc_ingress(struct __sk_buff *skb) { return ingress(skb); }
-SEC("tcx/egress") int svc_egress(struct __sk_buff *skb) { return egress(skb); }
+SEC("tc") int svc_ingress(struct __sk_buff *skb) { return ingress(skb); }
+SEC("tc") int svc_egress(struct __sk_buff *skb) { return egress(skb); }
 
 char _license[] SEC("license") = "Apache-2.0";

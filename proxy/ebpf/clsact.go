@@ -1,0 +1,261 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Where tcx is missing, packets come by the same programs as filters of a clsact qdisc. Such a filter has no pin: it
+// stays until it is taken away, or with its device. It is known by its handle and a name that begins with filterName.
+const (
+	filterName   = "svcplane-"
+	filterHandle = 0x5350
+	// filterPriority comes after those that people give and before those that the kernel gives, from 0xc000 down.
+	filterPriority = 0x5300
+)
+
+var sides = [...]uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS}
+
+// layoutNumber is that of layoutVersion. Filters of an older layout come first, as links of tcx that are older do: they
+// have connections to go on with, until removeOlder.
+func layoutNumber() uint16 {
+	n, _ := strconv.ParseUint(strings.TrimPrefix(layoutVersion, "v"), 10, 8) // a constant of this package
+	return uint16(n)
+}
+
+// haveTCX says whether the kernel takes prog for tcx (Linux 6.6): if so, it looks for the device, which nobody has.
+func haveTCX(prog *ebpf.Program) bool {
+	l, err := link.AttachTCX(link.TCXOptions{Interface: math.MaxInt32, Program: prog, Attach: ebpf.AttachTCXIngress})
+	if err == nil {
+		l.Close()
+	}
+	return !errors.Is(err, link.ErrNotSupported)
+}
+
+func device(ifindex int) netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: ifindex}}
+}
+
+// parent is the side of the qdisc that a hook is at.
+func (h hook) parent() uint32 {
+	if h.attach == ebpf.AttachTCXEgress {
+		return netlink.HANDLE_MIN_EGRESS
+	}
+	return netlink.HANDLE_MIN_INGRESS
+}
+
+// filter is what stands, or is to stand, at a hook.
+func (h hook) filter() *netlink.BpfFilter {
+	return &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: h.ifindex, Parent: h.parent(), Handle: filterHandle,
+			Priority: filterPriority + layoutNumber(), Protocol: unix.ETH_P_ALL,
+		},
+		Name: filterName + layoutVersion + "-" + h.program, DirectAction: true,
+	}
+}
+
+// found is the filter of h that is in the kernel; nil when there is none.
+func (h hook) found() (*netlink.BpfFilter, error) {
+	all, err := filters(h.ifindex, h.parent())
+	if err != nil {
+		return nil, err
+	}
+	want := h.filter()
+	for _, f := range all {
+		if own := ownFilter(f); own != nil && own.Name == want.Name && own.Priority == want.Priority {
+			return own, nil
+		}
+	}
+	return nil, nil
+}
+
+// filters lists those of one side of a device, in all layouts, ours and others'; none where the device is gone or the
+// kernel knows no filters.
+func filters(ifindex int, parent uint32) ([]netlink.Filter, error) {
+	all, err := whole(func() ([]netlink.Filter, error) { return netlink.FilterList(device(ifindex), parent) })
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the filters of link %d: %w", ifindex, err)
+	}
+	return all, nil
+}
+
+// ownFilter is f when it is ours, else nil.
+func ownFilter(f netlink.Filter) *netlink.BpfFilter {
+	b, ok := f.(*netlink.BpfFilter)
+	if !ok || b.Handle != filterHandle || !strings.HasPrefix(b.Name, filterName) {
+		return nil
+	}
+	return b
+}
+
+// setFilter puts the program of h into its filter. One that runs another program is given this one in a single step.
+func (k *kernel) setFilter(h hook) error {
+	prog := k.prog[h.program]
+	info, err := prog.Info()
+	if err != nil {
+		return fmt.Errorf("asking for program %s: %w", h.program, err)
+	}
+	id, _ := info.ID()
+	have, err := h.found()
+	if err != nil || have != nil && have.Id == int(id) {
+		return err
+	}
+	set := netlink.FilterReplace
+	if have == nil {
+		if err := k.makeQdisc(h.ifindex); err != nil {
+			return err
+		}
+		set = netlink.FilterAdd // not in place of somebody else's
+	}
+	f := h.filter()
+	f.Fd = prog.FD()
+	if err := set(f); err != nil {
+		return fmt.Errorf("attaching to %s as a filter (needs CONFIG_NET_CLS_BPF; a qdisc `ingress`, or a filter with priority %d and handle %d, of somebody else has to go first): %w",
+			h.name, f.Priority, f.Handle, err)
+	}
+	return nil
+}
+
+// madeQdisc is the directory that says that the qdisc of a link is ours to remove.
+func madeQdisc(instance string, ifindex int) string {
+	return filepath.Join(instance, "clsact", strconv.Itoa(ifindex))
+}
+
+// makeQdisc makes one where there is none. That it is ours is noted first: one that is empty is removed by nobody else.
+func (k *kernel) makeQdisc(ifindex int) error {
+	note := madeQdisc(k.instance(), ifindex)
+	if err := os.MkdirAll(filepath.Dir(note), 0o700); err != nil {
+		return fmt.Errorf("making a directory for notes about qdiscs: %w", err)
+	}
+	noted := os.Mkdir(note, 0o700)
+	if noted != nil && !errors.Is(noted, fs.ErrExist) {
+		return fmt.Errorf("noting that a qdisc is made: %w", noted)
+	}
+	err := netlink.QdiscAdd(clsact(ifindex))
+	if errors.Is(err, unix.EEXIST) {
+		if noted == nil {
+			return os.Remove(note)
+		}
+		return nil
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("making a qdisc clsact on link %d (needs CONFIG_NET_SCH_INGRESS): %w", ifindex, err), os.Remove(note))
+	}
+	return nil
+}
+
+func clsact(ifindex int) *netlink.Clsact {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: ifindex, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+}
+
+// withQdisc are the links of this network namespace that have such a qdisc.
+func withQdisc() ([]int, error) {
+	qdiscs, err := whole(func() ([]netlink.Qdisc, error) { return netlink.QdiscList(nil) })
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing qdiscs: %w", err)
+	}
+	var links []int
+	for _, q := range qdiscs {
+		if _, ok := q.(*netlink.Clsact); ok {
+			links = append(links, q.Attrs().LinkIndex)
+		}
+	}
+	return links, nil
+}
+
+// filtersPresent says whether a link of this network namespace has a filter of ours.
+func filtersPresent() (bool, error) {
+	links, err := withQdisc()
+	if err != nil {
+		return false, err
+	}
+	for _, index := range links {
+		for _, parent := range sides {
+			all, err := filters(index, parent)
+			if err != nil {
+				return false, err
+			}
+			if slices.ContainsFunc(all, func(f netlink.Filter) bool { return ownFilter(f) != nil }) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// removeFilters takes the filters away for which unwanted is true, on every link of this network namespace, and the
+// qdiscs that were made for them.
+func removeFilters(instance string, unwanted func(*netlink.BpfFilter) bool) error {
+	links, err := withQdisc()
+	if err != nil {
+		return err
+	}
+	var problems []error
+	there := map[string]bool{}
+	for _, index := range links {
+		there[strconv.Itoa(index)] = true
+		problems = append(problems, removeFiltersOf(instance, index, unwanted))
+	}
+	// what is noted of others went with its device
+	notes, _ := os.ReadDir(filepath.Join(instance, "clsact"))
+	for _, n := range notes {
+		if !there[n.Name()] {
+			problems = append(problems, os.Remove(filepath.Join(instance, "clsact", n.Name())))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// gone is what the kernel says of something on a device or qdisc that went meanwhile.
+func gone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL)
+}
+
+func removeFiltersOf(instance string, ifindex int, unwanted func(*netlink.BpfFilter) bool) error {
+	kept := 0
+	for _, parent := range sides {
+		all, err := filters(ifindex, parent)
+		if err != nil {
+			return err
+		}
+		for _, f := range all {
+			own := ownFilter(f)
+			if own == nil || !unwanted(own) {
+				kept++
+				continue
+			}
+			if err := netlink.FilterDel(own); err != nil && !gone(err) {
+				return fmt.Errorf("removing filter %s of link %d: %w", own.Name, ifindex, err)
+			}
+		}
+	}
+	note := madeQdisc(instance, ifindex)
+	if _, err := os.Stat(note); err != nil || kept > 0 {
+		return nil
+	}
+	if err := netlink.QdiscDel(clsact(ifindex)); err != nil && !gone(err) {
+		return fmt.Errorf("removing qdisc clsact of link %d: %w", ifindex, err)
+	}
+	return os.Remove(note)
+}
