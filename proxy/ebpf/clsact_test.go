@@ -44,6 +44,11 @@ func overClsact(t *testing.T) (*proxytest.Lab, *Dataplane) {
 	return lab, d
 }
 
+// passing is a program of somebody else that always says the same.
+func passing(verdict int32) asm.Instructions {
+	return asm.Instructions{asm.Mov.Imm(asm.R0, verdict), asm.Return()}
+}
+
 func linkOf(t *testing.T, name string) int {
 	t.Helper()
 	l, err := netlink.LinkByName(name)
@@ -136,7 +141,7 @@ func TestForeignFiltersStay(t *testing.T) {
 	theirs, shared, own := linkOf(t, "spa"), linkOf(t, "spb"), linkOf(t, "spclient")
 	must(t, netlink.QdiscAdd(clsact(theirs)))
 	must(t, d.Resync(t.Context(), lab.Table(web(lab, "a")...)))
-	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "MIT", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}})
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "MIT", Instructions: passing(-1)})
 	must(t, err)
 	defer prog.Close()
 	foreign := packetHooks(shared)[1].filter()

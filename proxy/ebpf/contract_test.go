@@ -80,10 +80,12 @@ func TestContract(t *testing.T) {
 	proxytest.Run(t, lab, swept{d, d})
 }
 
-// TestContractOfPackets is for clients whose sockets are not hooked: guests, containers of others.
+// TestContractOfPackets is for clients whose sockets are not hooked: guests, containers of others. What it takes to
+// drop some before they are packets must not be seen by the rest.
 func TestContractOfPackets(t *testing.T) {
 	lab := proxytest.NewLab(t)
 	d := open(t, lab)
+	d.cfg.XDP = true
 	d.cfg.Namespaces = func() ([]string, error) { return nil, nil }
 	proxytest.Run(t, lab, swept{d, d})
 }

@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +33,8 @@ type Config struct {
 	Passive bool
 	// Namespaces lists files of network namespaces that may be pods' of this node; PodNamespaces when nil.
 	Namespaces func() ([]string, error)
+	// XDP drops what may not reach a Service before the kernel makes packets of it, where drivers can.
+	XDP bool
 	// clsact does without tcx, for tests of what older kernels get
 	clsact bool
 }
@@ -58,6 +59,7 @@ type Dataplane struct {
 
 	problem  atomic.Pointer[string] // what Run found
 	unproven atomic.Pointer[error]  // what the last probe found
+	noXDP    atomic.Pointer[string] // which devices have none, and why
 }
 
 var _ proxy.Dataplane = (*Dataplane)(nil)
@@ -171,7 +173,7 @@ func (d *Dataplane) open() error {
 		d.kernel.close()
 		d.kernel = nil
 	}
-	k, err := load(d.cfg.Root, d.dir)
+	k, err := load(d.cfg.Root, d.dir, d.cfg.XDP)
 	if err != nil {
 		return err
 	}
@@ -219,22 +221,12 @@ func (d *Dataplane) surround() error {
 	if err != nil {
 		return err
 	}
-	return d.kernel.attach(d.cfg.Cgroup, hooks)
-}
-
-func (d *Dataplane) hooks() ([]hook, error) {
-	links, err := linkList()
-	if err != nil {
-		return nil, err
+	if err := d.kernel.attach(d.cfg.Cgroup, hooks); err != nil {
+		return err
 	}
-	var all []hook
-	for _, l := range links {
-		if served(l) {
-			all = append(all, packetHooks(l.Attrs().Index)...)
-		}
-	}
-	// packets that sockets send translated need nothing; those of the others must be ready before
-	return append(all, socketHooks()...), nil
+	without := d.kernel.withoutEarly()
+	d.noXDP.Store(&without)
+	return nil
 }
 
 // source is the node's address of a family.
@@ -324,6 +316,9 @@ func (d *Dataplane) Dump(context.Context) (proxy.Table, error) {
 	if err != nil {
 		return proxy.Table{}, err
 	}
+	if d.kernel != nil {
+		hooks = slices.DeleteFunc(hooks, func(h hook) bool { return d.kernel.refused[h.name] != nil })
+	}
 	missing, err := missingLinks(k.dir, hooks)
 	table.Faults = append(table.Faults, missing...)
 	return table, err
@@ -338,56 +333,4 @@ func (d *Dataplane) Close(context.Context) error {
 		d.kernel, d.store, d.model, d.role = nil, nil, nil, nil
 	}
 	return remove(d.dir)
-}
-
-// remove removes all of an instance of this network namespace.
-func remove(dir string) error {
-	if err := removeFilters(dir, func(*netlink.BpfFilter) bool { return true }); err != nil {
-		return err
-	}
-	return removePins(dir)
-}
-
-// removePins removes the links first: from then on nothing reads the maps.
-func removePins(dir string) error {
-	for _, sub := range []string{"links", ""} {
-		if err := os.RemoveAll(filepath.Join(dir, layoutVersion, sub)); err != nil {
-			return fmt.Errorf("removing the programs pinned below %s: %w", dir, err)
-		}
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("removing %s: %w", dir, err)
-	}
-	// the directory of all instances goes with the last
-	_ = os.Remove(filepath.Dir(dir))
-	return nil
-}
-
-// Cleanup removes what an instance of this network namespace left below root (DefaultRoot() when empty), also
-// when none is running.
-func Cleanup(root string) error {
-	if root == "" {
-		root = DefaultRoot()
-	}
-	dir, err := instanceDir(root)
-	if err != nil {
-		return err
-	}
-	return remove(dir)
-}
-
-// Present says whether an instance of this network namespace has something below root (DefaultRoot() when empty).
-func Present(root string) (bool, error) {
-	if root == "" {
-		root = DefaultRoot()
-	}
-	dir, err := instanceDir(root)
-	if err != nil {
-		return false, err
-	}
-	_, err = os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return filtersPresent()
-	}
-	return err == nil, err
 }

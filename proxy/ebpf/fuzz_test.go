@@ -47,6 +47,12 @@ func newTarget(t testing.TB) *target {
 		endpoints: parse("10.244.0.11:8080", "10.244.0.12:8080", "[fd00:244::11]:8080", "[fd00:244::12]:8080"),
 		clients:   []netip.Addr{netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("10.244.0.13"), netip.MustParseAddr("2001:db8:1::2"), netip.MustParseAddr("fd00:244::13")},
 	}
+	must(t, tg.plane.Resync(t.Context(), tg.table()))
+	return tg
+}
+
+// table is the Services in both protocols, and as many that are refused.
+func (tg *target) table() proxy.Table {
 	var all []proxy.Frontend
 	for i := range tg.services {
 		for _, protocol := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
@@ -58,8 +64,7 @@ func newTarget(t testing.TB) *target {
 			all = append(all, f)
 		}
 	}
-	must(t, tg.plane.Resync(t.Context(), proxy.NewTable(all...)))
-	return tg
+	return proxy.NewTable(all...)
 }
 
 // run hands a frame to a program.

@@ -23,6 +23,8 @@ type kernel struct {
 	prog map[string]*ebpf.Program // nil when only opened for reading
 	// clsact says that packets come by filters of qdiscs, tcx being missing
 	clsact bool
+	// refused says why hooks of XDP could not be attached, by the name of the hook
+	refused map[string]error
 }
 
 // instance is the directory of all layouts.
@@ -38,7 +40,7 @@ func instanceDir(root string) (string, error) {
 }
 
 // load brings programs and maps into the kernel; maps that an earlier process pinned are taken over.
-func load(root, dir string) (*kernel, error) {
+func load(root, dir string, xdp bool) (*kernel, error) {
 	if err := ensureBPFFS(root); err != nil {
 		return nil, err
 	}
@@ -61,6 +63,14 @@ func load(root, dir string) (*kernel, error) {
 	}
 	for _, m := range spec.Maps {
 		m.Pinning = ebpf.PinByName
+	}
+	if xdp {
+		if xdp, err = haveXDP(); err != nil {
+			return nil, err
+		}
+	}
+	if !xdp {
+		delete(spec.Programs, xdpProgram)
 	}
 	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: filepath.Join(pins, "maps")}})
 	if err != nil {

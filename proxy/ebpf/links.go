@@ -53,19 +53,51 @@ func served(l netlink.Link) bool {
 	return attrs.EncapType == "ether" && attrs.MasterIndex == 0 && attrs.Name != "lo"
 }
 
+// hooks are all that there are to be.
+func (d *Dataplane) hooks() ([]hook, error) {
+	links, err := linkList()
+	if err != nil {
+		return nil, err
+	}
+	var defaults []int
+	if d.cfg.XDP {
+		if defaults, err = defaultLinks(); err != nil {
+			return nil, err
+		}
+	}
+	var all []hook
+	for _, l := range links {
+		if !served(l) {
+			continue
+		}
+		all = append(all, packetHooks(l.Attrs().Index)...)
+		if d.cfg.XDP && outward(l, defaults) {
+			all = append(all, earlyHook(l.Attrs().Index))
+		}
+	}
+	// packets that sockets send translated need nothing; those of the others must be ready before
+	return append(all, socketHooks()...), nil
+}
+
 // attach puts the programs of k into all hooks, in place of those of an earlier process, and takes links away
 // that have lost theirs.
 func (k *kernel) attach(cgroup string, hooks []hook) error {
-	wanted, filtered := map[string]bool{}, map[int]bool{}
+	linked, filtered := map[string]bool{}, map[int]bool{}
+	k.refused = map[string]error{}
 	for _, h := range hooks {
-		attach := func() error { return k.hook(cgroup, h) }
-		if k.clsact && h.packets() {
-			attach = func() error { return k.setFilter(h) }
+		var err error
+		switch {
+		case h.attach == ebpf.AttachXDP:
+			k.tryEarly(h)
+			linked[h.name] = k.refused[h.name] == nil
+		case k.clsact && h.packets():
+			err = k.setFilter(h)
 			filtered[h.ifindex] = true
-		} else {
-			wanted[h.name] = true
+		default:
+			err = k.hook(cgroup, h)
+			linked[h.name] = true
 		}
-		if err := attach(); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -74,12 +106,17 @@ func (k *kernel) attach(cgroup string, hooks []hook) error {
 			return err
 		}
 	}
+	return k.removeLinks(func(name string) bool { return !linked[name] })
+}
+
+// removeLinks takes those away whose names are unwanted.
+func (k *kernel) removeLinks(unwanted func(name string) bool) error {
 	pinned, err := os.ReadDir(filepath.Join(k.dir, "links"))
 	if err != nil {
 		return fmt.Errorf("listing the pinned links: %w", err)
 	}
 	for _, p := range pinned {
-		if !wanted[p.Name()] {
+		if unwanted(p.Name()) {
 			if err := os.Remove(filepath.Join(k.dir, "links", p.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("removing a link that is not needed any more: %w", err)
 			}
@@ -132,6 +169,9 @@ func attachedTo(l link.Link, prog *ebpf.Program) bool {
 	if tcx := have.TCX(); tcx != nil && tcx.Ifindex == 0 {
 		return false
 	}
+	if xdp := have.XDP(); xdp != nil && xdp.Ifindex == 0 {
+		return false
+	}
 	return ok && have.Program == id
 }
 
@@ -142,6 +182,10 @@ func (k *kernel) newLink(cgroup string, h hook) (link.Link, error) {
 			return nil, fmt.Errorf("attaching to %s of cgroup %s, which must be of version 2: %w", h.name, cgroup, err)
 		}
 		return l, nil
+	}
+	if h.attach == ebpf.AttachXDP {
+		// the generic mode makes an skb first, which is what tc does
+		return link.AttachXDP(link.XDPOptions{Interface: h.ifindex, Program: k.prog[h.program], Flags: link.XDPDriverMode})
 	}
 	l, err := link.AttachTCX(link.TCXOptions{Interface: h.ifindex, Program: k.prog[h.program], Attach: h.attach})
 	if err != nil {

@@ -88,10 +88,13 @@ func (d *Dataplane) report(what string, err error) {
 	}
 }
 
-// Problem says what the last look found wrong; empty when nothing.
+// Problem says what the last look found wrong, and which devices have no XDP though it was asked for; empty when
+// nothing.
 func (d *Dataplane) Problem() string {
-	if p := d.problem.Load(); p != nil {
-		return *p
+	for _, p := range []*string{d.problem.Load(), d.noXDP.Load()} {
+		if p != nil && *p != "" {
+			return *p
+		}
 	}
 	return ""
 }

@@ -59,14 +59,8 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 	struct side *s = pod ? &fe->inside : &fe->outside;
 	if (!s->scope)
 		return NEXT;
-	if (!allowed(s, &p->tuple.src)) {
-		count(COUNT_DROP_RANGES);
+	if (barred(s, &p->tuple.src))
 		return TC_ACT_SHOT;
-	}
-	if (s->verdict == VERDICT_DROP) {
-		count(COUNT_DROP_VERDICT);
-		return TC_ACT_SHOT;
-	}
 	if (s->verdict == VERDICT_REJECT)
 		return refuse(skb, p);
 	if (!choose(s, &p->tuple.src, &n.ep)) {
@@ -157,15 +151,7 @@ inline_ int leaving(struct packet *p)
 	struct frontend *f = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
 	if (!f || !f->inside.scope || passive(settings_of(), &p->tuple.dst))
 		return NEXT;
-	if (!allowed(&f->inside, &p->tuple.src)) {
-		count(COUNT_DROP_RANGES);
-		return TC_ACT_SHOT;
-	}
-	if (f->inside.verdict == VERDICT_DROP) {
-		count(COUNT_DROP_VERDICT);
-		return TC_ACT_SHOT;
-	}
-	return NEXT;
+	return barred(&f->inside, &p->tuple.src) ? TC_ACT_SHOT : NEXT;
 }
 
 inline_ int egress(struct __sk_buff *skb)

@@ -57,10 +57,17 @@ struct network {
 	bool plain;
 };
 
-inline_ bool read_v4(struct __sk_buff *skb, __u16 at, struct network *n)
+// load copies size bytes of a packet, which an xdp_md holds or, when xdp is false, a __sk_buff; not 0 when they are not
+// there. It is known for each program which of the two, so only one of the calls is compiled.
+inline_ long load(void *ctx, bool xdp, __u32 at, void *to, __u32 size)
+{
+	return xdp ? bpf_xdp_load_bytes(ctx, at, to, size) : bpf_skb_load_bytes(ctx, at, to, size);
+}
+
+inline_ bool read_v4(void *ctx, bool xdp, __u16 at, struct network *n)
 {
 	struct iphdr ip;
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
+	if (load(ctx, xdp, at, &ip, sizeof(ip)) || ip.version != 4 || ip.ihl < 5)
 		return false;
 	__u16 off = bpf_ntohs(ip.frag_off);
 	n->src = mapped(ip.saddr);
@@ -80,10 +87,10 @@ struct extension {
 	__be32 id;
 };
 
-inline_ bool read_v6(struct __sk_buff *skb, __u16 at, struct network *n)
+inline_ bool read_v6(void *ctx, bool xdp, __u16 at, struct network *n)
 {
 	struct ipv6hdr ip;
-	if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
+	if (load(ctx, xdp, at, &ip, sizeof(ip)) || ip.version != 6)
 		return false;
 	__builtin_memcpy(&n->src, &ip.saddr, 16);
 	__builtin_memcpy(&n->dst, &ip.daddr, 16);
@@ -95,7 +102,7 @@ inline_ bool read_v6(struct __sk_buff *skb, __u16 at, struct network *n)
 		struct extension ext;
 		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS && next != IPPROTO_FRAGMENT)
 			break;
-		if (bpf_skb_load_bytes(skb, l4, &ext, sizeof(ext)))
+		if (load(ctx, xdp, l4, &ext, sizeof(ext)))
 			return false;
 		n->plain = false;
 		if (next == IPPROTO_FRAGMENT) {
@@ -116,7 +123,7 @@ inline_ bool read_v6(struct __sk_buff *skb, __u16 at, struct network *n)
 }
 
 // read_ports reads the ports of the packet, or those of the fragment that had them.
-inline_ bool read_ports(struct __sk_buff *skb, struct network *n, struct frag *ports)
+inline_ bool read_ports(void *ctx, bool xdp, struct network *n, struct frag *ports)
 {
 	struct frag_key key = {.src = n->src, .dst = n->dst, .id = n->id, .proto = n->proto};
 	if (n->later) {
@@ -126,16 +133,16 @@ inline_ bool read_ports(struct __sk_buff *skb, struct network *n, struct frag *p
 		*ports = *known;
 		return true;
 	}
-	if (bpf_skb_load_bytes(skb, n->l4, ports, sizeof(*ports)))
+	if (load(ctx, xdp, n->l4, ports, sizeof(*ports)))
 		return false;
-	if (n->first)
+	if (n->first && !xdp) // tc sees it, too, when it passes
 		bpf_map_update_elem(&frags, &key, ports, BPF_ANY);
 	return true;
 }
 
-inline_ bool read_network(struct __sk_buff *skb, bool v6, __u16 at, struct network *n)
+inline_ bool read_network(void *ctx, bool xdp, bool v6, __u16 at, struct network *n)
 {
-	return v6 ? read_v6(skb, at, n) : read_v4(skb, at, n);
+	return v6 ? read_v6(ctx, xdp, at, n) : read_v4(ctx, xdp, at, n);
 }
 
 inline_ void set_tuple(struct packet *p, const struct network *n, const struct frag *ports)
@@ -155,58 +162,64 @@ inline_ bool is_error(bool v6, __u8 type)
 }
 
 // read_error reads the packet that an ICMP error is about.
-inline_ __u8 read_error(struct __sk_buff *skb, struct packet *p, __u8 proto)
+inline_ __u8 read_error(void *ctx, bool xdp, struct packet *p, __u8 proto)
 {
 	struct network n = {};
 	struct frag ports;
 	__u8 type;
 	if (proto != (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
 		return KIND_OTHER;
-	if (bpf_skb_load_bytes(skb, p->l4, &type, 1) || !is_error(p->v6, type))
+	if (load(ctx, xdp, p->l4, &type, 1) || !is_error(p->v6, type))
 		return KIND_OTHER;
 	p->inner3 = p->l4 + 8;
-	if (!read_network(skb, p->v6, p->inner3, &n) || n.later || (n.proto != IPPROTO_TCP && n.proto != IPPROTO_UDP))
+	if (!read_network(ctx, xdp, p->v6, p->inner3, &n) || n.later || (n.proto != IPPROTO_TCP && n.proto != IPPROTO_UDP))
 		return KIND_OTHER;
 	p->inner4 = n.l4;
-	if (bpf_skb_load_bytes(skb, n.l4, &ports, sizeof(ports)))
+	if (load(ctx, xdp, n.l4, &ports, sizeof(ports)))
 		return KIND_OTHER;
 	set_tuple(p, &n, &ports);
 	return KIND_ERROR;
 }
 
-static __noinline void parse(struct __sk_buff *skb, struct packet *p)
+// parse_from reads a packet of a protocol (ETH_P_IP or ETH_P_IPV6; others are left alone).
+inline_ void parse_from(void *ctx, bool xdp, __be16 protocol, struct packet *p)
 {
 	struct network n = {};
 	struct frag ports = {};
 	p->kind = KIND_OTHER;
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+	if (protocol == bpf_htons(ETH_P_IPV6))
 		p->v6 = 1;
-	else if (skb->protocol != bpf_htons(ETH_P_IP))
+	else if (protocol != bpf_htons(ETH_P_IP))
 		return;
 	p->l3 = ETH_HLEN;
-	if (!read_network(skb, p->v6, p->l3, &n))
+	if (!read_network(ctx, xdp, p->v6, p->l3, &n))
 		return;
 	p->l4 = n.l4;
 	p->later = n.later;
 	p->plain = n.plain && !n.first && !n.later;
 	if (n.proto != IPPROTO_TCP && n.proto != IPPROTO_UDP) {
 		if (!n.later)
-			p->kind = read_error(skb, p, n.proto);
+			p->kind = read_error(ctx, xdp, p, n.proto);
 		return;
 	}
-	if (!read_ports(skb, &n, &ports))
+	if (!read_ports(ctx, xdp, &n, &ports))
 		return;
 	set_tuple(p, &n, &ports);
 	// a header that is cut off is nobody's flow: nothing of it may be rewritten
 	__u8 byte = 0;
 	__u16 last = n.l4 + (n.later ? -1 : n.proto == IPPROTO_TCP ? 19 : 7);
-	if (bpf_skb_load_bytes(skb, last, &byte, 1)) {
+	if (load(ctx, xdp, last, &byte, 1)) {
 		p->kind = KIND_BAD;
 		return;
 	}
-	if (n.proto == IPPROTO_TCP && !n.later && bpf_skb_load_bytes(skb, n.l4 + 13, &p->flags, 1))
+	if (n.proto == IPPROTO_TCP && !n.later && load(ctx, xdp, n.l4 + 13, &p->flags, 1))
 		return;
 	p->kind = KIND_FLOW;
+}
+
+static __noinline void parse(struct __sk_buff *skb, struct packet *p)
+{
+	parse_from(skb, false, skb->protocol, p);
 }
 
 inline_ __u16 checksum_at(__u8 proto, __u16 l4)

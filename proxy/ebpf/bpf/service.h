@@ -65,6 +65,16 @@ inline_ bool allowed(const struct side *s, const struct addr *client)
 	return bpf_map_lookup_elem(&ranges, &key) != 0;
 }
 
+// barred says whether a side drops what the client sends, and counts why.
+inline_ bool barred(const struct side *s, const struct addr *client)
+{
+	bool outsider = !allowed(s, client);
+	if (!outsider && s->verdict != VERDICT_DROP)
+		return false;
+	count(outsider ? COUNT_DROP_RANGES : COUNT_DROP_VERDICT);
+	return true;
+}
+
 // remembered finds the endpoint that a sticky client had last, if it is still one of the set.
 inline_ bool remembered(const struct side *s, const struct sticky_key *key, struct slot *out)
 {

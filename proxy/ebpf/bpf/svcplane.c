@@ -1,6 +1,7 @@
 // The programs of the eBPF data plane; doc.go of the package has the picture.
 #include "socket.h"
 #include "packet.h"
+#include "xdp.h"
 
 SEC("cgroup/connect4") int svc_connect4(struct bpf_sock_addr *ctx) { return dial4(ctx); }
 SEC("cgroup/connect6") int svc_connect6(struct bpf_sock_addr *ctx) { return dial6(ctx); }
@@ -41,5 +42,6 @@ SEC("cgroup/sock_release") int svc_release(struct bpf_sock *ctx)
 
 SEC("tc") int svc_ingress(struct __sk_buff *skb) { return ingress(skb); }
 SEC("tc") int svc_egress(struct __sk_buff *skb) { return egress(skb); }
+SEC("xdp.frags") int svc_xdp(struct xdp_md *ctx) { return early(ctx); }
 
 char _license[] SEC("license") = "Apache-2.0";

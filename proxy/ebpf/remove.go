@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
@@ -58,4 +59,56 @@ func orphaned(dir string) bool {
 	defer m.Close()
 	var index uint32
 	return errors.Is(m.Lookup(uint32(0), &index), ebpf.ErrKeyNotExist)
+}
+
+// remove removes all of an instance of this network namespace.
+func remove(dir string) error {
+	if err := removeFilters(dir, func(*netlink.BpfFilter) bool { return true }); err != nil {
+		return err
+	}
+	return removePins(dir)
+}
+
+// removePins removes the links first: from then on nothing reads the maps.
+func removePins(dir string) error {
+	for _, sub := range []string{"links", ""} {
+		if err := os.RemoveAll(filepath.Join(dir, layoutVersion, sub)); err != nil {
+			return fmt.Errorf("removing the programs pinned below %s: %w", dir, err)
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("removing %s: %w", dir, err)
+	}
+	// the directory of all instances goes with the last
+	_ = os.Remove(filepath.Dir(dir))
+	return nil
+}
+
+// Cleanup removes what an instance of this network namespace left below root (DefaultRoot() when empty), also
+// when none is running.
+func Cleanup(root string) error {
+	if root == "" {
+		root = DefaultRoot()
+	}
+	dir, err := instanceDir(root)
+	if err != nil {
+		return err
+	}
+	return remove(dir)
+}
+
+// Present says whether an instance of this network namespace has something below root (DefaultRoot() when empty).
+func Present(root string) (bool, error) {
+	if root == "" {
+		root = DefaultRoot()
+	}
+	dir, err := instanceDir(root)
+	if err != nil {
+		return false, err
+	}
+	_, err = os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return filtersPresent()
+	}
+	return err == nil, err
 }
