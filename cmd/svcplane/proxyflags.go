@@ -21,6 +21,7 @@ type proxyOptions struct {
 	ExternalIPs       bool
 	Loopback          bool
 	Drain             time.Duration
+	XDP               string
 }
 
 func (o *proxyOptions) register(fs *pflag.FlagSet) {
@@ -28,6 +29,7 @@ func (o *proxyOptions) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.Loopback, "node-port-loopback", false, "NodePorts answer on 127.0.0.1, too, by way of a listener in this process")
 	fs.BoolVar(&o.ExternalIPs, "external-ips", true, "serve spec.externalIPs; =false refuses them with an Event")
 	fs.DurationVar(&o.Drain, "proxy-drain-timeout", time.Hour, "how long connections may go on with a data plane that another one has replaced")
+	fs.StringVar(&o.XDP, "xdp", xdpOff, "auto: what source ranges and traffic policies drop is dropped before the kernel makes packets of it, on links that lead outward whose drivers can (eBPF); off: with all the rest")
 	fs.StringVar(&o.Health, "proxy-health-address", "0.0.0.0:10256", "where /healthz and /livez of the Service proxy answer as kube-proxy's; empty: nowhere")
 }
 
@@ -38,10 +40,20 @@ type proxyConfig struct {
 	NoExternalIPs     bool
 	LoopbackNodePorts bool
 	Drain             time.Duration
+	XDP               bool
 }
 
+// The values of --xdp.
+const (
+	xdpAuto = "auto"
+	xdpOff  = "off"
+)
+
 func (o *proxyOptions) check(nodeIPs []netip.Addr, host Host) (proxyConfig, error) {
-	c := proxyConfig{NodePortAddrs: nodeIPs, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain}
+	c := proxyConfig{NodePortAddrs: nodeIPs, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain, XDP: o.XDP == xdpAuto}
+	if o.XDP != xdpAuto && o.XDP != xdpOff {
+		return c, fmt.Errorf("--xdp %q: must be auto or off", o.XDP)
+	}
 	if o.Drain < 0 {
 		return c, fmt.Errorf("--proxy-drain-timeout %s: must not be negative", o.Drain)
 	}

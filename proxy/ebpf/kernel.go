@@ -64,13 +64,8 @@ func load(root, dir string, xdp bool) (*kernel, error) {
 	for _, m := range spec.Maps {
 		m.Pinning = ebpf.PinByName
 	}
-	if xdp {
-		if xdp, err = haveXDP(); err != nil {
-			return nil, err
-		}
-	}
-	if !xdp {
-		delete(spec.Programs, xdpProgram)
+	if err := forEarly(spec, xdp); err != nil {
+		return nil, err
 	}
 	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: filepath.Join(pins, "maps")}})
 	if err != nil {

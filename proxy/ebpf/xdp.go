@@ -17,18 +17,22 @@ import (
 
 const xdpProgram = "svc_xdp"
 
-var errNoLoad = errors.New("it takes Linux 5.18 or later")
-
-// haveXDP says whether the kernel can load the program.
-func haveXDP() (bool, error) {
+// forEarly leaves in spec what the kernel can load. That a packet may be in several pieces, as it is where links carry
+// more than a page, came with Linux 5.18, as did a helper that can be asked for; before, drivers refuse such links.
+func forEarly(spec *ebpf.CollectionSpec, wanted bool) error {
+	if !wanted {
+		delete(spec.Programs, xdpProgram)
+		return nil
+	}
 	err := features.HaveProgramHelper(ebpf.XDP, asm.FnXdpLoadBytes)
 	if errors.Is(err, ebpf.ErrNotSupported) {
-		return false, nil
+		spec.Programs[xdpProgram].Flags &^= unix.BPF_F_XDP_HAS_FRAGS
+		return nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("asking whether the kernel has XDP: %w", err)
+		return fmt.Errorf("asking what XDP can do here: %w", err)
 	}
-	return true, nil
+	return nil
 }
 
 // earlyHook is where packets that come to a device are dropped before anything else.
@@ -73,10 +77,7 @@ func everywhere(dst *net.IPNet) bool {
 // tryEarly attaches to a device if its driver can, and notes why not: packets are looked at again by tc, so that
 // nothing but time is lost without.
 func (k *kernel) tryEarly(h hook) {
-	err := errNoLoad
-	if k.prog[xdpProgram] != nil {
-		err = k.hook("", h)
-	}
+	err := k.hook("", h)
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		err = errors.New("its driver has none")

@@ -7,7 +7,7 @@
 static __noinline void parse_early(struct xdp_md *ctx, struct packet *p)
 {
 	struct ethhdr eth;
-	if (!bpf_xdp_load_bytes(ctx, 0, &eth, sizeof(eth)))
+	if (!load(ctx, true, 0, &eth, sizeof(eth)))
 		parse_from(ctx, true, eth.h_proto, p);
 }
 
