@@ -275,13 +275,20 @@ func cmdWatch(ts *script, neg bool, args []string) {
 }
 
 // cmdMark writes a line into the answers, so that a script can tell what came before and after something that it did.
+// It returns when an answer, or a failure, has come after the mark: a busy machine may have been asked nothing until then.
 func cmdMark(ts *script, neg bool, args []string) {
 	usage(ts, !neg && len(args) == 1, "mark WORD")
-	f, err := os.OpenFile(filepath.Join(labOf(ts).dir, "watch.out"), os.O_APPEND|os.O_WRONLY, 0)
+	path, mark := filepath.Join(labOf(ts).dir, "watch.out"), fmt.Sprintf("MARK %s\n", args[0])
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	ts.Check(err)
 	defer f.Close()
-	_, err = fmt.Fprintf(f, "MARK %s\n", args[0])
+	_, err = f.WriteString(mark)
 	ts.Check(err)
+	for deadline := time.Now().Add(15 * time.Second); strings.HasSuffix(ts.ReadFile(path), mark); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("no answer after the mark")
+		}
+	}
 }
 
 // cmdUnwatch ends the loop, fails if an answer is missing, and leaves the answers and marks for stdout.
