@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -165,13 +167,11 @@ func (h *house) explain(r *http.Request, d *dns.Server) (any, error) {
 	resolver := names.Resolver{}
 	var from netip.Addr
 	if pod := query.Get("pod"); pod != "" {
-		p, err := h.client.CoreV1().Pods(query.Get("namespace")).Get(r.Context(), pod, metav1.GetOptions{})
+		p, addrs, err := h.podToAskFrom(r.Context(), query.Get("namespace"), pod)
 		if err != nil {
-			return nil, fmt.Errorf("pod to ask from: %w", err)
+			return nil, err
 		}
-		if from, err = netip.ParseAddr(p.Status.PodIP); err != nil {
-			return nil, fmt.Errorf("pod %s/%s has no address to ask from yet: wait until it runs", p.Namespace, p.Name)
-		}
+		from = addrs[0]
 		host, err := os.ReadFile("/etc/resolv.conf")
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
@@ -192,6 +192,30 @@ func (h *house) explain(r *http.Request, d *dns.Server) (any, error) {
 		}
 	}
 	return a, nil
+}
+
+// podToAskFrom finds a pod and its addresses, the first of which is that of status.podIP.
+func (h *house) podToAskFrom(ctx context.Context, namespace, name string) (*corev1.Pod, []netip.Addr, error) {
+	p, err := h.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, nil, fmt.Errorf("pod to ask from: %w", err)
+	}
+	var addrs []netip.Addr
+	for _, ip := range p.Status.PodIPs {
+		if addr, err := netip.ParseAddr(ip.IP); err == nil {
+			addrs = append(addrs, addr)
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, nil, fmt.Errorf("pod %s/%s has no address to ask from yet: wait until it runs", p.Namespace, p.Name)
+	}
+	return p, addrs, nil
+}
+
+// podNamed reads pod/NAME.
+func podNamed(text string) (string, bool) {
+	kind, pod, ok := strings.Cut(text, "/")
+	return pod, ok && pod != "" && (kind == "pod" || kind == "pods" || kind == "po")
 }
 
 // searched lists the names that a resolver asks for, in their order (resolv.conf(5): search, ndots).
@@ -238,8 +262,8 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 				query.Set("type", args[1])
 			}
 			if from != "" {
-				kind, pod, ok := strings.Cut(from, "/")
-				if !ok || (kind != "pod" && kind != "pods" && kind != "po") || pod == "" {
+				pod, ok := podNamed(from)
+				if !ok {
 					return fmt.Errorf("--from %q: must be pod/NAME", from)
 				}
 				query.Set("pod", pod)

@@ -20,7 +20,7 @@ func newProxy(dataDir *string) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newProxyShow(dataDir), newProxyDiff(dataDir), newProxyCounters(dataDir), newProxySwitch(dataDir))
+	cmd.AddCommand(newProxyShow(dataDir), newProxyExplain(dataDir), newProxyDiff(dataDir), newProxyCounters(dataDir), newProxySwitch(dataDir))
 	return cmd
 }
 
@@ -105,6 +105,18 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 	return cmd
 }
 
+// of keeps what a table has of a Service, [NAMESPACE/]NAME; none is an error.
+func of(table proxy.Table, service string) (proxy.Table, error) {
+	key := types.NamespacedName{Namespace: "default", Name: service}
+	if namespace, name, ok := strings.Cut(service, "/"); ok {
+		key = types.NamespacedName{Namespace: namespace, Name: name}
+	}
+	if table = table.Of(key); len(table.Frontends) == 0 {
+		return table, fmt.Errorf("service %s has no address that the proxy serves: it does not exist, is headless, or is of type ExternalName", key)
+	}
+	return table, nil
+}
+
 // adminProxy answers the commands above.
 func adminProxy(a *admin, p *proxy.Proxy) {
 	a.handle("GET /proxy/table", func(r *http.Request) (any, error) {
@@ -119,14 +131,7 @@ func adminProxy(a *admin, p *proxy.Proxy) {
 		if name == "" {
 			return table, nil
 		}
-		key := types.NamespacedName{Namespace: "default", Name: name}
-		if namespace, name, ok := strings.Cut(name, "/"); ok {
-			key = types.NamespacedName{Namespace: namespace, Name: name}
-		}
-		if table = table.Of(key); len(table.Frontends) == 0 {
-			return nil, fmt.Errorf("service %s has no address that the proxy serves: it does not exist, is headless, or is of type ExternalName", key)
-		}
-		return table, nil
+		return of(table, name)
 	})
 	a.handle("GET /proxy/counters", func(r *http.Request) (any, error) { return p.Counts(r.Context()) })
 	a.handle("POST /proxy/counters", func(r *http.Request) (any, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -103,6 +104,7 @@ func (h *house) addProxy(services *catalog.Catalog, planes *switchover.Switch) e
 	legacyregistry.RawMustRegister(cfg.Metrics) // there is one server per process
 	legacyregistry.RawMustRegister(planes)
 	adminProxy(h.admin, p)
+	h.admin.handle("GET /proxy/explain", func(r *http.Request) (any, error) { return h.explainDial(r, p) })
 	adminSwitch(h.admin, planes, h.cfg.Proxy.Drain)
 	h.add("proxy", proxyPart{p, planes})
 	h.mode = planes.Mode()

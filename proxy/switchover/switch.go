@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,6 +95,7 @@ const (
 var (
 	_ proxy.Dataplane  = (*Switch)(nil)
 	_ proxy.FlowKeeper = (*Switch)(nil)
+	_ proxy.Explainer  = (*Switch)(nil)
 )
 
 // New opens the data plane that a switch has chosen, or else the first configured one that can serve here, and another
@@ -327,6 +329,16 @@ func (s *Switch) EndFlows(ctx context.Context, stale func(proxy.Flow) bool) (uin
 		}
 	}
 	return sum, errors.Join(problems...)
+}
+
+// Where is for the data plane that takes new connections.
+func (s *Switch) Where(f proxy.Frontend, client netip.Addr) []string {
+	current, _ := s.members()
+	where, ok := current.plane.(proxy.Explainer)
+	if !ok {
+		return nil
+	}
+	return append([]string{current.name + ":"}, where.Where(f, client)...)
 }
 
 // Leftovers are what another proxy has left behind, as far as the data plane that serves finds it.

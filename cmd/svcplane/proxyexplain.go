@@ -1,0 +1,127 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+
+	"svcplane/proxy"
+)
+
+func newProxyExplain(dataDir *string) *cobra.Command {
+	var from, namespace string
+	cmd := &cobra.Command{
+		Use:   "explain ADDRESS:PORT[/PROTOCOL] | [NAMESPACE/]SERVICE[:PORT]",
+		Short: "Print what becomes of a new connection, and why: which endpoints take it, whose address they see, where the kernel does it",
+		Example: "  svcplane proxy explain 10.96.0.5:80\n" +
+			"  svcplane proxy explain toad-svc:http --from pod/client\n" +
+			"  svcplane proxy explain 192.0.2.1:30123 --from 192.0.2.77",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var all []proxy.Explanation
+			query := url.Values{"to": args, "from": {from}, "namespace": {namespace}}
+			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/proxy/explain", query, nil, &all); err != nil {
+				return err
+			}
+			for i, e := range all {
+				if i > 0 {
+					fmt.Fprintln(cmd.OutOrStdout())
+				}
+				if err := e.Write(cmd.OutOrStdout()); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&from, "from", "", "who dials: pod/NAME or an address; the node itself when empty")
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the namespace of that pod")
+	return cmd
+}
+
+// explainDial answers the command above.
+func (h *house) explainDial(r *http.Request, p *proxy.Proxy) (any, error) {
+	query := r.URL.Query()
+	targets, err := dialled(query.Get("to"), p.Table())
+	if err != nil {
+		return nil, err
+	}
+	from := query.Get("from")
+	var clients []proxy.Client
+	if name, ok := podNamed(from); ok {
+		pod, addrs, err := h.podToAskFrom(r.Context(), query.Get("namespace"), name)
+		if err != nil {
+			return nil, err
+		}
+		for _, addr := range addrs {
+			clients = append(clients, proxy.Client{Name: fmt.Sprintf("pod %s/%s", pod.Namespace, pod.Name), Addr: addr})
+		}
+	} else if from != "" {
+		addr, err := netip.ParseAddr(from)
+		if err != nil {
+			return nil, fmt.Errorf("--from %q: must be pod/NAME or an address like 192.0.2.77", from)
+		}
+		clients = append(clients, proxy.Client{Addr: addr.Unmap()})
+	}
+	all := []proxy.Explanation{}
+	for _, to := range targets {
+		var client proxy.Client
+		for _, c := range clients {
+			if c.Addr.Is4() == to.Addr().Is4() {
+				client = c
+			}
+		}
+		if len(clients) > 0 && !client.Addr.IsValid() {
+			continue // it has no address of this family to dial from
+		}
+		e, err := p.Explain(r.Context(), client, to)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("--from %q has no address of the family of %s", from, query.Get("to"))
+	}
+	return all, nil
+}
+
+// dialled reads an address, or finds those of a Service's port.
+func dialled(text string, table proxy.Table) ([]proxy.Address, error) {
+	at, protocol, _ := strings.Cut(text, "/")
+	if addr, err := netip.ParseAddrPort(at); err == nil {
+		p := corev1.Protocol(strings.ToUpper(cmp.Or(protocol, "tcp")))
+		if p != corev1.ProtocolTCP && p != corev1.ProtocolUDP && p != corev1.ProtocolSCTP {
+			return nil, fmt.Errorf("%q: the protocol must be TCP, UDP or SCTP", text)
+		}
+		return []proxy.Address{{AddrPort: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), Protocol: p}}, nil
+	}
+	if _, err := netip.ParseAddr(at); err == nil {
+		return nil, fmt.Errorf("%q has no port: say which one is dialled, as in %s", text, netip.AddrPortFrom(netip.MustParseAddr(at), 80))
+	}
+	service, port, _ := strings.Cut(text, ":")
+	table, err := of(table, service)
+	if err != nil {
+		return nil, err
+	}
+	var all []proxy.Address
+	for _, f := range table.Frontends {
+		if port != "" && port != f.PortName && port != strconv.Itoa(int(f.Port())) {
+			continue
+		}
+		if n := len(all); n == 0 || all[n-1] != f.Address { // two for one address are neighbours
+			all = append(all, f.Address)
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("service %s has no port %q: see svcplane proxy show %s", service, port, service)
+	}
+	return all, nil
+}
