@@ -93,10 +93,23 @@ func cmdServer(ts *script, neg bool, args []string) {
 			return
 		}
 		if !p.running() || time.Now().After(deadline) {
-			ts.Fatalf("no ready line (ended: %v); it printed %q", !p.running(), out)
+			ts.Fatalf("no ready line (ended: %v); it printed %q\n%s", !p.running(), out, whatItDoes(ts))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// whatItDoes is what a server that does not come up says of itself: which part it waits for, and where.
+func whatItDoes(ts *script) string {
+	l, all := labOf(ts), ""
+	for _, ask := range [][]string{
+		{"svcplane", "status"},
+		{"exec", "curl", "-sS", "--max-time", "10", "--unix-socket", filepath.Join(l.data(), "svcplane.sock"), "http://svcplane/debug/pprof/goroutine?debug=1"},
+	} {
+		out, errOut, err := l.run(ask, ts.MkAbs("."))
+		all += fmt.Sprintf("%s: %v\n%s%s\n", strings.Join(ask, " "), err, out, errOut)
+	}
+	return all
 }
 
 // serverRefuses waits for a server that cannot start to say so: exit code 1, nothing on standard output, and one line

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/grpclog"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,7 +22,7 @@ import (
 const quietBelow = 2
 
 // bootLog holds back what upstream components say while they wait for each other at the start and at the
-// end: "namespace not found, will retry" is no news then. If the start fails, all of it is shown.
+// end: "namespace not found, will retry" is no news then. If the start fails or takes long, all of it is shown.
 type bootLog struct {
 	mu    sync.Mutex
 	to    io.Writer
@@ -84,6 +86,21 @@ func (b *bootLog) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.quiet = true
+}
+
+// slowStart is when a start that is not done says what there is to say.
+const slowStart = 30 * time.Second
+
+// reveal is for a start that does not come to an end: it writes what is held, and what comes from now on.
+func (b *bootLog) reveal() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.quiet {
+		return
+	}
+	b.quiet = false
+	fmt.Fprintf(b.to, "not ready after %v: `svcplane status` says which part it waits for; what was said until now:\n", slowStart)
+	b.held.WriteTo(b.to)
 }
 
 // spill writes what is held.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 )
 
@@ -19,5 +20,22 @@ func TestTheEndOfASessionIsNoNews(t *testing.T) {
 	}
 	if all.String() != over+news {
 		t.Errorf("with verbosity it says %q", all.String())
+	}
+}
+
+// TestALongStartSaysWhy: what is held back of a start comes out when that takes long, once, and so does the rest.
+func TestALongStartSaysWhy(t *testing.T) {
+	var to bytes.Buffer
+	log := &bootLog{to: &to, quiet: true}
+	io.WriteString(log, "the kernel does not take the rules\n")
+	if to.Len() > 0 {
+		t.Errorf("at first it says %q", to.String())
+	}
+	log.reveal()
+	log.reveal()
+	io.WriteString(log, "it still does not\n")
+	lines := strings.SplitN(to.String(), "\n", 2)
+	if !strings.HasPrefix(lines[0], "not ready after 30s") || lines[1] != "the kernel does not take the rules\nit still does not\n" {
+		t.Errorf("it says %q", to.String())
 	}
 }

@@ -52,6 +52,8 @@ func serverFlags(cmd *cobra.Command) *pflag.FlagSet {
 func runServer(ctx context.Context, opts *Options, out io.Writer) (err error) {
 	began := time.Now()
 	log := setUpLogging(opts.Verbosity)
+	slow := time.AfterFunc(slowStart, log.reveal)
+	defer slow.Stop()
 	if os.Geteuid() != 0 {
 		return errors.New("server must run as root: it makes network namespaces and links: use sudo")
 	}
@@ -80,6 +82,7 @@ func runServer(ctx context.Context, opts *Options, out io.Writer) (err error) {
 		log.spill()
 		return err
 	}
+	slow.Stop()
 	log.open()
 	defer log.close()
 	go settle(ctx)
