@@ -37,7 +37,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return err
 	}
 	defer unhealthy()
-	for wait := firstBackOff; ; wait = min(2*wait, lastBackOff) {
+	for wait := firstBackOff; ; wait = min(2*wait, startBackOff) {
 		err := p.start(ctx, sub)
 		if err == nil {
 			break

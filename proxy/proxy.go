@@ -71,6 +71,7 @@ const (
 	defaultComparePeriod = 30 * time.Second
 	firstBackOff         = time.Second
 	lastBackOff          = time.Minute
+	startBackOff         = 5 * time.Second // the longest at the start, which everything waits for
 	tickPeriod           = time.Second
 	// sweepsOfGone: a packet that was under way while its Frontend went can make a flow after the first sweep.
 	sweepsOfGone = 2
