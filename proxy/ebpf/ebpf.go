@@ -258,7 +258,7 @@ func (d *Dataplane) settings() (entry, error) {
 // DNS server's, stands there as neither: the longest prefix counts.
 func (d *Dataplane) cidrs() (map[string]string, error) {
 	all := map[string]string{}
-	own, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	own, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("listing the node's addresses: %w", err)
 	}

@@ -97,7 +97,7 @@ func podEnds(pods []netip.Prefix) (map[int]space, error) {
 	}
 	ends := map[int]space{}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := netlink.RouteList(nil, family)
+		routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
 		if err != nil {
 			return nil, fmt.Errorf("listing routes: %w", err)
 		}
