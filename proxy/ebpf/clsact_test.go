@@ -23,11 +23,11 @@ import (
 	"svcplane/proxy/proxytest"
 )
 
-// TestContractOverClsact: everything is done to packets, and those come by filters as on a kernel without tcx.
+// TestContractOverClsact: everything of pods is done to packets, and those come by filters as on a kernel without tcx.
 func TestContractOverClsact(t *testing.T) {
 	lab := proxytest.NewLab(t)
 	d := open(t, lab)
-	d.cfg.clsact = true
+	d.cfg.older = true
 	d.cfg.Namespaces = func() ([]string, error) { return nil, nil }
 	proxytest.Run(t, lab, swept{d, d})
 	if left, err := withQdisc(); err != nil || len(left) > 0 {
@@ -39,7 +39,7 @@ func TestContractOverClsact(t *testing.T) {
 func overClsact(t *testing.T) (*proxytest.Lab, *Dataplane) {
 	lab := proxytest.NewLab(t)
 	d := open(t, lab)
-	d.cfg.clsact = true
+	d.cfg.older = true
 	must(t, d.Resync(t.Context(), lab.Table(web(lab, "a")...)))
 	return lab, d
 }
@@ -137,7 +137,7 @@ func removals(t *testing.T, events *nl.NetlinkSocket) int {
 func TestForeignFiltersStay(t *testing.T) {
 	lab := proxytest.NewLab(t)
 	d := open(t, lab)
-	d.cfg.clsact = true
+	d.cfg.older = true
 	theirs, shared, own := linkOf(t, "spa"), linkOf(t, "spb"), linkOf(t, "spclient")
 	must(t, netlink.QdiscAdd(clsact(theirs)))
 	must(t, d.Resync(t.Context(), lab.Table(web(lab, "a")...)))
@@ -228,8 +228,8 @@ func TestFiltersOfAnOlderLayout(t *testing.T) {
 // or filters led packets to it.
 func TestOrphansAreRemoved(t *testing.T) {
 	lab, d := lived(t)
-	for _, clsact := range []bool{false, true} {
-		other := instanceElsewhere(t, d.cfg.Root, clsact)
+	for _, older := range []bool{false, true} {
+		other := instanceElsewhere(t, d.cfg.Root, older)
 		start := func() {
 			t.Helper()
 			d.kernel.close()
@@ -259,7 +259,7 @@ type elsewhere struct {
 }
 
 // instanceElsewhere is one that has served in a network namespace of its own, with a link, and whose process is gone.
-func instanceElsewhere(t *testing.T, root string, clsact bool) elsewhere {
+func instanceElsewhere(t *testing.T, root string, older bool) elsewhere {
 	t.Helper()
 	var e elsewhere
 	done := make(chan error)
@@ -273,7 +273,7 @@ func instanceElsewhere(t *testing.T, root string, clsact bool) elsewhere {
 			if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "spgone"}, PeerName: "spgone2"}); err != nil {
 				return err
 			}
-			d, err := New(Config{Root: root, clsact: clsact, Namespaces: func() ([]string, error) { return nil, nil }})
+			d, err := New(Config{Root: root, older: older, Namespaces: func() ([]string, error) { return nil, nil }})
 			if err != nil {
 				return err
 			}

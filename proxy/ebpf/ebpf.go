@@ -35,8 +35,8 @@ type Config struct {
 	Namespaces func() ([]string, error)
 	// XDP drops what may not reach a Service before the kernel makes packets of it, where drivers can.
 	XDP bool
-	// clsact does without tcx, for tests of what older kernels get
-	clsact bool
+	// older does without tcx and bpf_set_retval, for tests of what kernels get that have neither
+	older bool
 }
 
 // Dataplane keeps programs and maps in the kernel for the network namespace of the calling process. It is safe
@@ -173,7 +173,7 @@ func (d *Dataplane) open() error {
 		d.kernel.close()
 		d.kernel = nil
 	}
-	k, err := load(d.cfg.Root, d.dir, d.cfg.XDP)
+	k, err := load(d.cfg, d.dir)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,6 @@ func (d *Dataplane) open() error {
 			d.role = new(proxy.Passive)
 		}
 	}
-	k.clsact = k.clsact || d.cfg.clsact
 	d.kernel, d.store, d.model = k, k, nil
 	if d.fault != nil {
 		d.store = d.fault(k)

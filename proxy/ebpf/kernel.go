@@ -7,9 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"reflect"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/rlimit"
 )
 
@@ -40,8 +43,8 @@ func instanceDir(root string) (string, error) {
 }
 
 // load brings programs and maps into the kernel; maps that an earlier process pinned are taken over.
-func load(root, dir string, xdp bool) (*kernel, error) {
-	if err := ensureBPFFS(root); err != nil {
+func load(cfg Config, dir string) (*kernel, error) {
+	if err := ensureBPFFS(cfg.Root); err != nil {
 		return nil, err
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
@@ -53,7 +56,7 @@ func load(root, dir string, xdp bool) (*kernel, error) {
 			return nil, fmt.Errorf("making a directory for pins: %w", err)
 		}
 	}
-	removeOrphans(root, dir)
+	removeOrphans(cfg.Root, dir)
 	if err := noteNamespace(dir); err != nil {
 		return nil, err
 	}
@@ -61,17 +64,31 @@ func load(root, dir string, xdp bool) (*kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the programs of this binary: %w", err)
 	}
-	for _, m := range spec.Maps {
-		m.Pinning = ebpf.PinByName
-	}
-	if err := forEarly(spec, xdp); err != nil {
+	if err := tailor(spec, cfg); err != nil {
 		return nil, err
 	}
 	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: filepath.Join(pins, "maps")}})
 	if err != nil {
-		return nil, fmt.Errorf("loading programs into the kernel, which takes Linux 5.18 or later and root: %w", err)
+		return nil, fmt.Errorf("loading programs into the kernel, which takes Linux 5.15 or later and root: %w", err)
 	}
-	return &kernel{dir: pins, maps: all.Maps, prog: all.Programs, clsact: !haveTCX(all.Programs["svc_ingress"])}, nil
+	return &kernel{dir: pins, maps: all.Maps, prog: all.Programs, clsact: cfg.older || !haveTCX(all.Programs["svc_ingress"])}, nil
+}
+
+// tailor leaves in spec what the kernel can load, and says which of the maps outlive the programs.
+func tailor(spec *ebpf.CollectionSpec, cfg Config) error {
+	for name, m := range spec.Maps {
+		if !strings.HasPrefix(name, ".") { // those with a point hold the programs' constants
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	err := features.HaveProgramHelper(ebpf.CGroupSockAddr, asm.FnSetRetval)
+	if err != nil && !errors.Is(err, ebpf.ErrNotSupported) {
+		return fmt.Errorf("asking whether programs can say why they refuse: %w", err)
+	}
+	if err := spec.Variables["have_retval"].Set(err == nil && !cfg.older); err != nil {
+		return fmt.Errorf("setting a constant of the programs: %w", err)
+	}
+	return forEarly(spec, cfg.XDP)
 }
 
 // openPinned opens the maps that another process has left; nil when there are none.

@@ -41,6 +41,18 @@ inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct addr *dst, _
 	return REWRITE;
 }
 
+// have_retval is false before Linux 5.18: there a program can refuse, but EPERM is all that comes of it.
+const volatile bool have_retval = true;
+
+// nowhere is where no socket can be: a connection to port 0 of the loopback address is refused by the kernel itself, at
+// once and in every namespace. (A datagram to port 0 that sendmsg is given is EINVAL.)
+inline_ enum action nowhere(struct addr *dst, __be16 *port)
+{
+	*dst = is_v4(dst) ? mapped(bpf_htonl(0x7f000001)) : (struct addr){{0, 0, 0, bpf_htonl(1)}};
+	*port = 0;
+	return REWRITE;
+}
+
 // dial is connect and sendmsg. It returns the action, with *dst and *port replaced for REWRITE.
 inline_ enum action dial(struct bpf_sock_addr *ctx, struct addr *dst, __be16 *port)
 {
@@ -59,6 +71,8 @@ inline_ enum action dial(struct bpf_sock_addr *ctx, struct addr *dst, __be16 *po
 	}
 	if (what == REFUSE) {
 		count(COUNT_SOCKET_REFUSED);
+		if (!have_retval)
+			return nowhere(dst, port);
 		bpf_set_retval(-111); // ECONNREFUSED
 	}
 	if (what == REWRITE) {
@@ -153,7 +167,8 @@ inline_ int keep_node_port(struct bpf_sock *ctx, struct addr *addr, bool any)
 	if (find_frontend(any ? &set->node[0] : addr, bpf_htons(port), ctx->protocol) ||
 	    (any && find_frontend(&set->node[1], bpf_htons(port), ctx->protocol))) {
 		count(COUNT_PORT_KEPT);
-		bpf_set_retval(-98); // EADDRINUSE
+		if (have_retval)
+			bpf_set_retval(-98); // EADDRINUSE
 		return 0;
 	}
 	return 1;
