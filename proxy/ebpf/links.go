@@ -189,7 +189,7 @@ func (k *kernel) newLink(cgroup string, h hook) (link.Link, error) {
 	}
 	l, err := link.AttachTCX(link.TCXOptions{Interface: h.ifindex, Program: k.prog[h.program], Attach: h.attach})
 	if err != nil {
-		return nil, fmt.Errorf("attaching to %s (tcx takes Linux 6.6 or later): %w", h.name, err)
+		return nil, fmt.Errorf("attaching to %s: %w", h.name, err)
 	}
 	return l, nil
 }

@@ -41,7 +41,7 @@ inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct addr *dst, _
 	return REWRITE;
 }
 
-// have_retval is false before Linux 5.18: there a program can refuse, but EPERM is all that comes of it.
+// have_retval is false before Linux 6.1: there a program can refuse, but EPERM is all that comes of it.
 const volatile bool have_retval = true;
 
 // nowhere is where no socket can be: a connection to port 0 of the loopback address is refused by the kernel itself, at
