@@ -300,8 +300,10 @@ func TestPodsComeAndGo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- d.Run(ctx) }()
+	d.mu.Lock() // Run attaches at once what it finds missing
 	must(t, os.RemoveAll(filepath.Join(d.kernel.dir, "links")))
 	must(t, os.Mkdir(filepath.Join(d.kernel.dir, "links"), 0o700))
+	d.mu.Unlock()
 	before, err := netlink.LinkByName("spa")
 	must(t, err)
 	must(t, netlink.LinkSetDown(before))
