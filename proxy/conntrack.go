@@ -19,6 +19,7 @@ type flow struct {
 	answering netip.AddrPort // source of the replies; another than dialled when it was translated
 	syn       bool           // TCP that nobody has answered yet
 	socket    bool           // a socket that is connected to the endpoint's own address
+	closed    bool           // TCP that both ends have ended
 }
 
 // staleFlows decides which flows hold on to a state of the past. UDP has no end that the kernel could see:
@@ -72,12 +73,14 @@ func flowOf(raw *netlink.ConntrackFlow) (f flow, ok bool) {
 	if !ok {
 		return flow{}, false
 	}
-	const synSent = 1 // TCP_CONNTRACK_SYN_SENT of linux/netfilter/nf_conntrack_tcp.h
+	// TCP_CONNTRACK_SYN_SENT and TCP_CONNTRACK_TIME_WAIT of linux/netfilter/nf_conntrack_tcp.h
+	const synSent, timeWait = 1, 7
 	tcp, _ := raw.ProtoInfo.(*netlink.ProtoInfoTCP)
 	return flow{
 		dialled:   Address{AddrPort: addrPort(raw.Forward.DstIP, raw.Forward.DstPort), Protocol: protocol},
 		answering: addrPort(raw.Reverse.SrcIP, raw.Reverse.SrcPort),
 		syn:       tcp != nil && tcp.State == synSent,
+		closed:    tcp != nil && tcp.State >= timeWait,
 	}, true
 }
 
@@ -93,8 +96,7 @@ type Translation struct {
 
 // Translations lists them from the kernel's connection table.
 func Translations(ctx context.Context) ([]Translation, error) {
-	// TCP_CONNTRACK_SYN_RECV and TCP_CONNTRACK_TIME_WAIT of linux/netfilter/nf_conntrack_tcp.h
-	const synReceived, timeWait = 2, 7
+	const synReceived = 2 // TCP_CONNTRACK_SYN_RECV of linux/netfilter/nf_conntrack_tcp.h
 	var all []Translation
 	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
 		if ctx.Err() != nil {
@@ -114,7 +116,7 @@ func Translations(ctx context.Context) ([]Translation, error) {
 			tcp, _ := raw.ProtoInfo.(*netlink.ProtoInfoTCP)
 			all = append(all, Translation{
 				Client: client, Dialled: f.dialled, Endpoint: f.answering, Seen: seen,
-				Opening: tcp != nil && tcp.State <= synReceived, Closed: tcp != nil && tcp.State >= timeWait,
+				Opening: tcp != nil && tcp.State <= synReceived, Closed: f.closed,
 			})
 		}
 	}

@@ -3,9 +3,9 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -13,25 +13,11 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-	corev1 "k8s.io/api/core/v1"
-
-	"svcplane/catalog"
 )
 
 // accounting is where the kernel is told to count packets and octets of each connection (sysctl
 // net.netfilter.nf_conntrack_acct of this network namespace; it counts for connections that begin later).
 const accounting = "/proc/sys/net/netfilter/nf_conntrack_acct"
-
-// Count is what passes at present between the clients of one address of a Service and one endpoint.
-type Count struct {
-	Service  catalog.Key     `json:"service"`
-	Address  netip.AddrPort  `json:"address"`
-	Protocol corev1.Protocol `json:"protocol"`
-	Endpoint netip.AddrPort  `json:"endpoint"`
-	Flows    uint64          `json:"flows"` // open connections
-	Packets  uint64          `json:"packets"`
-	Bytes    uint64          `json:"bytes"` // of both directions, with IP headers
-}
 
 // Count makes the kernel count packets and octets, or no longer.
 func (p *Proxy) Count(on bool) error {
@@ -45,60 +31,101 @@ func (p *Proxy) Count(on bool) error {
 	return nil
 }
 
-// Counts sums up the connections that the kernel tracks now, by Service, address and endpoint. Packets and
-// octets are zero for connections that began while counting was off.
-func (p *Proxy) Counts(ctx context.Context) ([]Count, error) {
-	type pair struct {
-		dialled  Address
-		endpoint netip.AddrPort
+// Counts sums up by Service and endpoint the connections that the kernel tracks now, and what the Dataplane counts
+// by itself. Packets and octets are zero for connections that began while counting was off.
+func (p *Proxy) Counts(ctx context.Context) ([]Tally, error) {
+	sums := map[Counted]*Tally{}
+	if err := p.countTracked(ctx, sums); err != nil {
+		return nil, err
 	}
-	sums := map[pair]*Count{}
-	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+	if own, ok := p.cfg.Dataplane.(Tallier); ok {
+		more, err := own.Tallies(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("listing the kernel's connections (needs nf_conntrack_netlink and CAP_NET_ADMIN): %w", err)
+			return nil, err
 		}
-		for _, raw := range flows {
-			f, ok := flowOf(raw)
-			if !ok {
-				continue
-			}
-			at := pair{f.dialled, f.answering}
-			if sums[at] == nil {
-				sums[at] = &Count{Address: f.dialled.AddrPort, Protocol: f.dialled.Protocol, Endpoint: f.answering}
-			}
-			sums[at].Flows++
-			sums[at].Packets += raw.Forward.Packets + raw.Reverse.Packets
-			sums[at].Bytes += raw.Forward.Bytes + raw.Reverse.Bytes
+		for _, t := range more {
+			t.addTo(sums)
 		}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var all []Count
-	for at, sum := range sums {
-		if keys := p.ledger.owners[at.dialled]; len(keys) > 0 {
-			sum.Service = keys[0]
-			all = append(all, *sum)
-		}
+	all := make([]Tally, 0, len(sums))
+	for _, sum := range sums {
+		all = append(all, *sum)
 	}
-	slices.SortFunc(all, func(a, b Count) int {
-		return cmp.Or(compareKeys(a.Service, b.Service), a.Address.Compare(b.Address), cmp.Compare(a.Protocol, b.Protocol), a.Endpoint.Compare(b.Endpoint))
-	})
+	slices.SortFunc(all, func(a, b Tally) int { return a.compare(b.Counted) })
 	return all, nil
 }
 
+func (t Tally) addTo(sums map[Counted]*Tally) {
+	sum := sums[t.Counted]
+	if sum == nil {
+		sum = &Tally{Counted: t.Counted}
+		sums[t.Counted] = sum
+	}
+	sum.Open += t.Open
+	sum.Total += t.Total
+	sum.Sent, sum.Received = sum.Sent.plus(t.Sent), sum.Received.plus(t.Received)
+}
+
+func (c Counted) compare(d Counted) int {
+	return cmp.Or(cmp.Compare(c.Origin, d.Origin), cmp.Compare(c.Protocol, d.Protocol), cmp.Compare(c.Subject, d.Subject), c.Endpoint.Compare(d.Endpoint))
+}
+
+// countTracked adds what netfilter translates.
+func (p *Proxy) countTracked(ctx context.Context, sums map[Counted]*Tally) error {
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+		// a table that changed meanwhile is listed but for what came and went
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return fmt.Errorf("listing the kernel's connections (needs nf_conntrack_netlink and CAP_NET_ADMIN): %w", err)
+		}
+		p.mu.Lock()
+		for _, raw := range flows {
+			f, ok := flowOf(raw)
+			if !ok || f.answering == f.dialled.AddrPort {
+				continue
+			}
+			if origin, ok := p.ledger.origin(f.dialled); ok {
+				t := Tally{Sent: Volume{raw.Forward.Packets, raw.Forward.Bytes}, Received: Volume{raw.Reverse.Packets, raw.Reverse.Bytes}}
+				t.Counted = Counted{Origin: origin, Protocol: f.dialled.Protocol, Endpoint: f.answering}
+				if !f.closed {
+					t.Open = 1
+				}
+				t.addTo(sums)
+			}
+		}
+		p.mu.Unlock()
+	}
+	return nil
+}
+
 // WriteCounts prints counts for people.
-func WriteCounts(w io.Writer, counts []Count) error {
+func WriteCounts(w io.Writer, counts []Tally) error {
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tab, strings.Join([]string{"SERVICE", "ADDRESS", "ENDPOINT", "OPEN", "PACKETS", "BYTES"}, "\t"))
+	fmt.Fprintln(tab, strings.Join([]string{"SERVICE", "ENDPOINT", "OPEN", "TOTAL", "PACKETS", "BYTES"}, "\t"))
 	for _, c := range counts {
-		fmt.Fprintf(tab, "%s\t%s/%s\t%s\t%d\t%d\t%d\n", c.Service, c.Address, c.Protocol, c.Endpoint, c.Flows, c.Packets, c.Bytes)
+		endpoint, open := c.Endpoint.String(), fmt.Sprint(c.Open)
+		if c.Subject != Serving {
+			endpoint = "(" + c.Subject.String() + ")"
+		}
+		if c.Subject == Refused {
+			open = "-"
+		}
+		both := c.Sent.plus(c.Received)
+		fmt.Fprintln(tab, strings.Join([]string{c.Origin + "/" + string(c.Protocol), endpoint, open, known(c.Total), known(both.Packets), known(both.Bytes)}, "\t"))
 	}
 	if err := tab.Flush(); err != nil {
 		return fmt.Errorf("printing the counts: %w", err)
 	}
 	return nil
+}
+
+// known is a sum for people; nothing that is listed had none.
+func known(sum uint64) string {
+	if sum == 0 {
+		return "-"
+	}
+	return fmt.Sprint(sum)
 }

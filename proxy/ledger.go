@@ -162,6 +162,17 @@ func (l *ledger) owner(addr Address) (claim, bool) {
 	return l.claims[keys[0]], true
 }
 
+// origin is the Service and port that an Address is of.
+func (l *ledger) origin(addr Address) (string, bool) {
+	c, _ := l.owner(addr)
+	for _, f := range c.frontends {
+		if f.Address == addr {
+			return f.Origin(), true
+		}
+	}
+	return "", false
+}
+
 // table is what all of it amounts to.
 func (l *ledger) table() Table { return NewTable(l.frontends()...) }
 

@@ -78,10 +78,14 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 	var on, off bool
 	cmd := &cobra.Command{
 		Use:   "counters",
-		Short: "Print open connections, packets and bytes by Service and endpoint",
-		Long: "Print open connections, packets and bytes by Service and endpoint, as the kernel's connection table has them now. " +
-			"Packets and bytes are counted for connections that begin after --on. With eBPF, connections of this node's own programs " +
-			"and pods are made to the endpoint itself: that table does not know of which Service.",
+		Short: "Print connections, packets and bytes by Service and endpoint",
+		Long: "Print connections, packets and bytes by Service and endpoint; - is what the data plane cannot know.\n\n" +
+			"With eBPF it is what the programs have counted since they were loaded: OPEN connections and those in TOTAL, and the packets and bytes, " +
+			"with IP headers, of connections that are translated packet by packet. Those of this node's own programs and pods are " +
+			"connected to the endpoint at the socket, and nobody sees their packets. (refused) had no endpoint, and (gone) is all " +
+			"endpoints of the past.\n\n" +
+			"With iptables it is the kernel's connection table: what is open, or was a moment ago. Packets and bytes are counted for " +
+			"connections that begin after --on.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query := url.Values{}
@@ -92,14 +96,14 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 			if on || off {
 				method = http.MethodPost
 			}
-			var counts []proxy.Count
+			var counts []proxy.Tally
 			if err := ask(cmd.Context(), *dataDir, method, "/proxy/counters", query, nil, &counts); err != nil {
 				return err
 			}
 			return proxy.WriteCounts(cmd.OutOrStdout(), counts)
 		},
 	}
-	cmd.Flags().BoolVar(&on, "on", false, "begin to count packets and bytes (sysctl net.netfilter.nf_conntrack_acct)")
+	cmd.Flags().BoolVar(&on, "on", false, "begin to count packets and bytes with iptables (sysctl net.netfilter.nf_conntrack_acct)")
 	cmd.Flags().BoolVar(&off, "off", false, "count no longer")
 	cmd.MarkFlagsMutuallyExclusive("on", "off")
 	return cmd

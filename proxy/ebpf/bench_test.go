@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"svcplane/catalog"
@@ -32,6 +34,27 @@ func crowd(lab *proxytest.Lab, services int) proxy.Table {
 	return proxy.NewTable(all...)
 }
 
+// measured reports what the named programs take of each operation that follows, as the kernel counts it: other work
+// on the machine does not count.
+func measured(b *testing.B, d *Dataplane, programs ...string) (report func()) {
+	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
+	must(b, err)
+	before := map[string]time.Duration{}
+	for _, name := range programs {
+		s, err := d.kernel.prog[name].Stats()
+		must(b, err)
+		before[name] = s.Runtime
+	}
+	return func() {
+		for _, name := range programs {
+			s, err := d.kernel.prog[name].Stats()
+			must(b, err)
+			b.ReportMetric(float64(s.Runtime-before[name])/float64(b.N), "ns-in-"+name)
+		}
+		stats.Close()
+	}
+}
+
 // BenchmarkConnect is the time of connect() from a pod, to an endpoint itself and through a ClusterIP.
 func BenchmarkConnect(b *testing.B) {
 	lab := proxytest.NewLab(b)
@@ -40,6 +63,7 @@ func BenchmarkConnect(b *testing.B) {
 		must(b, d.Resync(b.Context(), crowd(lab, services)))
 		for name, to := range map[string]string{"direct": lab.Hosts["a"].IPv4.String() + ":8080", "clusterIP": "10.96.0.5:80"} {
 			b.Run(fmt.Sprintf("%d/%s", services, name), func(b *testing.B) {
+				report := measured(b, d, "svc_connect4", "svc_release")
 				must(b, lab.Hosts["c"].Do(func() {
 					for b.Loop() {
 						conn, err := net.Dial("tcp4", to)
@@ -51,6 +75,7 @@ func BenchmarkConnect(b *testing.B) {
 						conn.Close()
 					}
 				}))
+				report()
 			})
 		}
 	}

@@ -56,13 +56,17 @@ type Dataplane struct {
 	// passive is since when it has been, patience for how long after that answers may come to those who asked before
 	passive  time.Time
 	patience time.Duration
+	quiet    map[tallyKey]tally // of the past, as the last look found them
 
 	problem  atomic.Pointer[string] // what Run found
 	unproven atomic.Pointer[error]  // what the last probe found
 	noXDP    atomic.Pointer[string] // which devices have none, and why
 }
 
-var _ proxy.Dataplane = (*Dataplane)(nil)
+var (
+	_ proxy.Dataplane = (*Dataplane)(nil)
+	_ proxy.Tallier   = (*Dataplane)(nil)
+)
 
 // New checks cfg and finds the cgroup. It changes nothing in the kernel.
 func New(cfg Config) (*Dataplane, error) {

@@ -72,7 +72,7 @@ func ended(value, back []byte, protocol byte) bool {
 // foreign is the entry of a connection that netfilter translates, and has for a while.
 func foreign() string {
 	b := append(make([]byte, 20), stateSeen|stateStream, flowForeign, 0, 0)
-	return string(native.AppendUint64(b, uint64(uptime())))
+	return string(native.AppendUint64(native.AppendUint64(b, uint64(uptime())), 0))
 }
 
 func isForeign(value []byte) bool { return value[21]&flowForeign != 0 }

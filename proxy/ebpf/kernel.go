@@ -17,7 +17,7 @@ import (
 )
 
 // layoutVersion changes whenever a map of an older version cannot be used any more.
-const layoutVersion = "v2"
+const layoutVersion = "v3"
 
 // kernel is the programs and maps, loaded and pinned; the links are in links.go.
 type kernel struct {

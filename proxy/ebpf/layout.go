@@ -28,6 +28,7 @@ const (
 	mapPeers    = "peers"
 	mapFlows    = "flows"
 	mapCounts   = "counts"
+	mapTallies  = "tallies"
 )
 
 const (
@@ -37,6 +38,8 @@ const (
 	originSize      = 224
 	// where members stand in struct settings
 	snatOffset, roleOffset = 32, 40
+	// where the origin stands in struct flow
+	originOffset = 32
 	// mappedBits is the length of the prefix that stands before an IPv4 address in an IPv6 one.
 	mappedBits = 96
 )

@@ -34,6 +34,8 @@ func (d *Dataplane) Run(ctx context.Context) error {
 	}
 	prove := time.NewTicker(provePeriod)
 	defer prove.Stop()
+	tidy := time.NewTicker(tidyPeriod)
+	defer tidy.Stop()
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
@@ -60,6 +62,10 @@ func (d *Dataplane) Run(ctx context.Context) error {
 			d.report("following links and namespaces", err)
 			if err != nil {
 				due.Reset(followPause)
+			}
+		case <-tidy.C:
+			if err := d.tidy(); err != nil {
+				klog.ErrorS(err, "counters of endpoints that are gone stay; it is tried again")
 			}
 		case <-prove.C:
 			d.report("proving that eBPF is in the path", d.Prove(ctx))

@@ -164,13 +164,15 @@ func TestCounts(t *testing.T) {
 	r.until("an answer", r.answers("c", address("10.96.0.5:80", corev1.ProtocolUDP), "a"))
 	counts, err := r.Counts(t.Context())
 	must(t, err)
-	i := slices.IndexFunc(counts, func(c proxy.Count) bool { return c.Service.Name == "web" && c.Endpoint.Addr() == lab.Hosts["a"].IPv4 })
-	if i < 0 || counts[i].Flows == 0 || counts[i].Packets < 2 || counts[i].Bytes < 50 {
+	i := slices.IndexFunc(counts, func(c proxy.Tally) bool {
+		return c.Origin == "default/web:main" && c.Endpoint.Addr() == lab.Hosts["a"].IPv4
+	})
+	if i < 0 || counts[i].Open == 0 || counts[i].Sent.Packets+counts[i].Received.Packets < 2 || counts[i].Sent.Bytes+counts[i].Received.Bytes < 50 {
 		t.Errorf("counted %+v", counts)
 	}
 	var text strings.Builder
 	must(t, proxy.WriteCounts(&text, counts))
-	if !strings.Contains(text.String(), "default/web  10.96.0.5:80/UDP  10.244.0.11:8080") {
+	if !strings.Contains(text.String(), "default/web:main/UDP  10.244.0.11:8080  ") {
 		t.Errorf("printed\n%s", text.String())
 	}
 	must(t, r.Count(false))

@@ -50,9 +50,34 @@ inline_ void touch(struct flow *f, const struct packet *p, __u64 now)
 		f->last = now;
 }
 
+// weigh counts a packet between clients and an endpoint as the kernel's connection table does: what one buffer
+// holds, with IP headers. One that OPENS a flow goes to the endpoint.
+static __noinline int weigh(struct __sk_buff *skb, __u64 origin, const struct addr *addr, __be16 port, enum direction which)
+{
+	struct tally_key key = {.origin = origin, .slot = {.addr = *addr, .port = port}};
+	struct tally *t = tally_of(&key);
+	if (!t)
+		return 0;
+	if (which == OPENS)
+		t->flows++;
+	__u32 at = which == FROM_ENDPOINT;
+	t->packets[at]++;
+	t->bytes[at] += skb->len - ETH_HLEN;
+	return 0;
+}
+
+static __noinline int count_refused(const struct tally_key *by)
+{
+	struct tally_key key = {.origin = by->origin};
+	struct tally *t = tally_of(&key);
+	if (t)
+		t->flows++;
+	return 0;
+}
+
 // new_flow is what make_flow works on.
 struct new_flow {
-	struct slot ep;
+	struct tally_key to; // the endpoint
 	struct addr node;
 	bool snat;
 };
@@ -65,11 +90,11 @@ __noinline int claim_port(struct __sk_buff *skb, const struct packet *p, const s
 		return 0;
 	__be16 np = port;
 	__u64 now = bpf_ktime_get_ns();
-	struct flow_key key = {.src = n->ep.addr, .dst = p->tuple.src, .sport = n->ep.port, .dport = np,
+	struct flow_key key = {.src = n->to.slot.addr, .dst = p->tuple.src, .sport = n->to.slot.port, .dport = np,
 			       .proto = p->tuple.proto, .stage = STAGE_OUT};
-	struct flow back = {.to = p->tuple.dst, .port = p->tuple.dport, .other = p->tuple.sport, .last = now};
+	struct flow back = {.to = p->tuple.dst, .port = p->tuple.dport, .other = p->tuple.sport, .last = now, .origin = n->to.origin};
 	// an endpoint that dials itself from its own port could not tell the two directions apart
-	if (np == n->ep.port && same(&n->ep.addr, &p->tuple.src))
+	if (np == n->to.slot.port && same(&n->to.slot.addr, &p->tuple.src))
 		return 0;
 	struct flow *old = bpf_map_lookup_elem(&flows, &key);
 	if (old) {
@@ -87,12 +112,13 @@ __noinline int claim_port(struct __sk_buff *skb, const struct packet *p, const s
 	back.to = p->tuple.src;
 	back.port = np;
 	back.other = 0;
+	back.origin = 0;
 	old = bpf_map_lookup_elem(&flows, &key);
 	if (old && !over(old, p->tuple.proto, now))
 		goto taken;
 	if (old)
 		bpf_map_delete_elem(&flows, &key);
-	if (listener(skb, &n->ep.addr, n->ep.port, &n->node, np, p->tuple.proto) == LISTENER_NONE &&
+	if (listener(skb, &n->to.slot.addr, n->to.slot.port, &n->node, np, p->tuple.proto) == LISTENER_NONE &&
 	    !bpf_map_update_elem(&flows, &key, &back, BPF_NOEXIST))
 		return 1;
 taken:
@@ -128,19 +154,20 @@ inline_ bool make_flow(struct __sk_buff *skb, const struct packet *p, const stru
 	struct flow_key key = p->tuple;
 	struct flow out = {.to = n->node, .port = np, .last = bpf_ktime_get_ns()};
 	if (n->snat) {
-		key.dst = n->ep.addr;
-		key.dport = n->ep.port;
+		key.dst = n->to.slot.addr;
+		key.dport = n->to.slot.port;
 		key.sport = np;
 		key.stage = STAGE_OUT;
 		bpf_map_update_elem(&flows, &key, &out, BPF_ANY);
 	}
 	key = p->tuple;
 	key.stage = STAGE_IN;
-	f->to = n->ep.addr;
-	f->port = n->ep.port;
+	f->to = n->to.slot.addr;
+	f->port = n->to.slot.port;
 	f->other = np;
 	f->flags = FLOW_FORWARD;
 	f->last = out.last;
+	f->origin = n->to.origin;
 	bpf_map_update_elem(&flows, &key, f, BPF_ANY);
 	count(COUNT_FLOW_MADE);
 	return true;

@@ -99,6 +99,23 @@ struct peer_key {
 	__u32 pad;
 };
 
+// tally_key is an endpoint of one port of a Service. Without a slot it is what was refused there; endpoints of the
+// past are together under a slot with the protocol 255, which the process makes.
+struct tally_key {
+	__u64 origin;
+	struct slot slot;
+	__u32 pad;
+};
+
+enum direction { TO_ENDPOINT, FROM_ENDPOINT, OPENS };
+
+// tally is what one processor has counted.
+struct tally {
+	__u64 sockets; // connected to the endpoint, or refused
+	__u64 flows;   // of packets, or refused
+	__u64 packets[2], bytes[2];
+};
+
 // role is proxy.Role. What nobody has given a role yet is passive.
 enum role { ROLE_PASSIVE, ROLE_LEADING, ROLE_ALONE };
 
@@ -134,6 +151,7 @@ struct flow {
 	__u8 flags;
 	__u16 pad;
 	__u64 last; // ns since the start of the machine
+	__u64 origin; // whose packets these are; 0 where they are counted elsewhere
 };
 
 struct frag_key {
@@ -157,6 +175,7 @@ enum reason {
 	COUNT_DROP_NO_PORT,
 	COUNT_MALFORMED,
 	COUNT_PORT_KEPT,
+	COUNT_UNCOUNTED,
 	COUNT_REASONS,
 };
 
@@ -185,4 +204,5 @@ MAP(stickies, BPF_MAP_TYPE_LRU_HASH, struct sticky_key, struct sticky, 1 << 15, 
 MAP(peers, BPF_MAP_TYPE_LRU_HASH, struct peer_key, struct slot, 1 << 16, 0);
 MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1 << 17, 0);
 MAP(frags, BPF_MAP_TYPE_LRU_HASH, struct frag_key, struct frag, 1 << 10, 0);
+MAP(tallies, BPF_MAP_TYPE_PERCPU_HASH, struct tally_key, struct tally, 1 << 17, BPF_F_NO_PREALLOC);
 MAP(counts, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNT_REASONS, 0);

@@ -44,6 +44,13 @@ inline_ int unknown(struct __sk_buff *skb, struct packet *p)
 	return refuse(skb, p);
 }
 
+// turn_away refuses a connection to a Service.
+inline_ int turn_away(struct __sk_buff *skb, struct packet *p, const struct tally_key *by)
+{
+	count_refused(by);
+	return refuse(skb, p);
+}
+
 // open handles the first packet of a connection.
 static __noinline int open(struct __sk_buff *skb, struct packet *p)
 {
@@ -61,23 +68,26 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 		return NEXT;
 	if (barred(s, &p->tuple.src))
 		return TC_ACT_SHOT;
+	n.to.origin = s->origin;
 	if (s->verdict == VERDICT_REJECT)
-		return refuse(skb, p);
-	if (!choose(s, &p->tuple.src, &n.ep)) {
+		return turn_away(skb, p, &n.to);
+	if (!choose(s, &p->tuple.src, &n.to.slot)) {
 		// the set was exchanged between the two lookups: the frontend names the new one by now
 		fe = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
 		if (!fe)
-			return refuse(skb, p);
+			return turn_away(skb, p, &n.to);
 		s = pod ? &fe->inside : &fe->outside;
-		if (!choose(s, &p->tuple.src, &n.ep))
-			return refuse(skb, p);
+		n.to.origin = s->origin;
+		if (!choose(s, &p->tuple.src, &n.to.slot))
+			return turn_away(skb, p, &n.to);
 	}
 	n.node = set->node[p->v6 & 1];
-	n.snat = s->masquerade == MASQ_EVERYBODY || (s->masquerade == MASQ_OUTSIDERS && !pod) || same(&n.ep.addr, &p->tuple.src);
+	n.snat = s->masquerade == MASQ_EVERYBODY || (s->masquerade == MASQ_OUTSIDERS && !pod) || same(&n.to.slot.addr, &p->tuple.src);
 	if (!make_flow(skb, p, &n, &f)) {
 		count(COUNT_DROP_NO_PORT);
 		return TC_ACT_SHOT;
 	}
+	weigh(skb, n.to.origin, &f.to, f.port, OPENS);
 	rewrite(skb, p, &f, false);
 	return NEXT;
 }
@@ -111,6 +121,21 @@ inline_ void supersede(const struct packet *p, __u8 stage)
 		bpf_map_delete_elem(&flows, &key);
 }
 
+// carry does to a packet what is done to all of its connection.
+static __noinline int carry(struct __sk_buff *skb, struct packet *p, struct flow *found, __u64 now)
+{
+	struct flow f = *found;
+	touch(found, p, now);
+	if (f.flags & FLOW_FOREIGN)
+		return NEXT;
+	if ((p->flags & (TCP_FIN | TCP_RST)) && (f.flags & FLOW_FORWARD))
+		tell_back(p, &f, now);
+	if (f.origin)
+		weigh(skb, f.origin, &f.to, f.port, TO_ENDPOINT);
+	rewrite(skb, p, &f, false);
+	return NEXT;
+}
+
 inline_ int ingress(struct __sk_buff *skb)
 {
 	struct packet p = {};
@@ -125,16 +150,8 @@ inline_ int ingress(struct __sk_buff *skb)
 	struct flow *found = bpf_map_lookup_elem(&flows, &p.tuple);
 	if (found) {
 		__u64 now = bpf_ktime_get_ns();
-		if (!renewed(found, &p, now)) {
-			struct flow f = *found;
-			touch(found, &p, now);
-			if (f.flags & FLOW_FOREIGN)
-				return NEXT;
-			if ((p.flags & (TCP_FIN | TCP_RST)) && (f.flags & FLOW_FORWARD))
-				tell_back(&p, &f, now);
-			rewrite(skb, &p, &f, false);
-			return NEXT;
-		}
+		if (!renewed(found, &p, now))
+			return carry(skb, &p, found, now);
 		// who takes the connection that begins here must find no trace of the one before
 		if (passive(settings_of(), &p.tuple.dst))
 			bpf_map_delete_elem(&flows, &p.tuple);
@@ -171,6 +188,8 @@ inline_ int egress(struct __sk_buff *skb)
 		touch(found, &p, bpf_ktime_get_ns());
 		if (p.flags & (TCP_FIN | TCP_RST))
 			tell_masqueraded(&p, &f);
+		if (f.origin)
+			weigh(skb, f.origin, &p.tuple.src, p.tuple.sport, FROM_ENDPOINT);
 		rewrite(skb, &p, &f, true);
 		return NEXT;
 	}

@@ -27,6 +27,23 @@ inline_ void count(__u32 reason)
 		*n += 1;
 }
 
+// tally_of finds what this processor has counted, and begins where nobody has; null when memory is short.
+inline_ struct tally *tally_of(const struct tally_key *key)
+{
+	struct tally none = {};
+	struct tally *t = bpf_map_lookup_elem(&tallies, key);
+	if (t)
+		return t;
+	bpf_map_update_elem(&tallies, key, &none, BPF_NOEXIST);
+	t = bpf_map_lookup_elem(&tallies, key);
+	if (!t)
+		count(COUNT_UNCOUNTED);
+	return t;
+}
+
+// add is for what may be interrupted by another program on the same processor.
+#define add(to, n) ((void)__sync_fetch_and_add(to, n))
+
 inline_ struct settings *settings_of(void)
 {
 	__u32 zero = 0;

@@ -6,8 +6,8 @@
 
 enum action { PASS, REFUSE, REWRITE };
 
-// resolve decides for a socket of this node what becomes of dst:port, and puts the endpoint into ep.
-inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct addr *dst, __be16 port, __u8 proto, struct slot *ep)
+// resolve decides for a socket of this node what becomes of dst:port, and puts the endpoint, or only who refuses, into to.
+inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct addr *dst, __be16 port, __u8 proto, struct tally_key *to)
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
 	struct netns *ns = bpf_map_lookup_elem(&spaces, &cookie);
@@ -27,16 +27,20 @@ inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct addr *dst, _
 	// what needs the client's real address, or must replace it, is done to its packets
 	if (!s->scope || s->verdict == VERDICT_DROP || (s->ranges && !(host && allowed(s, self))))
 		return PASS;
+	to->origin = s->origin;
 	if (s->verdict == VERDICT_REJECT)
 		return REFUSE;
 	if (!host && s->masquerade == MASQ_EVERYBODY)
 		return PASS;
-	if (!choose(s, self, ep)) {
+	if (!choose(s, self, &to->slot)) {
 		f = find_frontend(dst, port, proto);
-		if (!f || !choose(&f->inside, self, ep))
+		if (!f)
+			return REFUSE;
+		to->origin = f->inside.origin;
+		if (!choose(&f->inside, self, &to->slot))
 			return REFUSE;
 	}
-	if (!host && same(&ep->addr, self))
+	if (!host && same(&to->slot.addr, self))
 		return PASS;
 	return REWRITE;
 }
@@ -53,23 +57,50 @@ inline_ enum action nowhere(struct addr *dst, __be16 *port)
 	return REWRITE;
 }
 
+inline_ bool same_slot(const struct slot *a, const struct slot *b)
+{
+	return same(&a->addr, &b->addr) && a->port == b->port && a->proto == b->proto;
+}
+
+// meet notes that a socket has dialled the Service at dialled and got the endpoint to.
+inline_ void meet(struct bpf_sock_addr *ctx, const struct tally_key *to, const struct slot *dialled)
+{
+	struct peer_key peer = {.cookie = bpf_get_socket_cookie(ctx), .slot = to->slot};
+	if (dialled->proto == IPPROTO_UDP) {
+		// one datagram after the other makes no new connection
+		struct slot *known = bpf_map_lookup_elem(&peers, &peer);
+		if (known && same_slot(known, dialled))
+			return;
+	}
+	bpf_map_update_elem(&peers, &peer, dialled, BPF_ANY);
+	struct tally *t = tally_of(to);
+	if (t)
+		add(&t->sockets, 1);
+}
+
+// part notes that a socket of UDP has dialled an endpoint itself: from now on it answers under its own address.
+inline_ void part(struct bpf_sock_addr *ctx, const struct addr *dst, __be16 port)
+{
+	struct peer_key peer = {.cookie = bpf_get_socket_cookie(ctx), .slot = {.addr = *dst, .port = port}};
+	if (bpf_map_lookup_elem(&peers, &peer))
+		bpf_map_delete_elem(&peers, &peer);
+}
+
 // dial is connect and sendmsg. It returns the action, with *dst and *port replaced for REWRITE.
 inline_ enum action dial(struct bpf_sock_addr *ctx, struct addr *dst, __be16 *port)
 {
-	struct peer_key peer = {.cookie = bpf_get_socket_cookie(ctx)};
+	struct tally_key to = {};
 	__u8 proto = ctx->protocol;
 	struct slot dialled = {.addr = *dst, .port = *port, .proto = proto};
 	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
 		return PASS;
-	enum action what = resolve(ctx, dst, *port, proto, &peer.slot);
-	if (what == PASS && proto == IPPROTO_UDP) {
-		// the endpoint itself was dialled: from now on it answers under its own address
-		peer.slot.addr = *dst;
-		peer.slot.port = *port;
-		if (bpf_map_lookup_elem(&peers, &peer))
-			bpf_map_delete_elem(&peers, &peer);
-	}
+	enum action what = resolve(ctx, dst, *port, proto, &to);
+	if (what == PASS && proto == IPPROTO_UDP)
+		part(ctx, dst, *port);
 	if (what == REFUSE) {
+		struct tally *t = to.origin ? tally_of(&to) : 0;
+		if (t)
+			add(&t->sockets, 1);
 		count(COUNT_SOCKET_REFUSED);
 		if (!have_retval)
 			return nowhere(dst, port);
@@ -77,9 +108,9 @@ inline_ enum action dial(struct bpf_sock_addr *ctx, struct addr *dst, __be16 *po
 	}
 	if (what == REWRITE) {
 		count(COUNT_SOCKET_REWRITTEN);
-		bpf_map_update_elem(&peers, &peer, &dialled, BPF_ANY);
-		*dst = peer.slot.addr;
-		*port = peer.slot.port;
+		meet(ctx, &to, &dialled);
+		*dst = to.slot.addr;
+		*port = to.slot.port;
 	}
 	return what;
 }

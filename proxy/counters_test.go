@@ -1,0 +1,62 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// counting is a Dataplane of which only the counters matter.
+type counting struct {
+	Dataplane
+	tallies []Tally
+}
+
+func (c counting) Tallies(context.Context) ([]Tally, error) { return c.tallies, nil }
+
+func TestCountsOfADataplane(t *testing.T) {
+	of := func(subject Subject, endpoint string) Counted {
+		c := Counted{Origin: "default/web:http", Protocol: corev1.ProtocolTCP, Subject: subject}
+		if endpoint != "" {
+			c.Endpoint = netip.MustParseAddrPort(endpoint)
+		}
+		return c
+	}
+	// two data planes during a switch, in any order
+	p := &Proxy{ledger: newLedger(), cfg: Config{Dataplane: counting{tallies: []Tally{
+		{Counted: of(Refused, ""), Total: 5},
+		{Counted: of(Serving, "10.244.0.12:8080"), Total: 9},
+		{Counted: of(Gone, ""), Total: 3},
+		{Counted: of(Serving, "10.244.0.11:8080"), Open: 2, Total: 7, Sent: Volume{Packets: 4, Bytes: 400}, Received: Volume{Packets: 3, Bytes: 9000}},
+		{Counted: of(Serving, "10.244.0.12:8080"), Open: 1, Total: 1},
+	}}}}
+	counts, err := p.Counts(t.Context())
+	if err != nil {
+		t.Skipf("no connection table of the kernel's here: %v", err)
+	}
+	data, err := json.Marshal(counts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read []Tally
+	if err := json.Unmarshal(data, &read); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := WriteCounts(&b, read); err != nil {
+		t.Fatal(err)
+	}
+	want := `SERVICE               ENDPOINT          OPEN  TOTAL  PACKETS  BYTES
+default/web:http/TCP  10.244.0.11:8080  2     7      7        9400
+default/web:http/TCP  10.244.0.12:8080  1     10     -        -
+default/web:http/TCP  (gone)            0     3      -        -
+default/web:http/TCP  (refused)         -     5      -        -
+`
+	if b.String() != want {
+		t.Errorf("got\n%swanted\n%s", b.String(), want)
+	}
+}

@@ -1,0 +1,90 @@
+package ebpf
+
+import (
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"svcplane/proxy"
+)
+
+// openNow counts the connections that are open, by what counts them in total.
+func (d *Dataplane) openNow() (map[tallyKey]uint64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kernel == nil || d.model == nil {
+		return nil, nil
+	}
+	open := map[tallyKey]uint64{}
+	if err := d.openSockets(open); err != nil {
+		return nil, err
+	}
+	return open, d.openFlows(open)
+}
+
+// openSockets adds the sockets that are connected to the endpoint which they got. One of UDP that is not connected
+// has no connection: each datagram goes where a new one goes.
+func (d *Dataplane) openSockets(open map[tallyKey]uint64) error {
+	peers, err := d.kernel.read(mapPeers)
+	if err != nil || len(peers) == 0 {
+		return err
+	}
+	type end struct {
+		cookie   uint64
+		endpoint netip.AddrPort
+	}
+	dialled := map[byte]map[end]proxy.Address{unix.IPPROTO_TCP: {}, unix.IPPROTO_UDP: {}}
+	for key, value := range peers {
+		protocol := value[18]
+		if of, ok := dialled[protocol]; ok {
+			of[end{native.Uint64([]byte(key)), getAddrPort([]byte(key)[8:])}] = proxy.Address{AddrPort: getAddrPort([]byte(value)), Protocol: protocolOf(protocol)}
+		}
+	}
+	for protocol, of := range dialled {
+		if len(of) == 0 {
+			continue
+		}
+		err := d.eachSocket(protocol, func(s *netlink.Socket) error {
+			if s.ID.DestinationPort == 0 {
+				return nil
+			}
+			at := end{cookieOfSocket(s), remote(s)}
+			if to, ok := of[at]; ok {
+				delete(of, at)
+				if origin, ok := d.model.origin(to); ok {
+					open[servingKey(origin, at.endpoint)]++
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// origin is whose an address is for the cluster's clients.
+func (m *model) origin(addr proxy.Address) (uint64, bool) {
+	for _, f := range m.groups[addr] {
+		if f.Scope&proxy.Internal != 0 {
+			return originID(f), true
+		}
+	}
+	return 0, false
+}
+
+// openFlows adds the connections of packets that have not ended.
+func (d *Dataplane) openFlows(open map[tallyKey]uint64) error {
+	all, err := d.kernel.read(mapFlows)
+	if err != nil {
+		return err
+	}
+	for key, value := range all {
+		if t, ok := trackedOf(key, value); ok && !ended([]byte(value), []byte(all[t.back()]), t.protocol) {
+			open[servingKey(native.Uint64([]byte(value)[originOffset:]), t.flow.Answering)]++
+		}
+	}
+	return nil
+}
