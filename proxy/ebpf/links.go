@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -187,12 +188,19 @@ func (k *kernel) newLink(cgroup string, h hook) (link.Link, error) {
 		// the generic mode makes an skb first, which is what tc does
 		return link.AttachXDP(link.XDPOptions{Interface: h.ifindex, Program: k.prog[h.program], Flags: link.XDPDriverMode})
 	}
-	l, err := link.AttachTCX(link.TCXOptions{Interface: h.ifindex, Program: k.prog[h.program], Attach: h.attach})
-	if err != nil {
-		return nil, fmt.Errorf("attaching to %s: %w", h.name, err)
+	for deadline := time.Now().Add(releaseTime); ; time.Sleep(releaseTime / 100) {
+		l, err := link.AttachTCX(link.TCXOptions{Interface: h.ifindex, Program: k.prog[h.program], Attach: h.attach})
+		if err == nil {
+			return l, nil
+		}
+		if !errors.Is(err, fs.ErrExist) || time.Now().After(deadline) {
+			return nil, fmt.Errorf("attaching to %s: %w", h.name, err)
+		}
 	}
-	return l, nil
 }
+
+// releaseTime is what the kernel may take to release a link whose pin has gone: until then the program is in the hook.
+const releaseTime = time.Second
 
 // missingLinks names hooks that have neither a pinned link nor a filter.
 func missingLinks(pins string, hooks []hook) ([]string, error) {
