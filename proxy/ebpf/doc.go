@@ -8,7 +8,8 @@
 //	                          ▼ frontends ─▶ slots (endpoints), ranges, members, stickies
 //	                          ▲
 //	packet ─▶ tc ingress ── packet.h ─▶ destination ─▶ route, netfilter ─▶ tc egress ─▶ source
-//	                          └── flows: four entries for a connection, flow.h
+//	  │                       └── flows: four entries for a connection, flow.h
+//	  └ before, where drivers can: xdp.h drops what packet.h would
 //
 //	Table ──entries.go──▶ contents of the maps ──store.go──▶ kernel, pinned below /sys/fs/bpf/svcplane
 //

@@ -20,14 +20,14 @@ func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) []string {
 	if f.Verdict == proxy.Balance {
 		entry += fmt.Sprintf("; map slots, set %016x with %d endpoints", setID(f), len(f.Endpoints))
 	}
-	packets := "packets are translated where they enter and leave the node (tcx svc_ingress and svc_egress, map flows): "
+	packets := "packets are translated where they enter and leave the node (tc programs svc_ingress and svc_egress, map flows): "
 	switch {
 	case !node && !pod:
 		return []string{packets + "the client is outside", entry}
 	case f.Verdict == proxy.Drop && node:
-		return []string{"packets are dropped where they leave the node (tcx svc_egress)", entry}
+		return []string{"packets are dropped where they leave the node (tc program svc_egress)", entry}
 	case f.Verdict == proxy.Drop:
-		return []string{"packets are dropped where they enter the node (tcx svc_ingress)", entry}
+		return []string{"packets are dropped where they enter the node (tc program svc_ingress)", entry}
 	case pod && len(f.SourceRanges) > 0:
 		return []string{packets + "source ranges need the client's address", entry}
 	case f.Verdict == proxy.Reject:
