@@ -51,7 +51,11 @@ func (s *Switch) Run(ctx context.Context, holder Holder) error {
 			if err := s.look(ctx); err != nil && ctx.Err() == nil {
 				klog.ErrorS(err, "looking after the data plane that is on its way out; it is tried again")
 			}
-			poll.Reset(max(s.cfg.Poll, pollShare*time.Since(began)))
+			pause := max(s.cfg.Poll, pollShare*time.Since(began))
+			if _, other := s.members(); other == nil {
+				pause = s.cfg.Poll // it was the removal that took the time
+			}
+			poll.Reset(pause)
 		}
 	}
 }

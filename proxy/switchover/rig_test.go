@@ -3,7 +3,9 @@ package switchover
 import (
 	"context"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"sync"
 	"testing"
 	"time"
@@ -126,11 +128,13 @@ func (r *rig) serve(services ...*catalog.Service) {
 	r.table = next
 }
 
-// until waits for something that must come.
+// until waits for something that must come. A look at the connections takes a second on a busy machine, and twenty times
+// as long passes before the next.
 func (r *rig) until(what string, is func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
+			_ = pprof.Lookup("goroutine").WriteTo(os.Stdout, 1) // who waits for what
 			r.t.Fatalf("waited in vain: %s; %+v", what, r.Status())
 		}
 	}
