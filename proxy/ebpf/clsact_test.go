@@ -25,6 +25,9 @@ import (
 
 // TestContractOverClsact: everything of pods is done to packets, and those come by filters as on a kernel without tcx.
 func TestContractOverClsact(t *testing.T) {
+	if proxytest.Apart(t) {
+		return
+	}
 	lab := proxytest.NewLab(t)
 	d := open(t, lab)
 	d.cfg.older = true

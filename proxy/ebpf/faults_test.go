@@ -50,6 +50,9 @@ func (i *insistent) insist(try func() error) error {
 
 // TestEveryTenthWriteFails runs the whole contract so.
 func TestEveryTenthWriteFails(t *testing.T) {
+	if proxytest.Apart(t) {
+		return
+	}
 	lab := proxytest.NewLab(t)
 	i := &insistent{Dataplane: open(t, lab), t: t}
 	i.fault = func(s store) store { return &flaky{store: s, every: 10} }
