@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	"svcplane/proxy/ebpf"
 )
 
 func lab() Host {
@@ -71,13 +73,13 @@ func TestProxyFlags(t *testing.T) {
 	host := lab()
 	other := netip.MustParsePrefix("198.51.100.7/24")
 	host.Addrs = append(host.Addrs, other)
-	o, _ := flags(t, "--node-port-addresses=198.51.100.0/24,10.0.0.0/8", "--external-ips=false", "--proxy-health-address=", "--node-port-loopback", "--xdp=auto")
+	o, _ := flags(t, "--node-port-addresses=198.51.100.0/24,10.0.0.0/8", "--external-ips=false", "--proxy-health-address=", "--node-port-loopback", "--xdp=auto", "--ebpf-scheduler=maglev")
 	c, err := o.check(host)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := c.Proxy
-	if !slices.Equal(p.NodePortAddrs, []netip.Addr{other.Addr()}) || !p.NoExternalIPs || p.Health.IsValid() || !p.LoopbackNodePorts || !p.XDP {
+	if !slices.Equal(p.NodePortAddrs, []netip.Addr{other.Addr()}) || !p.NoExternalIPs || p.Health.IsValid() || !p.LoopbackNodePorts || !p.XDP || p.Scheduler != ebpf.Maglev {
 		t.Errorf("got %+v", p)
 	}
 }
@@ -110,6 +112,7 @@ func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 		"unknown part":          {args: []string{"--disable=kitchen"}, want: []string{"kitchen", "dns, ingress, node, proxy"}},
 		"unknown mode":          {args: []string{"--proxy-mode=ipvs"}, want: []string{"ipvs", "ebpf or iptables"}},
 		"cgroup":                {args: []string{"--cgroup=/sys/fs/cgroup", "--proxy-mode=iptables"}, want: []string{"--cgroup", "--proxy-mode iptables"}},
+		"unknown scheduler":     {args: []string{"--ebpf-scheduler=rr"}, want: []string{"--ebpf-scheduler", `"rr"`, "round-robin or least-connections"}},
 		"xdp nonsense":          {args: []string{"--xdp=generic"}, want: []string{"--xdp", "generic", "auto or off"}},
 		"xdp of iptables":       {args: []string{"--xdp=auto", "--proxy-mode=iptables"}, want: []string{"--xdp auto", "--proxy-mode iptables"}},
 		"port 0":                {args: []string{"--api-address=0.0.0.0:0"}, want: []string{"--api-address"}},

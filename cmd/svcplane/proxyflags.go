@@ -12,6 +12,7 @@ import (
 
 	"svcplane/catalog"
 	"svcplane/proxy"
+	"svcplane/proxy/ebpf"
 	"svcplane/proxy/switchover"
 )
 
@@ -22,7 +23,7 @@ type proxyOptions struct {
 	ExternalIPs       bool
 	Loopback          bool
 	Drain             time.Duration
-	XDP               string
+	XDP, Scheduler    string
 }
 
 func (o *proxyOptions) register(fs *pflag.FlagSet) {
@@ -30,6 +31,7 @@ func (o *proxyOptions) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.Loopback, "node-port-loopback", false, "NodePorts answer on 127.0.0.1, too, by way of a listener in this process")
 	fs.BoolVar(&o.ExternalIPs, "external-ips", true, "serve spec.externalIPs; =false refuses them with an Event")
 	fs.DurationVar(&o.Drain, "proxy-drain-timeout", time.Hour, "how long connections may go on with a data plane that another one has replaced")
+	fs.StringVar(&o.Scheduler, "ebpf-scheduler", ebpf.Random.String(), "which endpoint a new connection gets with eBPF: random; round-robin; least-connections: of 8 at most, that with the fewest open ones; maglev: the same for the same addresses and ports on every node, but for sockets of the node itself, which get any")
 	fs.StringVar(&o.XDP, "xdp", xdpOff, "auto: what source ranges and traffic policies drop is dropped before the kernel makes packets of it, on links that lead outward whose drivers can (eBPF); off: with all the rest")
 	fs.StringVar(&o.Health, "proxy-health-address", "0.0.0.0:10256", "where /healthz and /livez of the Service proxy answer as kube-proxy's; empty: nowhere")
 }
@@ -42,6 +44,7 @@ type proxyConfig struct {
 	LoopbackNodePorts bool
 	Drain             time.Duration
 	XDP               bool
+	Scheduler         ebpf.Scheduler
 }
 
 // The values of --xdp.
@@ -54,6 +57,10 @@ func (o *proxyOptions) check(nodeIPs []netip.Addr, host Host) (proxyConfig, erro
 	c := proxyConfig{NodePortAddrs: nodeIPs, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain, XDP: o.XDP == xdpAuto}
 	if o.XDP != xdpAuto && o.XDP != xdpOff {
 		return c, fmt.Errorf("--xdp %q: must be auto or off", o.XDP)
+	}
+	var err error
+	if c.Scheduler, err = ebpf.ParseScheduler(o.Scheduler); err != nil {
+		return c, fmt.Errorf("--ebpf-scheduler %w", err)
 	}
 	if o.Drain < 0 {
 		return c, fmt.Errorf("--proxy-drain-timeout %s: must not be negative", o.Drain)

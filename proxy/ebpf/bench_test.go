@@ -117,3 +117,37 @@ func BenchmarkDump(b *testing.B) {
 		must(b, err)
 	}
 }
+
+// BenchmarkSchedulers is the time that the choice of one of some endpoints takes at connect().
+func BenchmarkSchedulers(b *testing.B) {
+	lab := proxytest.NewLab(b)
+	d := open(b, lab)
+	for _, endpoints := range []int{1, 10, 100} {
+		f := proxy.Frontend{Service: catalog.Key{Namespace: "default", Name: "web"}}
+		f.Address, f.Scope = proxy.Address{AddrPort: netip.MustParseAddrPort("10.96.0.5:80"), Protocol: corev1.ProtocolUDP}, proxy.Everywhere
+		for i := range endpoints {
+			f.Endpoints = append(f.Endpoints, proxy.Endpoint{AddrPort: numbered(i)})
+		}
+		for by, name := range schedulerNames {
+			if d.cfg.Scheduler = Scheduler(by); d.kernel != nil {
+				d.kernel.close()
+				d.kernel = nil
+			}
+			must(b, d.Resync(b.Context(), proxy.NewTable(f)))
+			b.Run(fmt.Sprintf("%d/%s", endpoints, name), func(b *testing.B) {
+				report := measured(b, d, "svc_connect4", "svc_release")
+				must(b, lab.Hosts["c"].Do(func() {
+					for b.Loop() {
+						conn, err := net.Dial("udp4", "10.96.0.5:80")
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						conn.Close()
+					}
+				}))
+				report()
+			})
+		}
+	}
+}

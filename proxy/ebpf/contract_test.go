@@ -3,6 +3,7 @@ package ebpf
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"testing"
 
@@ -21,12 +22,19 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// open makes a data plane for the lab, with a file system for pins of its own.
+// open makes a data plane for the lab, with a file system for pins of its own, and the scheduler that
+// SVCPLANE_EBPF_SCHEDULER names for all tests.
 func open(t testing.TB, lab *proxytest.Lab) *Dataplane {
 	t.Helper()
 	root := t.TempDir()
+	scheduler := Random
+	if name := os.Getenv("SVCPLANE_EBPF_SCHEDULER"); name != "" {
+		var err error
+		scheduler, err = ParseScheduler(name)
+		must(t, err)
+	}
 	d, err := New(Config{
-		Root: root, PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, Source: lab.Node.Addrs,
+		Scheduler: scheduler, Root: root, PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, Source: lab.Node.Addrs,
 		NodePorts: [2]uint16{30000, 32767}, Namespaces: lab.Namespaces(t),
 	})
 	must(t, err)

@@ -215,7 +215,7 @@ func TestSumsNeverGetLess(t *testing.T) {
 		_, bytes := sums()
 		// the last packets of a connection may come after it was closed, and then the counter waits
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			must(t, d.tidy())
+			must(t, d.tidyTallies())
 			connections, now := sums()
 			if want := uint64(2 * (round + 1)); connections != want || now < bytes {
 				t.Fatalf("round %d: %d connections with %d octets, wanted %d and at least %d", round, connections, now, want, bytes)
@@ -232,7 +232,7 @@ func TestSumsNeverGetLess(t *testing.T) {
 	}
 	must(t, d.Resync(t.Context(), proxy.Table{}))
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		must(t, d.tidy())
+		must(t, d.tidyTallies())
 		all, err := readTallies(d.kernel.maps[mapTallies])
 		must(t, err)
 		if len(all) == 0 {

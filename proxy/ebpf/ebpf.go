@@ -33,6 +33,8 @@ type Config struct {
 	Passive bool
 	// Namespaces lists files of network namespaces that may be pods' of this node; PodNamespaces when nil.
 	Namespaces func() ([]string, error)
+	// Scheduler says which endpoint a client gets.
+	Scheduler Scheduler
 	// XDP drops what may not reach a Service before the kernel makes packets of it, where drivers can.
 	XDP bool
 	// older does without tcx and bpf_set_retval, for tests of what kernels get that have neither

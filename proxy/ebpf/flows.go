@@ -151,6 +151,9 @@ func (d *Dataplane) EndFlows(_ context.Context, stale func(proxy.Flow) bool) (ui
 		}
 	}
 	sockets, err := d.endSockets(stale)
+	if ended+sockets > 0 {
+		err = errors.Join(err, d.relieve()) // the endpoints may come back
+	}
 	return ended + sockets, err
 }
 

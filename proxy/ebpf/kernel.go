@@ -17,7 +17,7 @@ import (
 )
 
 // layoutVersion changes whenever a map of an older version cannot be used any more.
-const layoutVersion = "v3"
+const layoutVersion = "v4"
 
 // kernel is the programs and maps, loaded and pinned; the links are in links.go.
 type kernel struct {
@@ -80,6 +80,9 @@ func tailor(spec *ebpf.CollectionSpec, cfg Config) error {
 		if !strings.HasPrefix(name, ".") { // those with a point hold the programs' constants
 			m.Pinning = ebpf.PinByName
 		}
+	}
+	if err := spec.Variables["scheduler"].Set(uint32(cfg.Scheduler)); err != nil {
+		return fmt.Errorf("setting a constant of the programs: %w", err)
 	}
 	err := features.HaveProgramHelper(ebpf.CGroupSockAddr, asm.FnSetRetval)
 	if err != nil && !errors.Is(err, ebpf.ErrNotSupported) {

@@ -29,6 +29,8 @@ const (
 	mapFlows    = "flows"
 	mapCounts   = "counts"
 	mapTallies  = "tallies"
+	mapTurns    = "turns"
+	mapLoads    = "loads"
 )
 
 const (

@@ -9,10 +9,9 @@ import (
 	"svcplane/proxy"
 )
 
-// openNow counts the connections that are open, by what counts them in total.
-func (d *Dataplane) openNow() (map[tallyKey]uint64, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// openNow counts the connections that are open, by what counts them in total, or those of which the programs see the
+// end; d.mu is held.
+func (d *Dataplane) openNow(seen bool) (map[tallyKey]uint64, error) {
 	if d.kernel == nil || d.model == nil {
 		return nil, nil
 	}
@@ -20,7 +19,7 @@ func (d *Dataplane) openNow() (map[tallyKey]uint64, error) {
 	if err := d.openSockets(open); err != nil {
 		return nil, err
 	}
-	return open, d.openFlows(open)
+	return open, d.openFlows(open, seen)
 }
 
 // openSockets adds the sockets that are connected to the endpoint which they got. One of UDP that is not connected
@@ -75,14 +74,15 @@ func (m *model) origin(addr proxy.Address) (uint64, bool) {
 	return 0, false
 }
 
-// openFlows adds the connections of packets that have not ended.
-func (d *Dataplane) openFlows(open map[tallyKey]uint64) error {
+// openFlows adds the connections of packets that have not ended; seen leaves out those of datagrams.
+func (d *Dataplane) openFlows(open map[tallyKey]uint64, seen bool) error {
 	all, err := d.kernel.read(mapFlows)
 	if err != nil {
 		return err
 	}
 	for key, value := range all {
-		if t, ok := trackedOf(key, value); ok && !ended([]byte(value), []byte(all[t.back()]), t.protocol) {
+		t, ok := trackedOf(key, value)
+		if ok && !(seen && t.protocol == unix.IPPROTO_UDP) && !ended([]byte(value), []byte(all[t.back()]), t.protocol) {
 			open[servingKey(native.Uint64([]byte(value)[originOffset:]), t.flow.Answering)]++
 		}
 	}

@@ -64,9 +64,7 @@ func (d *Dataplane) Run(ctx context.Context) error {
 				due.Reset(followPause)
 			}
 		case <-tidy.C:
-			if err := d.tidy(); err != nil {
-				klog.ErrorS(err, "counters of endpoints that are gone stay; it is tried again")
-			}
+			d.tidy()
 		case <-prove.C:
 			d.report("proving that eBPF is in the path", d.Prove(ctx))
 		}

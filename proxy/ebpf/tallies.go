@@ -69,6 +69,9 @@ func (k tallyKey) subject() proxy.Subject {
 	return proxy.Serving
 }
 
+// slot is the endpoint as maps have it.
+func (k tallyKey) slot() string { return string(k[8 : 8+slotSize]) }
+
 func refusedKey(origin uint64) (k tallyKey) {
 	native.PutUint64(k[:], origin)
 	return k
@@ -178,7 +181,9 @@ func (d *Dataplane) tallies() ([]proxy.Tally, error) {
 
 // Tallies are what the programs have counted of the Services in force.
 func (d *Dataplane) Tallies(context.Context) ([]proxy.Tally, error) {
-	open, err := d.openNow()
+	d.mu.Lock()
+	open, err := d.openNow(false)
+	d.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
@@ -204,9 +209,9 @@ func presented(all map[tallyKey]tally, of map[uint64]service, open map[tallyKey]
 	return list
 }
 
-// tidy removes the counters of Services that are gone, and adds those of endpoints that are gone, and of which
+// tidyTallies removes the counters of Services that are gone, and adds those of endpoints that are gone, and of which
 // nothing has been heard since the last look, to the sum of such.
-func (d *Dataplane) tidy() error {
+func (d *Dataplane) tidyTallies() error {
 	all, of, err := d.counted()
 	if err != nil || all == nil {
 		return err

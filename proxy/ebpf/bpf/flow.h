@@ -19,13 +19,19 @@
 #define CLOSED_IDLE (1 * SECOND)
 #define PORT_TRIES 40
 
+// closed says whether both ends have ended a connection of TCP, or one of them at once.
+inline_ bool closed(__u8 state)
+{
+	return (state & STATE_RST) || (state & (STATE_FIN | STATE_FIN_OTHER)) == (STATE_FIN | STATE_FIN_OTHER);
+}
+
 // over says whether what an entry of the direction E > C stands for has ended.
 inline_ bool over(const struct flow *f, __u8 proto, __u64 now)
 {
 	__u64 idle = now > f->last ? now - f->last : 0;
 	if (proto != IPPROTO_TCP)
 		return idle > (f->state & STATE_STREAM ? UDP_IDLE : UDP_ONCE_IDLE);
-	if ((f->state & STATE_RST) || (f->state & (STATE_FIN | STATE_FIN_OTHER)) == (STATE_FIN | STATE_FIN_OTHER))
+	if (closed(f->state))
 		return idle > CLOSED_IDLE;
 	if (f->state & (STATE_FIN | STATE_FIN_OTHER))
 		return idle > CLOSING_IDLE;
@@ -181,8 +187,13 @@ inline_ void tell_back(const struct packet *p, const struct flow *f, __u64 now)
 	struct flow *back = bpf_map_lookup_elem(&flows, &key);
 	if (!back)
 		return;
+	bool was = closed(back->state);
 	back->state |= p->flags & TCP_RST ? STATE_RST : STATE_FIN_OTHER;
 	back->last = now;
+	if (!was && closed(back->state)) {
+		struct slot ep = {.addr = f->to, .port = f->port};
+		burden(&ep, -1);
+	}
 }
 
 // tell_masqueraded notes the end of a masqueraded client in the entry of what comes back to the node for it.

@@ -52,7 +52,7 @@ struct slot {
 	struct addr addr;
 	__be16 port;
 	__u8 proto; // where it is what a program dialled, else 0
-	__u8 pad;
+	__u8 held;  // there, too: the socket is connected
 };
 
 struct member_key {
@@ -118,6 +118,8 @@ struct tally {
 
 // role is proxy.Role. What nobody has given a role yet is passive.
 enum role { ROLE_PASSIVE, ROLE_LEADING, ROLE_ALONE };
+
+enum scheduler { RANDOM, MAGLEV, ROUND_ROBIN, LEAST_CONNECTIONS };
 
 struct settings {
 	struct addr node[2]; // IPv4, IPv6
@@ -205,4 +207,6 @@ MAP(peers, BPF_MAP_TYPE_LRU_HASH, struct peer_key, struct slot, 1 << 16, 0);
 MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1 << 17, 0);
 MAP(frags, BPF_MAP_TYPE_LRU_HASH, struct frag_key, struct frag, 1 << 10, 0);
 MAP(tallies, BPF_MAP_TYPE_PERCPU_HASH, struct tally_key, struct tally, 1 << 17, BPF_F_NO_PREALLOC);
+MAP(turns, BPF_MAP_TYPE_HASH, __u64, __u64, 1 << 14, BPF_F_NO_PREALLOC);
+MAP(loads, BPF_MAP_TYPE_HASH, struct slot, __s64, 1 << 16, BPF_F_NO_PREALLOC);
 MAP(counts, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNT_REASONS, 0);

@@ -71,14 +71,14 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 	n.to.origin = s->origin;
 	if (s->verdict == VERDICT_REJECT)
 		return turn_away(skb, p, &n.to);
-	if (!choose(s, &p->tuple.src, &n.to.slot)) {
+	if (!choose(s, &p->tuple.src, hash_of(&p->tuple), &n.to.slot)) {
 		// the set was exchanged between the two lookups: the frontend names the new one by now
 		fe = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
 		if (!fe)
 			return turn_away(skb, p, &n.to);
 		s = pod ? &fe->inside : &fe->outside;
 		n.to.origin = s->origin;
-		if (!choose(s, &p->tuple.src, &n.to.slot))
+		if (!choose(s, &p->tuple.src, hash_of(&p->tuple), &n.to.slot))
 			return turn_away(skb, p, &n.to);
 	}
 	n.node = set->node[p->v6 & 1];
@@ -88,6 +88,8 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 		return TC_ACT_SHOT;
 	}
 	weigh(skb, n.to.origin, &f.to, f.port, OPENS);
+	if (p->tuple.proto == IPPROTO_TCP) // nobody sees the end of the others
+		burden(&n.to.slot, 1);
 	rewrite(skb, p, &f, false);
 	return NEXT;
 }
@@ -190,6 +192,10 @@ inline_ int egress(struct __sk_buff *skb)
 			tell_masqueraded(&p, &f);
 		if (f.origin)
 			weigh(skb, f.origin, &p.tuple.src, p.tuple.sport, FROM_ENDPOINT);
+		if (f.origin && !closed(f.state) && closed(found->state)) {
+			struct slot ep = {.addr = p.tuple.src, .port = p.tuple.sport};
+			burden(&ep, -1);
+		}
 		rewrite(skb, &p, &f, true);
 		return NEXT;
 	}

@@ -1,7 +1,7 @@
 // What socket and packet level have in common: finding the frontend of an address and an endpoint for a client.
 #pragma once
 
-#include "maps.h"
+#include "schedule.h"
 
 #define SECOND 1000000000ULL
 
@@ -107,24 +107,20 @@ inline_ bool remembered(const struct side *s, const struct sticky_key *key, stru
 	return true;
 }
 
-// choose gives a client an endpoint; false when there is none, or the frontend was exchanged at this moment.
-inline_ bool choose(const struct side *s, const struct addr *client, struct slot *out)
+// choose gives a client an endpoint; 0 when there is none, or the frontend was exchanged at this moment.
+static __noinline int choose(const struct side *s, const struct addr *client, __u64 hash, struct slot *out)
 {
 	struct sticky_key key = {.origin = s->origin, .client = *client};
 	if (s->affinity && remembered(s, &key, out))
-		return true;
-	if (!s->count)
-		return false;
-	struct slot_key where = {.set = s->set, .index = bpf_get_prandom_u32() % s->count};
-	struct slot *found = bpf_map_lookup_elem(&slots, &where);
-	if (!found)
-		return false;
-	*out = *found;
+		return 1;
+	struct quest q = {.set = s->set, .hash = hash, .count = s->count};
+	if (!schedule(&q, out))
+		return 0;
 	if (s->affinity) {
-		struct sticky st = {.slot = *found, .last = bpf_ktime_get_ns()};
+		struct sticky st = {.slot = *out, .last = bpf_ktime_get_ns()};
 		bpf_map_update_elem(&stickies, &key, &st, BPF_ANY);
 	}
-	return true;
+	return 1;
 }
 
 // tuple_of fills what the socket lookup helpers take, and returns its size. remote may be zero.

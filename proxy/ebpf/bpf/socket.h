@@ -32,12 +32,14 @@ inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct addr *dst, _
 		return REFUSE;
 	if (!host && s->masquerade == MASQ_EVERYBODY)
 		return PASS;
-	if (!choose(s, self, &to->slot)) {
+	// there is no port yet, so nothing is known of this connection on other nodes
+	__u64 hash = mix(SEED, bpf_get_socket_cookie(ctx));
+	if (!choose(s, self, hash, &to->slot)) {
 		f = find_frontend(dst, port, proto);
 		if (!f)
 			return REFUSE;
 		to->origin = f->inside.origin;
-		if (!choose(&f->inside, self, &to->slot))
+		if (!choose(&f->inside, self, hash, &to->slot))
 			return REFUSE;
 	}
 	if (!host && same(&to->slot.addr, self))
@@ -63,35 +65,47 @@ inline_ bool same_slot(const struct slot *a, const struct slot *b)
 }
 
 // meet notes that a socket has dialled the Service at dialled and got the endpoint to.
-inline_ void meet(struct bpf_sock_addr *ctx, const struct tally_key *to, const struct slot *dialled)
+inline_ void meet(struct bpf_sock_addr *ctx, const struct tally_key *to, struct slot *dialled)
 {
 	struct peer_key peer = {.cookie = bpf_get_socket_cookie(ctx), .slot = to->slot};
-	if (dialled->proto == IPPROTO_UDP) {
-		// one datagram after the other makes no new connection
-		struct slot *known = bpf_map_lookup_elem(&peers, &peer);
-		if (known && same_slot(known, dialled))
-			return;
-	}
+	struct slot *known = dialled->proto == IPPROTO_UDP ? bpf_map_lookup_elem(&peers, &peer) : 0;
+	bool held = known && known->held, again = known && same_slot(known, dialled);
+	// one datagram after the other makes no new connection
+	if (again && held >= dialled->held)
+		return;
+	if (dialled->held && !held)
+		burden(&to->slot, 1);
+	dialled->held |= held;
 	bpf_map_update_elem(&peers, &peer, dialled, BPF_ANY);
-	struct tally *t = tally_of(to);
+	struct tally *t = again ? 0 : tally_of(to);
 	if (t)
 		add(&t->sockets, 1);
+}
+
+// forget is the end of what a socket has with an endpoint.
+inline_ void forget(const struct peer_key *peer)
+{
+	struct slot *known = bpf_map_lookup_elem(&peers, peer);
+	if (!known)
+		return;
+	bool held = known->held;
+	if (!bpf_map_delete_elem(&peers, peer) && held)
+		burden(&peer->slot, -1);
 }
 
 // part notes that a socket of UDP has dialled an endpoint itself: from now on it answers under its own address.
 inline_ void part(struct bpf_sock_addr *ctx, const struct addr *dst, __be16 port)
 {
 	struct peer_key peer = {.cookie = bpf_get_socket_cookie(ctx), .slot = {.addr = *dst, .port = port}};
-	if (bpf_map_lookup_elem(&peers, &peer))
-		bpf_map_delete_elem(&peers, &peer);
+	forget(&peer);
 }
 
 // dial is connect and sendmsg. It returns the action, with *dst and *port replaced for REWRITE.
-inline_ enum action dial(struct bpf_sock_addr *ctx, struct addr *dst, __be16 *port)
+inline_ enum action dial(struct bpf_sock_addr *ctx, struct addr *dst, __be16 *port, bool connects)
 {
 	struct tally_key to = {};
 	__u8 proto = ctx->protocol;
-	struct slot dialled = {.addr = *dst, .port = *port, .proto = proto};
+	struct slot dialled = {.addr = *dst, .port = *port, .proto = proto, .held = connects};
 	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
 		return PASS;
 	enum action what = resolve(ctx, dst, *port, proto, &to);
@@ -140,11 +154,11 @@ inline_ void set_user_ip6(struct bpf_sock_addr *ctx, const struct addr *a)
 	ctx->user_ip6[3] = a->w[3];
 }
 
-inline_ int dial4(struct bpf_sock_addr *ctx)
+inline_ int dial4(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct addr dst = mapped(ctx->user_ip4);
 	__be16 port = ctx->user_port;
-	enum action what = dial(ctx, &dst, &port);
+	enum action what = dial(ctx, &dst, &port, connects);
 	if (what == REWRITE) {
 		ctx->user_ip4 = dst.w[3];
 		ctx->user_port = port;
@@ -152,11 +166,11 @@ inline_ int dial4(struct bpf_sock_addr *ctx)
 	return what != REFUSE;
 }
 
-inline_ int dial6(struct bpf_sock_addr *ctx)
+inline_ int dial6(struct bpf_sock_addr *ctx, bool connects)
 {
 	struct addr dst = user_ip6(ctx);
 	__be16 port = ctx->user_port;
-	enum action what = dial(ctx, &dst, &port);
+	enum action what = dial(ctx, &dst, &port, connects);
 	if (what == REWRITE) {
 		set_user_ip6(ctx, &dst);
 		ctx->user_port = port;

@@ -3,10 +3,10 @@
 #include "packet.h"
 #include "xdp.h"
 
-SEC("cgroup/connect4") int svc_connect4(struct bpf_sock_addr *ctx) { return dial4(ctx); }
-SEC("cgroup/connect6") int svc_connect6(struct bpf_sock_addr *ctx) { return dial6(ctx); }
-SEC("cgroup/sendmsg4") int svc_sendmsg4(struct bpf_sock_addr *ctx) { return dial4(ctx); }
-SEC("cgroup/sendmsg6") int svc_sendmsg6(struct bpf_sock_addr *ctx) { return dial6(ctx); }
+SEC("cgroup/connect4") int svc_connect4(struct bpf_sock_addr *ctx) { return dial4(ctx, true); }
+SEC("cgroup/connect6") int svc_connect6(struct bpf_sock_addr *ctx) { return dial6(ctx, true); }
+SEC("cgroup/sendmsg4") int svc_sendmsg4(struct bpf_sock_addr *ctx) { return dial4(ctx, false); }
+SEC("cgroup/sendmsg6") int svc_sendmsg6(struct bpf_sock_addr *ctx) { return dial6(ctx, false); }
 SEC("cgroup/recvmsg4") int svc_recvmsg4(struct bpf_sock_addr *ctx) { return undial4(ctx); }
 SEC("cgroup/recvmsg6") int svc_recvmsg6(struct bpf_sock_addr *ctx) { return undial6(ctx); }
 SEC("cgroup/getpeername4") int svc_getpeer4(struct bpf_sock_addr *ctx) { return undial4(ctx); }
@@ -36,7 +36,7 @@ SEC("cgroup/sock_release") int svc_release(struct bpf_sock *ctx)
 	asm volatile("" : "+r"(v4));
 	peer.slot.port = port;
 	peer.slot.addr = ctx->family == 2 ? mapped(v4) : v6;
-	bpf_map_delete_elem(&peers, &peer);
+	forget(&peer);
 	return 1;
 }
 
