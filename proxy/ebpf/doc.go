@@ -5,7 +5,7 @@
 //
 //	process ─ connect() ─▶ socket.h ──▶ endpoint's address, kept in map peers for getpeername and recvmsg
 //	                          │
-//	                          ▼ frontends ─▶ slots (endpoints), ranges, members, stickies
+//	                          ▼ frontends ─▶ slots (endpoints, one by schedule.h), ranges, members, stickies
 //	                          ▲
 //	packet ─▶ tc ingress ── packet.h ─▶ destination ─▶ route, netfilter ─▶ tc egress ─▶ source
 //	  │                       └── flows: four entries for a connection, flow.h
@@ -19,6 +19,8 @@
 //   - The maps are a function of the Table: order and history leave no trace, and ids survive a restart.
 //   - Only sockets in network namespaces of this node are translated; several instances do not see each other.
 //   - What needs the client's real address (source ranges), or has to replace it (masquerade), is done to packets.
+//   - What programs note besides (tallies, turns, loads) is not of the Table: it comes with traffic, and tidy removes
+//     what is of nobody any more.
 //   - Programs, links and maps are pinned: they work on while no process runs. Where the kernel has no tcx, filters of
 //     a qdisc take the place of links (clsact.go). Close and Cleanup remove them.
 package ebpf
