@@ -24,6 +24,7 @@ import (
 
 	"svcplane/controllers/binder"
 	"svcplane/controllers/loadbalancer"
+	"svcplane/controllers/localpath"
 )
 
 // ReservedPort is a port of the node that no LoadBalancer Service may have.
@@ -50,6 +51,7 @@ type Config struct {
 	Reserved     []ReservedPort // the ingress, the API, the kubelet port, …; may be empty
 	DNSAddrs     []netip.Addr   // the cluster IPs of kube-system/kube-dns, one of a family; none: that Service is not made
 	IngressClass bool           // make the IngressClass svcplane
+	VolumesDir   string         // absolute, on the node: where volumes of the StorageClass local-path lie; empty: there is none
 }
 
 // Controllers runs the controllers.
@@ -59,6 +61,7 @@ type Controllers struct {
 	upstream map[string]runner
 	binder   *binder.Binder
 	balance  *loadbalancer.Controller
+	volumes  *localpath.Provisioner // nil: no VolumesDir
 	ready    chan struct{}
 	// defaults is closed once the default objects exist.
 	defaults chan struct{}
@@ -91,6 +94,15 @@ func New(ctx context.Context, cfg Config) (*Controllers, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("setting up load-balancer addresses: %w", err)
+	}
+	if cfg.VolumesDir != "" {
+		c.volumes, err = localpath.New(localpath.Config{
+			Client: cfg.Client, Factory: cfg.Factory, Recorder: recorder(localpath.ProvisionerName),
+			NodeName: cfg.NodeName, Dir: cfg.VolumesDir,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("setting up volumes on the node's disk: %w", err)
+		}
 	}
 	if c.parts, err = newParts(cfg); err != nil {
 		return nil, err
@@ -144,6 +156,9 @@ func (c *Controllers) Run(ctx context.Context) error {
 	start("binder", c.binder.Run)
 	start("load-balancer addresses", c.balance.Run)
 	start("default objects", c.ensureDefaults)
+	if c.volumes != nil {
+		start("volumes on the node's disk", c.volumes.Run)
+	}
 	c.cfg.Factory.StartWithContext(ctx) // what was asked for after the caller started it
 	if c.waitForCaches(ctx) {
 		late, err := c.parts.build(quiet(ctx), late())

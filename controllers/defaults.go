@@ -5,14 +5,19 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
+	storageutil "k8s.io/kubernetes/pkg/apis/storage/util"
+
+	"svcplane/controllers/localpath"
 )
 
 const (
@@ -25,6 +30,9 @@ const (
 	// DNSProxyName keeps kube-dns away from the Service proxy (label service.kubernetes.io/service-proxy-name): its
 	// address is local to the node, and translating it would cost each query a conntrack entry.
 	DNSProxyName = "svcplane-dns"
+
+	// StorageClassName is the StorageClass of volumes on the node's disk, in the name that k3s has for its.
+	StorageClassName = "local-path"
 
 	labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 	dnsPort               = 53
@@ -56,6 +64,11 @@ func (c *Controllers) ensureOnce(ctx context.Context) error {
 			return fmt.Errorf("making IngressClass %s: %w", IngressClassName, err)
 		}
 	}
+	if c.cfg.VolumesDir != "" {
+		if err := c.ensureStorageClass(ctx); err != nil {
+			return fmt.Errorf("making StorageClass %s: %w", StorageClassName, err)
+		}
+	}
 	if len(c.cfg.DNSAddrs) == 0 {
 		return nil
 	}
@@ -71,6 +84,28 @@ func (c *Controllers) ensureOnce(ctx context.Context) error {
 		return fmt.Errorf("making the Endpoints of Service %s/%s: %w", ns.Name, DNSServiceName, err)
 	}
 	return nil
+}
+
+// ensureStorageClass makes the class where it is missing, as the default one unless there is a default already: of several
+// the API takes the youngest, so a user's choice would be lost with each start after ours was deleted.
+func (c *Controllers) ensureStorageClass(ctx context.Context) error {
+	classes := c.cfg.Client.StorageV1().StorageClasses()
+	list, err := classes.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	isDefault := true
+	for _, class := range list.Items {
+		if class.Name == StorageClassName {
+			return nil
+		}
+		isDefault = isDefault && !storageutil.IsDefaultAnnotation(class.ObjectMeta)
+	}
+	_, err = classes.Create(ctx, storageClass(isDefault), metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
 }
 
 // ensureDNSService replaces a Service on another address: an address cannot be changed, and a wrong one answers nobody.
@@ -117,6 +152,17 @@ func ingressClass() *networkingv1.IngressClass {
 			Annotations: map[string]string{networkingv1.AnnotationIsDefaultIngressClass: "true"},
 		},
 		Spec: networkingv1.IngressClassSpec{Controller: IngressController},
+	}
+}
+
+func storageClass(isDefault bool) *storagev1.StorageClass {
+	binding, reclaim := storagev1.VolumeBindingWaitForFirstConsumer, corev1.PersistentVolumeReclaimDelete
+	return &storagev1.StorageClass{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        StorageClassName,
+			Annotations: map[string]string{storageutil.IsDefaultStorageClassAnnotation: strconv.FormatBool(isDefault)},
+		},
+		Provisioner: localpath.ProvisionerName, ReclaimPolicy: &reclaim, VolumeBindingMode: &binding,
 	}
 }
 

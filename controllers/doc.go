@@ -1,12 +1,13 @@
 // Package controllers runs what makes the API's objects come true: the upstream controllers that Services and workloads
-// need, the binder that gives pods a node, the load-balancer addresses, and the objects that every svcplane has. They
-// all share one set of informers.
+// need, the binder that gives pods a node, the load-balancer addresses, volumes on the node's disk, and the objects that
+// every svcplane has. They all share one set of informers.
 //
-//	                       ┌─ upstream: endpoints, endpointslice, deployment, replicaset, job, namespace, …
+//	                       ┌─ upstream: endpoints, endpointslice, deployment, job, namespace, persistentvolume, …
 //	informers ──watch──▶ ──┼─ binder         pods/binding
 //	(one factory)          ├─ loadbalancer   services/status
+//	                       ├─ localpath      persistentvolumes, and their directories
 //	                       └─ garbage collector, quota: the same informers where there are, metadata-only ones elsewhere
-//	defaults ──once──▶ IngressClass svcplane, Service kube-system/kube-dns
+//	defaults ──once──▶ IngressClass svcplane, StorageClass local-path, Service kube-system/kube-dns
 //
 // Invariants:
 //   - New registers, Run starts and waits. All that runs before Run are upstream's event pipelines, which end with the

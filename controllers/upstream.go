@@ -77,6 +77,8 @@ func (cfg *Config) early() []upstream {
 		{"taint-eviction-controller", buildTaintEviction},
 		{"ttl-controller", buildTTL},
 		{"disruption-controller", buildDisruption},
+		{"persistentvolume-binder-controller", buildVolumes},
+		{"ephemeral-volume-controller", buildEphemeral},
 		{"persistentvolumeclaim-protection-controller", buildClaimProtection},
 		{"persistentvolume-protection-controller", buildVolumeProtection},
 		{"volumeattributesclass-protection-controller", buildVolumeClassProtection},

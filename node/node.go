@@ -129,10 +129,13 @@ func New(cfg Config) (*Node, error) {
 		ready:    make(chan struct{}),
 		workers:  map[types.UID]*worker{},
 	}
-	n.objects = &objects{client: cfg.Client, configMaps: core.ConfigMaps().Lister(), secrets: core.Secrets().Lister()}
-	n.volumes = volume.New(volume.Config{Dir: n.podsDir(), Objects: n.objects, Tokens: n.requestToken})
+	n.objects = &objects{
+		client: cfg.Client, configMaps: core.ConfigMaps().Lister(), secrets: core.Secrets().Lister(),
+		claims: core.PersistentVolumeClaims().Lister(), volumes: core.PersistentVolumes().Lister(),
+	}
+	n.volumes = volume.New(volume.Config{Dir: n.podsDir(), Objects: n.objects, Claims: n.objects, Tokens: n.requestToken})
 	n.probes = probe.New(probe.Config{Exec: n.execSync, Recorder: cfg.Recorder, Ref: objectRef, Changed: n.wake})
-	return n, n.register(core.Services().Informer(), core.ConfigMaps().Informer(), core.Secrets().Informer())
+	return n, n.register(core)
 }
 
 // Run registers the node and runs pods until ctx ends; then it leaves every container running and returns

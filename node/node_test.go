@@ -292,12 +292,42 @@ func TestVolumeThatCannotBeMounted(t *testing.T) {
 	l := newLab(t)
 	l.start()
 	l.create(pod("web", func(p *corev1.Pod) {
-		p.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "x"}}}}
+		p.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{Server: "nfs", Path: "/"}}}}
 	}))
-	l.wantEvent(`Warning FailedMount MountVolume.SetUp failed for volume "data" : this node cannot mount a volume of type persistentVolumeClaim`)
+	l.wantEvent(`Warning FailedMount MountVolume.SetUp failed for volume "data" : this node cannot mount a volume of type nfs`)
 	l.wantPod("web", waitingFor("ContainerCreating"))
 	l.remove("web", 0)
 	l.wantGone("web")
+}
+
+// A pod waits for its claim, and goes on as soon as that is bound.
+func TestAPodWaitsForItsClaim(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.create(pod("web", func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "x"}}}}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "data", MountPath: "/data"}}
+	}))
+	l.wantEvent(`Warning FailedMount MountVolume.SetUp failed for volume "data" : persistentvolumeclaims "x" not found`)
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "x", UID: "uid-x"}}
+	claims := l.client.CoreV1().PersistentVolumeClaims("default")
+	if _, err := claims.Create(t.Context(), claim, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	l.wantEvent(`persistentvolumeclaim "x" is not bound to a volume yet`)
+	l.wantPod("web", waitingFor("ContainerCreating"))
+	pv := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "v"}, Spec: corev1.PersistentVolumeSpec{
+		ClaimRef:               &corev1.ObjectReference{Namespace: "default", Name: "x", UID: "uid-x"},
+		PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: t.TempDir()}},
+	}}
+	if _, err := l.client.CoreV1().PersistentVolumes().Create(t.Context(), pv, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	claim.Spec.VolumeName, claim.Status.Phase = "v", corev1.ClaimBound
+	if _, err := claims.Update(t.Context(), claim, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	l.wantPod("web", isReady)
 }
 
 func TestASandboxThatDiedIsReplaced(t *testing.T) {

@@ -19,6 +19,8 @@ type objects struct {
 	client     kubernetes.Interface
 	configMaps corelisters.ConfigMapLister
 	secrets    corelisters.SecretLister
+	claims     corelisters.PersistentVolumeClaimLister
+	volumes    corelisters.PersistentVolumeLister
 }
 
 func (o *objects) ConfigMap(ctx context.Context, key types.NamespacedName) (*corev1.ConfigMap, error) {
@@ -35,6 +37,23 @@ func (o *objects) Secret(ctx context.Context, key types.NamespacedName) (*corev1
 		return o.client.CoreV1().Secrets(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
 	}
 	return s, err
+}
+
+// Claim is told by the API whenever the informer does not have it as bound: the pod's binding may have come first.
+func (o *objects) Claim(ctx context.Context, key types.NamespacedName) (*corev1.PersistentVolumeClaim, error) {
+	claim, err := o.claims.PersistentVolumeClaims(key.Namespace).Get(key.Name)
+	if apierrors.IsNotFound(err) || err == nil && claim.Status.Phase != corev1.ClaimBound {
+		return o.client.CoreV1().PersistentVolumeClaims(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
+	}
+	return claim, err
+}
+
+func (o *objects) Volume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
+	pv, err := o.volumes.Get(name)
+	if apierrors.IsNotFound(err) {
+		return o.client.CoreV1().PersistentVolumes().Get(ctx, name, metav1.GetOptions{})
+	}
+	return pv, err
 }
 
 // requestToken asks for a token that is bound to the pod: it is worthless once the pod is gone.

@@ -4,55 +4,62 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
+	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
+
+	"svcplane/node/volume"
 )
 
 func (n *Node) podsDir() string { return filepath.Join(n.cfg.Dir, "pods") }
 
 // register follows pods and what they refer to. Before adoptAll the handlers only see an empty set of
 // workers, so nothing happens until the whole state is known.
-func (n *Node) register(services, configMaps, secrets cache.SharedIndexInformer) error {
-	add := func(what string, inf cache.SharedIndexInformer, f func(o any)) error {
-		reg, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc:    f,
-			UpdateFunc: func(_, o any) { f(o) },
+func (n *Node) register(core coreinformers.Interface) error {
+	for _, w := range []struct {
+		what     string
+		informer cache.SharedIndexInformer
+		changed  func(o any)
+	}{
+		{"pods", n.pods, n.podChanged},
+		{"services", core.Services().Informer(), n.serviceChanged},
+		{"config maps", core.ConfigMaps().Informer(), referenced(n, usesConfigMap)},
+		{"secrets", core.Secrets().Informer(), referenced(n, usesSecret)},
+		{"persistent volume claims", core.PersistentVolumeClaims().Informer(), referenced(n, usesClaim)},
+		{"persistent volumes", core.PersistentVolumes().Informer(), func(any) {}}, // its claim changes, too
+	} {
+		reg, err := w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    w.changed,
+			UpdateFunc: func(_, o any) { w.changed(o) },
 			DeleteFunc: func(o any) {
 				if last, ok := o.(cache.DeletedFinalStateUnknown); ok {
 					o = last.Obj
 				}
-				f(o)
+				w.changed(o)
 			},
 		})
 		if err != nil {
-			return fmt.Errorf("watching %s: %w", what, err)
+			return fmt.Errorf("watching %s: %w", w.what, err)
 		}
 		n.synced = append(n.synced, reg.HasSynced)
-		return nil
 	}
-	if err := add("pods", n.pods, n.podChanged); err != nil {
-		return err
-	}
-	if err := add("services", services, n.serviceChanged); err != nil {
-		return err
-	}
-	if err := add("config maps", configMaps, func(o any) {
-		if cm, ok := o.(*corev1.ConfigMap); ok {
-			n.referenceChanged(cm.Namespace, func(p *corev1.Pod) bool { return usesConfigMap(p, cm.Name) })
+	return nil
+}
+
+// referenced wakes the pods that use, by name, what changed.
+func referenced(n *Node, uses func(p *corev1.Pod, name string) bool) func(o any) {
+	return func(o any) {
+		if object, err := meta.Accessor(o); err == nil {
+			n.referenceChanged(object.GetNamespace(), func(p *corev1.Pod) bool { return uses(p, object.GetName()) })
 		}
-	}); err != nil {
-		return err
 	}
-	return add("secrets", secrets, func(o any) {
-		if s, ok := o.(*corev1.Secret); ok {
-			n.referenceChanged(s.Namespace, func(p *corev1.Pod) bool { return usesSecret(p, s.Name) })
-		}
-	})
 }
 
 // ours says whether a pod is bound to this node.
@@ -127,6 +134,13 @@ func usesConfigMap(pod *corev1.Pod, name string) bool {
 
 func usesSecret(pod *corev1.Pod, name string) bool {
 	return !podutil.VisitPodSecretNames(pod, func(n string) bool { return n != name })
+}
+
+func usesClaim(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.Volumes, func(v corev1.Volume) bool {
+		claim, _ := volume.ClaimOf(pod, &v)
+		return claim == name
+	})
 }
 
 // wake lets the worker of a pod look again.

@@ -61,6 +61,11 @@ func (h *house) addControllers(ctx context.Context, pki *apiserver.PKI) error {
 	if h.cfg.Enabled(partDNS) {
 		cfg.DNSAddrs = h.cfg.DNSIPs
 	}
+	if h.cfg.Enabled(partNode) {
+		if cfg.VolumesDir, err = filepath.Abs(volumesDir(h.cfg.DataDir)); err != nil {
+			return fmt.Errorf("finding the directory of volumes: %w", err)
+		}
+	}
 	c, err := controllers.New(context.WithoutCancel(ctx), cfg)
 	if err != nil {
 		return err
@@ -112,6 +117,9 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 
 // nodeDir is where the pods' volumes and logs lie in a data directory.
 func nodeDir(dataDir string) string { return filepath.Join(dataDir, "node") }
+
+// volumesDir is where the data of PersistentVolumes lies in a data directory.
+func volumesDir(dataDir string) string { return filepath.Join(dataDir, "volumes") }
 
 // runtimeDir is where the pods' sandboxes, containers and images lie in a data directory.
 func runtimeDir(dataDir string) string { return filepath.Join(dataDir, "runtime") }

@@ -43,6 +43,7 @@ type Binder struct {
 	cluster *Cluster
 	pending map[types.NamespacedName]types.UID // pods without a node that are ours to bind
 	waiting map[types.NamespacedName]string    // those that fit nowhere, and why
+	promise map[types.NamespacedName]bool      // those whose volumes are being bound on the node they were promised to
 }
 
 // A pod that fits nowhere is tried again at once after the first change and ever later after further ones.
@@ -68,12 +69,13 @@ func New(cfg Config) (*Binder, error) {
 		cluster: NewCluster(),
 		pending: map[types.NamespacedName]types.UID{},
 		waiting: map[types.NamespacedName]string{},
+		promise: map[types.NamespacedName]bool{},
 	}
 	if b.workers == 0 {
 		b.workers = 4
 	}
 	b.cluster.NamespaceLabels = namespaceLabels(core.Namespaces().Lister())
-	b.cluster.Claim = claims(core.PersistentVolumeClaims().Lister())
+	b.cluster.Storage = storage(cfg.Factory)
 	return b, b.watch(cfg.Factory)
 }
 
@@ -84,19 +86,6 @@ func namespaceLabels(namespaces corelisters.NamespaceLister) func(string) labels
 			return nil
 		}
 		return ns.Labels
-	}
-}
-
-func claims(pvcs corelisters.PersistentVolumeClaimLister) func(string, string) Claim {
-	return func(namespace, name string) Claim {
-		pvc, err := pvcs.PersistentVolumeClaims(namespace).Get(name)
-		switch {
-		case err != nil:
-			return ClaimMissing
-		case pvc.Spec.VolumeName == "":
-			return ClaimUnbound
-		}
-		return ClaimBound
 	}
 }
 
@@ -143,31 +132,61 @@ func (b *Binder) try(ctx context.Context, key types.NamespacedName) {
 	if err != nil || !ours(pod) {
 		return // gone or bound meanwhile: the informer's handlers have seen it or will
 	}
-	node, why, news := b.decide(key, pod)
+	d := b.decide(key, pod)
 	switch {
-	case node != "":
-		b.bind(ctx, pod, node)
-	case news:
-		b.recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", why)
-		b.explain(ctx, pod, why)
+	case len(d.steps) > 0:
+		b.prepare(ctx, key, d)
+	case d.node != "":
+		b.bind(ctx, pod, d.node)
+	case d.news:
+		b.recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", d.why)
+		b.explain(ctx, pod, d.why)
 	}
 }
 
-// decide places pod and promises it to the node, or makes it wait. news is false when it waited for the same before.
-func (b *Binder) decide(key types.NamespacedName, pod *corev1.Pod) (node, why string, news bool) {
+// decision is what is to be done with a pod; nothing when it is the zero value.
+type decision struct {
+	node  string // it was promised to, empty: none
+	steps []step // before it can be bound to node
+	why   string // it fits nowhere
+	news  bool   // it did not wait for the same before
+}
+
+// decide places pod and promises it to the node, or makes it wait.
+func (b *Binder) decide(key types.NamespacedName, pod *corev1.Pod) decision {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.cluster.Holds(pod.UID) != nil || b.pending[key] != pod.UID {
-		return "", "", false // promised already: the watch has not shown the binding yet
+	if b.pending[key] != pod.UID || b.cluster.Holds(pod.UID) != nil && !b.promise[key] {
+		return decision{} // promised already: the watch has not shown the binding yet
 	}
+	delete(b.promise, key)
+	b.cluster.RemovePod(pod.UID) // its volumes have come, or never will on that node: it is placed anew
 	p := NewPod(pod)
-	node, why = Place(p, b.cluster)
+	node, why := Place(p, b.cluster)
 	if node == "" {
 		b.waiting[key] = why
-		return "", why, unschedulableFor(pod) != why
+		return decision{why: why, news: unschedulableFor(pod) != why}
 	}
 	b.cluster.SetPod(p, node)
-	return node, "", false
+	steps, _ := b.cluster.volumesOn(p, b.cluster.node(node))
+	if len(steps) > 0 {
+		b.promise[key] = true
+	}
+	return decision{node: node, steps: steps}
+}
+
+// prepare asks for the pod's volumes. The watch shows when they are bound, or that they cannot be.
+func (b *Binder) prepare(ctx context.Context, key types.NamespacedName, d decision) {
+	for _, s := range d.steps {
+		err := s.take(ctx, b.client, d.node)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		if !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) { // these two are what the watch is about to show
+			klog.ErrorS(err, "Asking for the volume of a pod failed, it will be tried again", "pod", key, "claim", klog.KObj(s.claim))
+		}
+		b.queue.AddRateLimited(key)
+	}
 }
 
 // bind makes the promise true, or takes it back.

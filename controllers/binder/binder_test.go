@@ -96,11 +96,23 @@ func (b *bench) get(name string) *corev1.Pod {
 // eventually waits until the pod is as ok wants it.
 func (b *bench) eventually(name, what string, ok func(*corev1.Pod) bool) {
 	b.Helper()
+	b.poll(func() (any, bool) {
+		p := b.get(name)
+		return p, ok(p)
+	}, "pod "+name+" is not "+what)
+}
+
+// poll looks until it is right, and fails with what was seen last.
+func (b *bench) poll(look func() (seen any, right bool), wrong string) {
+	b.Helper()
+	var last any
 	err := wait.PollUntilContextTimeout(context.Background(), time.Millisecond, deadline, true, func(context.Context) (bool, error) {
-		return ok(b.get(name)), nil
+		seen, right := look()
+		last = seen
+		return right, nil
 	})
 	if err != nil {
-		b.Fatalf("pod %s is not %s: %+v", name, what, b.get(name))
+		b.Fatalf("%s: %+v", wrong, last)
 	}
 }
 

@@ -12,22 +12,11 @@ import (
 type Cluster struct {
 	// NamespaceLabels gives the labels of a namespace, for the namespaceSelector of affinity terms.
 	NamespaceLabels func(namespace string) labels.Set
-	// Claim tells the state of a PersistentVolumeClaim.
-	Claim func(namespace, name string) Claim
+	Storage         Storage
 
 	nodes map[string]*Node
 	on    map[types.UID]string // the node that a pod is counted on
 }
-
-// Claim is the state of a PersistentVolumeClaim.
-type Claim int
-
-// The states of a claim.
-const (
-	ClaimMissing Claim = iota
-	ClaimUnbound
-	ClaimBound
-)
 
 // Node is a node with the pods that it holds.
 type Node struct {
@@ -37,11 +26,11 @@ type Node struct {
 	antiAffine   int // how many of pods have required anti-affinity terms
 }
 
-// NewCluster makes an empty one, in which namespaces have no labels and every claim is missing.
+// NewCluster makes an empty one, in which namespaces have no labels and there are neither claims nor volumes.
 func NewCluster() *Cluster {
 	return &Cluster{
 		NamespaceLabels: func(string) labels.Set { return nil },
-		Claim:           func(string, string) Claim { return ClaimMissing },
+		Storage:         noStorage(),
 		nodes:           map[string]*Node{},
 		on:              map[types.UID]string{},
 	}

@@ -2,16 +2,20 @@
 // Place are pure and decide over a Cluster value; Binder keeps that value up to date from the informers and makes the
 // API calls.
 //
-//	Pod, Node, Namespace, PersistentVolumeClaim ──watch──▶ Cluster (nodes, what they hold, what was promised)
+//	Pod, Node, Namespace, PersistentVolume(Claim), StorageClass ──watch──▶ Cluster (nodes, what they hold, what was promised)
 //	                                                         │
-//	pending pod ──▶ queue ──▶ Place(pod, Cluster) ──fits──▶ promise it, POST pods/binding, Event Scheduled
-//	                  ▲                │
-//	                  └── a change ── waiting ◀──fits nowhere── PodScheduled=False, Event FailedScheduling
+//	pending pod ──▶ queue ──▶ Place(pod, Cluster) ──fits──▶ promise it ──has its volumes──▶ POST pods/binding, Event Scheduled
+//	                  ▲                │                        └──not yet──▶ select them, the node for them; wait ─┐
+//	                  ├── a change ── waiting ◀──fits nowhere── PodScheduled=False, Event FailedScheduling            │
+//	                  └── a claim or a volume changed ◀──────────────────────────────────────────────────────────────┘
 //
 // Invariants:
 //   - A pod that was promised to a node counts there until its binding failed or the watch shows where it is.
 //   - Nothing is polled: a waiting pod is tried again when a node, a pod, a namespace or a claim changed in a way that
 //     can matter, and each failed try doubles the pause before its next one.
 //   - Only pods of schedulerName default-scheduler are touched; a pod with scheduling gates is left alone.
-//   - Nothing is preempted and nothing is written to a pod but its binding and its PodScheduled condition.
+//   - A pod is bound to a node when all its claims are bound to volumes that can be had there. It keeps what it was promised
+//     until then, and is placed anew whenever a claim or a volume changed.
+//   - Nothing is preempted and nothing is written to a pod but its binding and its PodScheduled condition; to a claim only
+//     the node that is selected for it, to a volume only the claim that is selected for it.
 package binder

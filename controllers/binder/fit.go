@@ -16,6 +16,10 @@ const (
 	reasonPorts           = "node(s) didn't have free ports for the requested pod ports"
 	reasonTooMany         = "Too many pods"
 	reasonInsufficient    = "Insufficient " // and the name of the resource
+	reasonOncePod         = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
+	reasonVolumeElsewhere = "node(s) didn't match PersistentVolume's node affinity"
+	reasonVolumeGone      = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
+	reasonNoVolume        = "node(s) didn't find available persistent volumes to bind"
 	reasonSpread          = "node(s) didn't match pod topology spread constraints"
 	reasonSpreadLabel     = reasonSpread + " (missing required label)"
 	reasonPodAffinity     = "node(s) didn't match pod affinity rules"
@@ -29,7 +33,7 @@ type filter func(pod *Pod, node *Node, c *Cluster) []string
 // filters are in kube-scheduler's order, which decides the reason that is told. It is a function and not a variable so
 // that nothing can change it.
 func filters() []filter {
-	return []filter{fitSchedulable, fitTaints, fitNodeAffinity, fitPorts, fitResources, fitSpread, fitPodAffinity}
+	return []filter{fitSchedulable, fitTaints, fitNodeAffinity, fitPorts, fitResources, fitOncePod, fitVolumes, fitSpread, fitPodAffinity}
 }
 
 // Fit tells why pod cannot run on node: the reasons of the first filter that objects, nil when it fits.

@@ -218,19 +218,6 @@ func claiming(name string) podChange {
 	}
 }
 
-func TestPlaceWaitsForClaims(t *testing.T) {
-	c := cluster(on{node: node("n")})
-	state := ClaimUnbound
-	c.Claim = func(string, string) Claim { return state }
-	if _, why := Place(NewPod(pod("p", claiming("data"))), c); why != one+"pod has unbound immediate PersistentVolumeClaims." {
-		t.Errorf("why = %q", why)
-	}
-	state = ClaimBound
-	if got, why := Place(NewPod(pod("p", claiming("data"))), c); got != "n" {
-		t.Errorf("with the claim bound: %q, %q", got, why)
-	}
-}
-
 func TestPlaceAmongNodes(t *testing.T) {
 	for _, tc := range []struct {
 		name  string

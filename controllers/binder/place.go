@@ -28,7 +28,7 @@ func Place(pod *Pod, c *Cluster) (node, why string) {
 	if total == 0 {
 		return "", "no nodes available to schedule pods"
 	}
-	if volumes := c.volumeTrouble(pod); volumes != "" {
+	if volumes := c.claimTrouble(pod); volumes != "" {
 		return "", fmt.Sprintf("0/%d nodes are available: %s.", total, volumes)
 	}
 	if len(fitting) == 0 {
@@ -38,19 +38,6 @@ func Place(pod *Pod, c *Cluster) (node, why string) {
 		return cmp.Or(cmp.Compare(len(a.pods), len(b.pods)), strings.Compare(a.Name, b.Name))
 	})
 	return best.Name, ""
-}
-
-// volumeTrouble names the claim that keeps pod from every node; empty: none does.
-func (c *Cluster) volumeTrouble(pod *Pod) string {
-	for _, name := range pod.claims {
-		switch c.Claim(pod.Namespace, name) {
-		case ClaimMissing:
-			return fmt.Sprintf("persistentvolumeclaim %q not found", name)
-		case ClaimUnbound:
-			return "pod has unbound immediate PersistentVolumeClaims"
-		}
-	}
-	return ""
 }
 
 func histogram(against map[string]int) string {

@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/component-helpers/resource"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/component-helpers/storage/ephemeral"
 )
 
 // Pod is a pod with what its placement depends on worked out once. It is immutable.
@@ -17,7 +18,13 @@ type Pod struct {
 	affinity     []term
 	antiAffinity []term
 	spread       []spread
-	claims       []string
+	claims       []claimRef
+}
+
+// claimRef is a PersistentVolumeClaim of the pod's namespace that it uses.
+type claimRef struct {
+	name      string
+	ephemeral bool // made for this very pod (KEP-1698)
 }
 
 // hostPort is a port that the pod takes on its node; addr "0.0.0.0" stands for all addresses.
@@ -60,9 +67,9 @@ func NewPod(p *corev1.Pod) *Pod {
 	for _, v := range p.Spec.Volumes {
 		switch {
 		case v.PersistentVolumeClaim != nil:
-			pod.claims = append(pod.claims, v.PersistentVolumeClaim.ClaimName)
-		case v.Ephemeral != nil: // its claim is named after pod and volume (KEP-1698)
-			pod.claims = append(pod.claims, p.Name+"-"+v.Name)
+			pod.claims = append(pod.claims, claimRef{name: v.PersistentVolumeClaim.ClaimName})
+		case v.Ephemeral != nil:
+			pod.claims = append(pod.claims, claimRef{name: ephemeral.VolumeClaimName(p, &v), ephemeral: true})
 		}
 	}
 	return pod

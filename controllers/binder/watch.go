@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,6 +24,8 @@ func (b *Binder) watch(factory informers.SharedInformerFactory) error {
 		{"pods", core.Pods().Informer(), handler(b.podChanged)},
 		{"namespaces", core.Namespaces().Informer(), handler(b.namespaceChanged)},
 		{"persistent volume claims", core.PersistentVolumeClaims().Informer(), handler(b.claimChanged)},
+		{"persistent volumes", core.PersistentVolumes().Informer(), handler(b.volumeChanged)},
+		{"storage classes", factory.Storage().V1().StorageClasses().Informer(), handler(b.classChanged)},
 	} {
 		registration, err := w.informer.AddEventHandler(w.handler)
 		if err != nil {
@@ -82,12 +85,32 @@ func (b *Binder) namespaceChanged(old, ns *corev1.Namespace) {
 }
 
 func (b *Binder) claimChanged(old, pvc *corev1.PersistentVolumeClaim) {
-	if old != nil && pvc != nil && old.Spec.VolumeName == pvc.Spec.VolumeName {
-		return
+	if old == nil || pvc == nil || claimState(old) != claimState(pvc) {
+		b.storageChanged()
 	}
+}
+
+func (b *Binder) volumeChanged(old, pv *corev1.PersistentVolume) {
+	if old == nil || pv == nil || old.Status.Phase != pv.Status.Phase ||
+		!equality.Semantic.DeepEqual(old.Labels, pv.Labels) || !equality.Semantic.DeepEqual(old.Spec, pv.Spec) {
+		b.storageChanged()
+	}
+}
+
+func (b *Binder) classChanged(old, class *storagev1.StorageClass) {
+	if old == nil || class == nil { // what matters of a class cannot be changed
+		b.storageChanged()
+	}
+}
+
+// storageChanged has waiting pods tried again, and those whose volumes are being bound at once.
+func (b *Binder) storageChanged() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.wake()
+	for key := range b.promise {
+		b.queue.Add(key)
+	}
 }
 
 func (b *Binder) podChanged(old, pod *corev1.Pod) {
@@ -144,6 +167,7 @@ func (b *Binder) podPending(old, pod *corev1.Pod) {
 func (b *Binder) forget(key types.NamespacedName) {
 	delete(b.waiting, key)
 	delete(b.pending, key)
+	delete(b.promise, key)
 	b.queue.Forget(key)
 }
 

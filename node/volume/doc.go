@@ -1,9 +1,11 @@
-// Package volume provides the volumes of pods as directories and files of the host: emptyDir, hostPath,
-// configMap, secret, downwardAPI and projected (with service-account tokens). Those of type image are the runtime's.
+// Package volume provides the volumes of pods as directories and files of the host: emptyDir, hostPath, those of claims
+// (PersistentVolumes of type hostPath and local), configMap, secret, downwardAPI and projected (with service-account
+// tokens). Those of type image are the runtime's.
 //
 //	Pod ──Setup──▶ payload (pure: path -> content, mode) ──write──▶ <dir>/<pod>/volumes/<volume>/..data -> ..2026_…
-//	      │                 ▲                                                    key -> ..data/key
-//	      └▶ Mounted        └─ ConfigMaps, Secrets, downward.Facts, TokenRequest
+//	  │   │                 ▲                                                    key -> ..data/key
+//	  │   └▶ Mounted        └─ ConfigMaps, Secrets, downward.Facts, TokenRequest
+//	  └──▶ claim ──bound──▶ PersistentVolume ──▶ a path of the host
 //
 // Invariants:
 //   - A reader sees the files of one state or of the next, never a mixture: ..data is replaced by a rename.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -25,6 +26,7 @@ type Tokens func(ctx context.Context, pod *corev1.Pod, audience string, seconds 
 type Config struct {
 	Dir     string // one directory per pod below it, named by uid
 	Objects env.Objects
+	Claims  Claims
 	Tokens  Tokens
 }
 
@@ -87,6 +89,8 @@ func (m *Manager) setupOne(ctx context.Context, facts downward.Facts, v *corev1.
 		return dir, setupEmptyDir(dir, v.EmptyDir, fsGroup(facts.Pod))
 	case v.HostPath != nil:
 		return v.HostPath.Path, checkHostPath(v.HostPath)
+	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
+		return m.setupClaim(ctx, facts.Pod, v, out)
 	case v.Image != nil:
 		out.images[v.Name] = v.Image // the runtime has its files
 		return "", nil
@@ -98,12 +102,12 @@ func (m *Manager) setupOne(ctx context.Context, facts downward.Facts, v *corev1.
 		}
 		return dir, m.write(dir, files, fsGroup(facts.Pod))
 	}
-	return "", fmt.Errorf("this node cannot mount a volume of type %s; use emptyDir, hostPath, image, configMap, secret, downwardAPI or projected", kindOf(v))
+	return "", fmt.Errorf("this node cannot mount a volume of type %s; use emptyDir, hostPath, persistentVolumeClaim, ephemeral, image, configMap, secret, downwardAPI or projected", kindOf(v.VolumeSource))
 }
 
-// kindOf names the source of a volume as it is spelt in a manifest.
-func kindOf(v *corev1.Volume) string {
-	src := reflect.ValueOf(v.VolumeSource)
+// kindOf names the source of a volume, a struct of pointers of which one is set, as it is spelt in a manifest.
+func kindOf(source any) string {
+	src := reflect.ValueOf(source)
 	for i := range src.NumField() {
 		if !src.Field(i).IsNil() {
 			name, _, _ := strings.Cut(src.Type().Field(i).Tag.Get("json"), ",")
@@ -124,7 +128,7 @@ func fsGroup(pod *corev1.Pod) *int64 {
 	return pod.Spec.SecurityContext.FSGroup
 }
 
-// Teardown removes the volumes of a pod from the host; what a hostPath points at stays.
+// Teardown removes the volumes of a pod from the host; what a hostPath or a claim points at stays.
 func (m *Manager) Teardown(uid types.UID) error {
 	m.mu.Lock()
 	for k := range m.tokens {
@@ -161,7 +165,7 @@ func (m Mounted) Path(volume, sub string) (string, error) {
 	}
 	defer dir.Close()
 	if _, err := dir.Stat(sub); errors.Is(err, os.ErrNotExist) {
-		if err := dir.MkdirAll(sub, 0o750); err != nil {
+		if err := makeLike(dir, sub); err != nil {
 			return "", fmt.Errorf("making subPath %q of volume %q: %w", sub, volume, err)
 		}
 	} else if err != nil {
@@ -173,6 +177,31 @@ func (m Mounted) Path(volume, sub string) (string, error) {
 		return "", fmt.Errorf("resolving subPath %q of volume %q: %w", sub, volume, err)
 	}
 	return path, nil
+}
+
+// makeLike makes sub and what is missing above it with the mode of the volume itself, as the kubelet does: who may write
+// there may write here.
+func makeLike(root *os.Root, sub string) error {
+	info, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	mode := info.Mode() & (fs.ModePerm | fs.ModeSetgid)
+	path := ""
+	for part := range strings.SplitSeq(filepath.Clean(sub), string(filepath.Separator)) {
+		path = filepath.Join(path, part)
+		err := root.Mkdir(path, 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := root.Chmod(path, mode); err != nil { // whatever the umask
+			return err
+		}
+	}
+	return nil
 }
 
 // Image gives the image whose files a volume is, or nil: such a volume has no path.
