@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -105,6 +106,50 @@ func TestDefaultsAreMadeOnceAndRepaired(t *testing.T) {
 	if class, err = classes.Get(t.Context(), IngressClassName, metav1.GetOptions{}); err != nil || len(class.Annotations) != 0 {
 		t.Errorf("the user's change of the IngressClass was undone: %v, %v", class.Annotations, err)
 	}
+}
+
+// The class is the user's: it comes back when it is missing, and leaves the default to another one.
+func TestStorageClassIsMadeWhereItIsMissing(t *testing.T) {
+	client := fake.NewClientset()
+	c := withDefaults(client, "10.96.0.10", "192.0.2.1")
+	classes := client.StorageV1().StorageClasses()
+	ensure := func(wantDefault string) *storagev1.StorageClass {
+		t.Helper()
+		if err := c.ensureOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		class, err := classes.Get(t.Context(), StorageClassName, metav1.GetOptions{})
+		if err != nil || class.Annotations["storageclass.kubernetes.io/is-default-class"] != wantDefault {
+			t.Fatalf("class %+v, %v; want default %s", class, err, wantDefault)
+		}
+		return class
+	}
+	if err := c.ensureOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := classes.List(t.Context(), metav1.ListOptions{}); err != nil || len(list.Items) > 0 {
+		t.Errorf("without a directory there are classes: %v, %v", list, err)
+	}
+	c.cfg.VolumesDir = "/volumes"
+	class := ensure("true")
+	class.Annotations["storageclass.kubernetes.io/is-default-class"] = "false"
+	if _, err := classes.Update(t.Context(), class, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ensure("false")
+	if err := classes.Delete(t.Context(), StorageClassName, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ensure("true")
+	if err := classes.Delete(t.Context(), StorageClassName, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	mine := storageClass(true)
+	mine.Name, mine.Provisioner = "mine", "example.com/p"
+	if _, err := classes.Create(t.Context(), mine, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ensure("false")
 }
 
 // The API refuses endpoints on loopback; a server that only has that must start all the same.

@@ -124,7 +124,7 @@ func serve(ctx context.Context, dir string, store *apiserver.Store) (*apiserver.
 		NodeName: nodeName, NodeAddrs: []netip.Addr{netip.MustParseAddr(nodeAddr)},
 		Reserved:     []controllers.ReservedPort{{Port: 80, Owner: "the ingress (--ingress-http)"}},
 		DNSAddrs:     []netip.Addr{netip.MustParseAddr("10.96.0.10")},
-		IngressClass: true,
+		IngressClass: true, VolumesDir: filepath.Join(dir, "volumes"),
 	}, nil
 }
 

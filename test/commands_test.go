@@ -22,6 +22,7 @@ func commands() map[string]func(*script, bool, []string) {
 	cmds := map[string]func(*script, bool, []string){
 		"server":      cmdServer,
 		"stop":        func(ts *script, neg bool, args []string) { endServer(ts, neg, syscall.SIGTERM) },
+		"sigterm":     func(ts *script, neg bool, args []string) { endServer(ts, neg, syscall.SIGTERM) },
 		"kill9":       func(ts *script, neg bool, args []string) { endServer(ts, neg, syscall.SIGKILL) },
 		"lanserver":   cmdLANServer,
 		"walkthrough": cmdWalkthrough,

@@ -159,9 +159,12 @@ func (b *Binder) decide(key types.NamespacedName, pod *corev1.Pod) decision {
 	if b.pending[key] != pod.UID || b.cluster.Holds(pod.UID) != nil && !b.promise[key] {
 		return decision{} // promised already: the watch has not shown the binding yet
 	}
+	p := NewPod(pod)
+	if b.promise[key] && b.cluster.volumesUnseen(p) {
+		return decision{} // it keeps the promise
+	}
 	delete(b.promise, key)
 	b.cluster.RemovePod(pod.UID) // its volumes have come, or never will on that node: it is placed anew
-	p := NewPod(pod)
 	node, why := Place(p, b.cluster)
 	if node == "" {
 		b.waiting[key] = why

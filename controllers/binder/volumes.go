@@ -94,6 +94,14 @@ func (c *Cluster) waitsForPod(claim *corev1.PersistentVolumeClaim) bool {
 		*class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer
 }
 
+// volumesUnseen says whether a claim of the pod is bound to a volume that has not been seen: each comes on a watch of its own.
+func (c *Cluster) volumesUnseen(pod *Pod) bool {
+	return slices.ContainsFunc(pod.claims, func(ref claimRef) bool {
+		claim := c.Storage.Claim(pod.Namespace, ref.name)
+		return claim != nil && isBound(claim) && claim.Status.Phase != corev1.ClaimLost && c.Storage.Volume(claim.Spec.VolumeName) == nil
+	})
+}
+
 // fitOncePod holds that a claim of ReadWriteOncePod has one pod (KEP-2485).
 func fitOncePod(pod *Pod, _ *Node, c *Cluster) []string {
 	for _, ref := range pod.claims {

@@ -256,11 +256,13 @@ func TestAClaimIsBoundBeforeItsPod(t *testing.T) {
 	if bound(b.get("p")) {
 		t.Fatal("the pod was bound before its claim")
 	}
+	b.putClaim(claim("data", selectedFor("n"), boundTo("v"))) // the volume comes on another watch, and may come later
+	b.create(pod("r", wants("1", "0")))
+	b.eventually("r", "kept out", unschedulable)
 	v := disk("v", "1Gi", onHost("n"))
 	if _, err := b.api.CoreV1().PersistentVolumes().Create(t.Context(), v, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	b.putClaim(claim("data", selectedFor("n"), boundTo("v")))
 	b.eventually("p", "bound", bound)
 }
 
