@@ -10,7 +10,7 @@
 // side by side. What they may use beyond the commands of testscript:
 //
 //	[!] server [FLAG...]               start it, wait for the ready line; with !, it has to end by itself with exit code 1
-//	stop | kill9                       SIGTERM, which has to end with exit code 0; or SIGKILL
+//	sigterm | kill9                    SIGTERM, which has to end with exit code 0; or SIGKILL
 //	lanserver                          the web server outside the cluster
 //	[!] node|lan CMD...                run it in that namespace
 //	[!] pod POD CMD...                 run it in a pod (kubectl exec)

@@ -44,7 +44,7 @@ func newCleanup(dataDir *string) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&data, "data", false, "remove the data directory too: every object, key and image")
+	cmd.Flags().BoolVar(&data, "data", false, "remove the data directory too: every object, key, image and volume")
 	return cmd
 }
 

@@ -2,12 +2,13 @@
 // Place are pure and decide over a Cluster value; Binder keeps that value up to date from the informers and makes the
 // API calls.
 //
-//	Pod, Node, Namespace, PersistentVolume(Claim), StorageClass ──watch──▶ Cluster (nodes, what they hold, what was promised)
-//	                                                         │
-//	pending pod ──▶ queue ──▶ Place(pod, Cluster) ──fits──▶ promise it ──has its volumes──▶ POST pods/binding, Event Scheduled
-//	                  ▲                │                        └──not yet──▶ select them, the node for them; wait ─┐
-//	                  ├── a change ── waiting ◀──fits nowhere── PodScheduled=False, Event FailedScheduling            │
-//	                  └── a claim or a volume changed ◀──────────────────────────────────────────────────────────────┘
+//	Pod, Node, Namespace, PersistentVolume(Claim), StorageClass ──watch──▶ Cluster (nodes, what they hold, promises)
+//	                                                                          │
+//	pending pod ──▶ queue ──▶ Place(pod, Cluster) ──fits──▶ promise it ──▶ POST pods/binding, Event Scheduled
+//	                  ▲                │                        │ a claim of it is not bound yet
+//	                  │                │                        └──▶ select node or volume for it, wait ──┐
+//	                  ├── a change ── waiting ◀──fits nowhere── PodScheduled=False, Event FailedScheduling │
+//	                  └── a claim or a volume changed ◀────────────────────────────────────────────────────┘
 //
 // Invariants:
 //   - A pod that was promised to a node counts there until its binding failed or the watch shows where it is.

@@ -108,7 +108,8 @@ func ignoreGone(err error) error {
 func (p *Provisioner) remove(pv *corev1.PersistentVolume) error {
 	wanted := filepath.Join(p.cfg.Dir, pv.Name)
 	if pv.Spec.HostPath == nil || filepath.Clean(pv.Spec.HostPath.Path) != wanted {
-		return fmt.Errorf("the directory of this volume is not %s, and nothing else is removed here; remove it by hand, then set persistentVolumeReclaimPolicy to Retain and delete the volume", wanted)
+		return fmt.Errorf("the directory of this volume is not %s, and nothing else is removed here; "+
+			"remove it by hand, then set persistentVolumeReclaimPolicy to Retain and delete the volume", wanted)
 	}
 	root, err := os.OpenRoot(p.cfg.Dir)
 	if err != nil {

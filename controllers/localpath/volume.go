@@ -21,12 +21,12 @@ func Wanted(claim *corev1.PersistentVolumeClaim) bool {
 
 // check says why this node cannot give the claim a volume of class; nil: it can.
 func check(claim *corev1.PersistentVolumeClaim, class *storagev1.StorageClass, node string) error {
-	selected, delayed := claim.Annotations[storagehelpers.AnnSelectedNode], class.VolumeBindingMode != nil &&
-		*class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer
+	selected := claim.Annotations[storagehelpers.AnnSelectedNode]
+	delayed := class.VolumeBindingMode != nil && *class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer
 	for _, mode := range claim.Spec.AccessModes {
 		if mode != corev1.ReadWriteOnce && mode != corev1.ReadWriteOncePod {
-			return fmt.Errorf("%s volumes are on one node: access mode %s is not supported; use ReadWriteOnce (all pods of the node) or ReadWriteOncePod",
-				ProvisionerName, mode)
+			return fmt.Errorf("%s volumes are on one node: access mode %s is not supported; use ReadWriteOnce, with which all pods "+
+				"of the node may write, or ReadWriteOncePod", ProvisionerName, mode)
 		}
 	}
 	switch {

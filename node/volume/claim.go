@@ -51,7 +51,8 @@ func (m *Manager) setupClaim(ctx context.Context, pod *corev1.Pod, v *corev1.Vol
 	out.readOnly[v.Name] = readOnly
 	switch {
 	case pv.Spec.VolumeMode != nil && *pv.Spec.VolumeMode != corev1.PersistentVolumeFilesystem:
-		return "", fmt.Errorf("persistentvolume %q has volumeMode %s, and this node mounts file systems only; use volumeMode Filesystem", pv.Name, *pv.Spec.VolumeMode)
+		return "", fmt.Errorf("persistentvolume %q has volumeMode %s, and this node mounts file systems only; use volumeMode Filesystem",
+			pv.Name, *pv.Spec.VolumeMode)
 	case len(pv.Spec.MountOptions) > 0:
 		return "", fmt.Errorf("persistentvolume %q has mountOptions, and a path of the host is not mounted with any; leave them out", pv.Name)
 	case pv.Spec.HostPath != nil:
