@@ -68,7 +68,19 @@ nsenter --net=/run/netns/NODE nft flush ruleset
 nsenter --net=/run/netns/CLIENT sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.ip_local_port_range="10000 65000"
 nsenter --net=/run/netns/LAN sysctl -qw net.ipv4.conf.all.rp_filter=0
 nsenter --net=/run/netns/POD sysctl -qw net.ipv4.conf.all.rp_filter=0 net.core.somaxconn=4096
-`))
+` + podRoutes()))
+}
+
+// podRoutes lead to each endpoint of the special Services, as a node's do to each pod; the one to all others stands for
+// thousands of them.
+func podRoutes() string {
+	var text strings.Builder
+	for n := range specialServices {
+		for j := range endpoints {
+			fmt.Fprintf(&text, "ip -n NODE route add %s via 192.168.1.2\n", endpoint(firstSpecial+n, j))
+		}
+	}
+	return text.String()
 }
 
 // down removes the namespaces; what is not there is not missed.

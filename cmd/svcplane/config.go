@@ -216,7 +216,7 @@ func (o *Options) checkWords() error {
 	if o.Cgroup != "" && o.ProxyMode == modeIPTables {
 		return errors.New("--cgroup: only the eBPF data plane attaches to a cgroup: leave out one of it and --proxy-mode iptables")
 	}
-	if o.Proxy.XDP == xdpAuto && o.ProxyMode == modeIPTables {
+	if o.Proxy.XDP == valueAuto && o.ProxyMode == modeIPTables {
 		return errors.New("--xdp auto: only the eBPF data plane has XDP: leave out one of it and --proxy-mode iptables")
 	}
 	return nil

@@ -113,6 +113,7 @@ func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 		"unknown mode":          {args: []string{"--proxy-mode=ipvs"}, want: []string{"ipvs", "ebpf or iptables"}},
 		"cgroup":                {args: []string{"--cgroup=/sys/fs/cgroup", "--proxy-mode=iptables"}, want: []string{"--cgroup", "--proxy-mode iptables"}},
 		"unknown scheduler":     {args: []string{"--ebpf-scheduler=rr"}, want: []string{"--ebpf-scheduler", `"rr"`, "round-robin or least-connections"}},
+		"shortcut nonsense":     {args: []string{"--ebpf-shortcut=on"}, want: []string{"--ebpf-shortcut", "on", "auto or off"}},
 		"xdp nonsense":          {args: []string{"--xdp=generic"}, want: []string{"--xdp", "generic", "auto or off"}},
 		"xdp of iptables":       {args: []string{"--xdp=auto", "--proxy-mode=iptables"}, want: []string{"--xdp auto", "--proxy-mode iptables"}},
 		"port 0":                {args: []string{"--api-address=0.0.0.0:0"}, want: []string{"--api-address"}},

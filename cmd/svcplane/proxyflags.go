@@ -24,6 +24,7 @@ type proxyOptions struct {
 	Loopback          bool
 	Drain             time.Duration
 	XDP, Scheduler    string
+	Shortcut          string
 }
 
 func (o *proxyOptions) register(fs *pflag.FlagSet) {
@@ -32,7 +33,8 @@ func (o *proxyOptions) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.ExternalIPs, "external-ips", true, "serve spec.externalIPs; =false refuses them with an Event")
 	fs.DurationVar(&o.Drain, "proxy-drain-timeout", time.Hour, "how long connections may go on with a data plane that another one has replaced")
 	fs.StringVar(&o.Scheduler, "ebpf-scheduler", ebpf.Random.String(), "which endpoint a new connection gets with eBPF: random; round-robin; least-connections: of 8 at most, that with the fewest open ones; maglev: the same for the same addresses and ports on every node, but for sockets of the node itself, which get any")
-	fs.StringVar(&o.XDP, "xdp", xdpOff, "auto: what source ranges and traffic policies drop is dropped before the kernel makes packets of it, on links that lead outward whose drivers can (eBPF); off: with all the rest")
+	fs.StringVar(&o.Shortcut, "ebpf-shortcut", valueAuto, "auto: packets between pods, and of Services' clients, pass the node's own stack by while nobody has rules about them (eBPF); off: they never do")
+	fs.StringVar(&o.XDP, "xdp", valueOff, "auto: what source ranges and traffic policies drop is dropped before the kernel makes packets of it, on links that lead outward whose drivers can (eBPF); off: with all the rest")
 	fs.StringVar(&o.Health, "proxy-health-address", "0.0.0.0:10256", "where /healthz and /livez of the Service proxy answer as kube-proxy's; empty: nowhere")
 }
 
@@ -45,18 +47,22 @@ type proxyConfig struct {
 	Drain             time.Duration
 	XDP               bool
 	Scheduler         ebpf.Scheduler
+	NoShortcut        bool
 }
 
-// The values of --xdp.
+// The values of --xdp and --ebpf-shortcut.
 const (
-	xdpAuto = "auto"
-	xdpOff  = "off"
+	valueAuto = "auto"
+	valueOff  = "off"
 )
 
 func (o *proxyOptions) check(nodeIPs []netip.Addr, host Host) (proxyConfig, error) {
-	c := proxyConfig{NodePortAddrs: nodeIPs, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain, XDP: o.XDP == xdpAuto}
-	if o.XDP != xdpAuto && o.XDP != xdpOff {
+	c := proxyConfig{NodePortAddrs: nodeIPs, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain, XDP: o.XDP == valueAuto, NoShortcut: o.Shortcut == valueOff}
+	if o.XDP != valueAuto && o.XDP != valueOff {
 		return c, fmt.Errorf("--xdp %q: must be auto or off", o.XDP)
+	}
+	if o.Shortcut != valueAuto && o.Shortcut != valueOff {
+		return c, fmt.Errorf("--ebpf-shortcut %q: must be auto or off", o.Shortcut)
 	}
 	var err error
 	if c.Scheduler, err = ebpf.ParseScheduler(o.Scheduler); err != nil {

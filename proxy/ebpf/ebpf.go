@@ -35,6 +35,8 @@ type Config struct {
 	Namespaces func() ([]string, error)
 	// Scheduler says which endpoint a client gets.
 	Scheduler Scheduler
+	// NoShortcut has all packets pass the node's own stack, whatever Shortcut says.
+	NoShortcut bool
 	// XDP drops what may not reach a Service before the kernel makes packets of it, where drivers can.
 	XDP bool
 	// older does without tcx and bpf_set_retval, for tests of what kernels get that have neither
@@ -54,7 +56,9 @@ type Dataplane struct {
 	store  store       // the kernel
 	model  *model      // nil when it is not known what the kernel holds
 	role   *proxy.Role // nil until the programs are loaded
-	fault  func(store) store
+	// shortcut is what the programs were told last
+	shortcut shortcut
+	fault    func(store) store
 	// passive is since when it has been, patience for how long after that answers may come to those who asked before
 	passive  time.Time
 	patience time.Duration
@@ -184,7 +188,7 @@ func (d *Dataplane) open() error {
 		return err
 	}
 	if d.role == nil {
-		if d.role, err = k.pinnedRole(); err != nil {
+		if d.role, d.shortcut, err = k.pinnedRole(); err != nil {
 			k.close()
 			return err
 		}
@@ -219,7 +223,11 @@ func (d *Dataplane) surround() error {
 	if err != nil {
 		return err
 	}
-	if err := settle(d.store, contents{mapCIDRs: cidrs, mapSpaces: spaces}); err != nil {
+	ways, err := podWays(d.cfg.PodCIDRs)
+	if err != nil {
+		return err
+	}
+	if err := settle(d.store, contents{mapCIDRs: cidrs, mapSpaces: spaces, mapWays: ways}); err != nil {
 		return err
 	}
 	hooks, err := d.hooks()
@@ -255,7 +263,7 @@ func (d *Dataplane) settings() (entry, error) {
 	for _, port := range []uint16{snat[0], snat[1], d.cfg.NodePorts[0], d.cfg.NodePorts[1]} {
 		b = native.AppendUint16(b, port)
 	}
-	b = native.AppendUint32(b, uint32(*d.role))
+	b = native.AppendUint32(native.AppendUint32(b, uint32(*d.role)), uint32(d.shortcut))
 	return entry{mapConfig, string(native.AppendUint32(nil, 0)), string(b)}, nil
 }
 

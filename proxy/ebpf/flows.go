@@ -16,6 +16,7 @@ import (
 
 const (
 	stageIn, stageOut = 0, 1
+	linkOffset        = 22
 	flowForward       = 1
 	flowForeign       = 2
 )

@@ -23,6 +23,7 @@ const (
 const (
 	mapCIDRs    = "cidrs"
 	mapSpaces   = "spaces"
+	mapWays     = "ways"
 	mapConfig   = "config"
 	mapStickies = "stickies"
 	mapPeers    = "peers"
@@ -39,7 +40,7 @@ const (
 	slotSize        = 20
 	originSize      = 224
 	// where members stand in struct settings
-	snatOffset, roleOffset = 32, 40
+	snatOffset, roleOffset, shortcutOffset = 32, 40, 44
 	// where the origin stands in struct flow
 	originOffset = 32
 	// mappedBits is the length of the prefix that stands before an IPv4 address in an IPv6 one.

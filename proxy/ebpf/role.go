@@ -28,6 +28,12 @@ func (d *Dataplane) Act(ctx context.Context, role proxy.Role) error {
 		return err
 	}
 	same := *d.role == role
+	if role != proxy.Alone {
+		// the other one is to see both directions of what it does not translate
+		if err := d.takeShortcut(false); err != nil {
+			return err
+		}
+	}
 	// before and after: connections are made at any time
 	if err := d.respect(ctx, role); err != nil {
 		return err
@@ -38,7 +44,7 @@ func (d *Dataplane) Act(ctx context.Context, role proxy.Role) error {
 	} else if d.passive.IsZero() {
 		d.passive = time.Now()
 	}
-	if err := d.setRole(); err != nil || same {
+	if err := d.tell(); err != nil || same {
 		return err
 	}
 	if err := d.respect(ctx, role); err != nil {
@@ -50,8 +56,8 @@ func (d *Dataplane) Act(ctx context.Context, role proxy.Role) error {
 	return removeOlder(d.dir)
 }
 
-// setRole writes the settings with the role that is due.
-func (d *Dataplane) setRole() error {
+// tell writes the settings.
+func (d *Dataplane) tell() error {
 	settings, err := d.settings()
 	if err != nil {
 		return err
@@ -150,17 +156,15 @@ func (d *Dataplane) reserve() error {
 		if !ok || ended([]byte(returning), nil, t.protocol) {
 			continue
 		}
-		err := reserved(getAddrPort([]byte(masqueraded)), t.flow.Answering, t.protocol)
-		// netfilter has the port by now: that connection was first, or comes after this one
-		if err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("telling the kernel's connection table of a connection (needs nf_conntrack_netlink): %w", err)
+		if err := reserved(getAddrPort([]byte(masqueraded)), t.flow.Answering, t.protocol, reservation); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 // reserved makes, or prolongs, an entry for what goes from one address to the other.
-func reserved(from, to netip.AddrPort, protocol byte) error {
+func reserved(from, to netip.AddrPort, protocol byte, during time.Duration) error {
 	tuple := func(from, to netip.AddrPort) netlink.IPTuple {
 		return netlink.IPTuple{
 			SrcIP: net.IP(from.Addr().AsSlice()), DstIP: net.IP(to.Addr().AsSlice()),
@@ -172,27 +176,32 @@ func reserved(from, to netip.AddrPort, protocol byte) error {
 		family = unix.AF_INET
 	}
 	flow := netlink.ConntrackFlow{
-		FamilyType: uint8(family), Forward: tuple(from, to), Reverse: tuple(to, from), TimeOut: uint32(reservation / time.Second),
+		FamilyType: uint8(family), Forward: tuple(from, to), Reverse: tuple(to, from), TimeOut: uint32(during / time.Second),
 	}
 	if protocol == unix.IPPROTO_TCP {
 		const established = 3 // TCP_CONNTRACK_ESTABLISHED of linux/netfilter/nf_conntrack_tcp.h
 		flow.ProtoInfo = &netlink.ProtoInfoTCP{State: established}
 	}
-	return netlink.ConntrackCreate(netlink.ConntrackTable, netlink.InetFamily(family), &flow)
+	err := netlink.ConntrackCreate(netlink.ConntrackTable, netlink.InetFamily(family), &flow)
+	// netfilter has the ports by now: that connection was first, or comes after this one
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("telling the kernel's connection table of a connection (needs nf_conntrack_netlink): %w", err)
+	}
+	return nil
 }
 
 // pinnedRole is what an earlier process has left in the kernel; nil when the map is fresh.
-func (k *kernel) pinnedRole() (*proxy.Role, error) {
+func (k *kernel) pinnedRole() (*proxy.Role, shortcut, error) {
 	var value []byte
 	if err := k.maps[mapConfig].Lookup(native.AppendUint32(nil, 0), &value); err != nil {
-		return nil, fmt.Errorf("reading map %s: %w", mapConfig, err)
+		return nil, shortcutOff, fmt.Errorf("reading map %s: %w", mapConfig, err)
 	}
 	// there are always ports for masqueraded clients
 	if native.Uint16(value[snatOffset:]) == 0 {
-		return nil, nil
+		return nil, shortcutOff, nil
 	}
 	role := proxy.Role(native.Uint32(value[roleOffset:]))
-	return &role, nil
+	return &role, shortcut(native.Uint32(value[shortcutOffset:])), nil
 }
 
 // removeOlder removes what a process with another layout of the maps has left.

@@ -11,7 +11,7 @@ import (
 var _ proxy.Explainer = (*Dataplane)(nil)
 
 // Where says whether the socket or the packets of a client are translated, as resolve of bpf/socket.h decides.
-func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) []string {
+func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) (lines []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	node := !client.IsValid() || client.IsLoopback() || slices.Contains(d.cfg.Source, client)
@@ -20,14 +20,21 @@ func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) []string {
 	if f.Verdict == proxy.Balance {
 		entry += fmt.Sprintf("; map slots, set %016x with %d endpoints", setID(f), len(f.Endpoints))
 	}
+	defer func() {
+		if d.shortcut == shortcutOn && f.Verdict == proxy.Balance {
+			lines = append(lines, "packets to pods of this node take the short way past its stack: nobody has rules about them")
+		}
+	}()
 	packets := "packets are translated where they enter and leave the node (tc programs svc_ingress and svc_egress, map flows): "
 	switch {
-	case !node && !pod:
-		return []string{packets + "the client is outside", entry}
 	case f.Verdict == proxy.Drop && node:
 		return []string{"packets are dropped where they leave the node (tc program svc_egress)", entry}
 	case f.Verdict == proxy.Drop:
 		return []string{"packets are dropped where they enter the node (tc program svc_ingress)", entry}
+	case !node && !pod && f.Verdict == proxy.Reject:
+		return []string{"packets are refused where they enter the node (tc program svc_ingress)", entry}
+	case !node && !pod:
+		return []string{packets + "the client is outside", entry}
 	case pod && len(f.SourceRanges) > 0:
 		return []string{packets + "source ranges need the client's address", entry}
 	case f.Verdict == proxy.Reject:
@@ -35,7 +42,7 @@ func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) []string {
 	case pod && f.Masquerade == proxy.MasqueradeEverybody:
 		return []string{packets + "the client's address is replaced", entry}
 	}
-	lines := []string{"connect() and sendmsg() are given the endpoint's address (cgroup hooks at " + d.cfg.Cgroup + "): no packet is translated", entry}
+	lines = []string{"connect() and sendmsg() are given the endpoint's address (cgroup hooks at " + d.cfg.Cgroup + "): no packet is translated", entry}
 	if pod && slices.ContainsFunc(f.Endpoints, func(e proxy.Endpoint) bool { return e.Addr() == client }) {
 		lines = append(lines, "where the endpoint is the client itself, "+packets+"its address is replaced")
 	}

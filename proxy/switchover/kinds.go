@@ -53,28 +53,3 @@ type leaving struct {
 
 // Close removes all the other rules.
 func (l leaving) Close(ctx context.Context) error { return l.gate.Retire(ctx) }
-
-// gated is programs on a host whose own rules may drop what they forward.
-type gated struct {
-	*ebpf.Dataplane
-	gate iptables.Gate
-}
-
-// Resync sees to the rules that let packets pass, too.
-func (g gated) Resync(ctx context.Context, table proxy.Table) error {
-	if err := g.Dataplane.Resync(ctx, table); err != nil {
-		return err
-	}
-	return g.gate.Ensure(ctx)
-}
-
-// Dump notes when they are missing.
-func (g gated) Dump(ctx context.Context) (proxy.Table, error) {
-	table, err := g.Dataplane.Dump(ctx)
-	if err != nil {
-		return table, err
-	}
-	faults, err := g.gate.Faults(ctx)
-	table.Faults = append(table.Faults, faults...)
-	return table, err
-}

@@ -42,17 +42,18 @@ inline_ bool over(const struct flow *f, __u8 proto, __u64 now)
 inline_ void touch(struct flow *f, const struct packet *p, __u64 now)
 {
 	__u8 state = f->state;
+	__u64 since = now > f->last ? now - f->last : 0; // this clock is behind the process' by a tick
 	if (p->tuple.proto != IPPROTO_TCP || !(p->flags & TCP_SYN) || (p->flags & TCP_ACK))
 		state |= STATE_SEEN;
 	if (p->flags & TCP_FIN)
 		state |= STATE_FIN;
 	if (p->flags & TCP_RST)
 		state |= STATE_RST;
-	if (now - f->last > SECOND / 8)
+	if (since > SECOND / 8)
 		state |= STATE_STREAM;
 	if (state != f->state)
 		f->state = state;
-	if (now - f->last > SECOND / 8)
+	if (since > SECOND / 8)
 		f->last = now;
 }
 
@@ -85,6 +86,7 @@ static __noinline int count_refused(const struct tally_key *by)
 struct new_flow {
 	struct tally_key to; // the endpoint
 	struct addr node;
+	__u16 link; // of struct flow
 	bool snat;
 };
 
@@ -95,10 +97,11 @@ __noinline int claim_port(struct __sk_buff *skb, const struct packet *p, const s
 	if (!p || !n)
 		return 0;
 	__be16 np = port;
-	__u64 now = bpf_ktime_get_ns();
+	__u64 now = bpf_ktime_get_coarse_ns();
 	struct flow_key key = {.src = n->to.slot.addr, .dst = p->tuple.src, .sport = n->to.slot.port, .dport = np,
 			       .proto = p->tuple.proto, .stage = STAGE_OUT};
-	struct flow back = {.to = p->tuple.dst, .port = p->tuple.dport, .other = p->tuple.sport, .last = now, .origin = n->to.origin};
+	struct flow back = {.to = p->tuple.dst, .port = p->tuple.dport, .other = p->tuple.sport, .last = now, .origin = n->to.origin,
+			    .link = n->link};
 	// an endpoint that dials itself from its own port could not tell the two directions apart
 	if (np == n->to.slot.port && same(&n->to.slot.addr, &p->tuple.src))
 		return 0;
@@ -158,7 +161,7 @@ inline_ bool make_flow(struct __sk_buff *skb, const struct packet *p, const stru
 	if (!np)
 		return false;
 	struct flow_key key = p->tuple;
-	struct flow out = {.to = n->node, .port = np, .last = bpf_ktime_get_ns()};
+	struct flow out = {.to = n->node, .port = np, .last = bpf_ktime_get_coarse_ns(), .link = n->link};
 	if (n->snat) {
 		key.dst = n->to.slot.addr;
 		key.dport = n->to.slot.port;
@@ -174,6 +177,7 @@ inline_ bool make_flow(struct __sk_buff *skb, const struct packet *p, const stru
 	f->flags = FLOW_FORWARD;
 	f->last = out.last;
 	f->origin = n->to.origin;
+	f->link = n->link;
 	bpf_map_update_elem(&flows, &key, f, BPF_ANY);
 	count(COUNT_FLOW_MADE);
 	return true;

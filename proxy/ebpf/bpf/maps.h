@@ -126,7 +126,12 @@ struct settings {
 	__u16 snat_first, snat_last;
 	__u16 node_port_first, node_port_last;
 	__u32 role;
+	__u32 shortcut;
 };
+
+// What of the connections that can take the short way, past the node's own stack, do. ENDING lets those go on that do
+// so already: the kernel's connection table gets to know them before they come by.
+enum shortcut { SHORTCUT_OFF, SHORTCUT_ON, SHORTCUT_ENDING };
 
 enum stage { STAGE_IN, STAGE_OUT };
 
@@ -151,7 +156,7 @@ struct flow {
 	__be16 other;
 	__u8 state;
 	__u8 flags;
-	__u16 pad;
+	__u16 link; // where the client's packets enter the node; 0: all packets pass the node's own stack
 	__u64 last; // ns since the start of the machine
 	__u64 origin; // whose packets these are; 0 where they are counted elsewhere
 };
@@ -200,6 +205,7 @@ MAP(members, BPF_MAP_TYPE_HASH, struct member_key, __u32, 1 << 17, BPF_F_NO_PREA
 MAP(ranges, BPF_MAP_TYPE_LPM_TRIE, struct range_key, __u32, 1 << 16, BPF_F_NO_PREALLOC);
 MAP(origins, BPF_MAP_TYPE_HASH, __u64, struct origin, 1 << 17, BPF_F_NO_PREALLOC);
 MAP(cidrs, BPF_MAP_TYPE_LPM_TRIE, struct cidr_key, __u32, 4096, BPF_F_NO_PREALLOC);
+MAP(ways, BPF_MAP_TYPE_HASH, struct addr, __u32, 1 << 12, BPF_F_NO_PREALLOC);
 MAP(spaces, BPF_MAP_TYPE_HASH, __u64, struct netns, 1 << 12, BPF_F_NO_PREALLOC);
 MAP(config, BPF_MAP_TYPE_ARRAY, __u32, struct settings, 1, 0);
 MAP(stickies, BPF_MAP_TYPE_LRU_HASH, struct sticky_key, struct sticky, 1 << 15, 0);

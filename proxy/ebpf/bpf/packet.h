@@ -51,6 +51,24 @@ inline_ int turn_away(struct __sk_buff *skb, struct packet *p, const struct tall
 	return refuse(skb, p);
 }
 
+// became notes what rewrite has made of the destination of a packet.
+inline_ void became(struct packet *p, const struct flow *f)
+{
+	p->tuple.dst = f->to;
+	p->tuple.dport = f->port;
+	if (f->other)
+		p->tuple.sport = f->other;
+	p->translated = true;
+	p->forward = f->flags & FLOW_FORWARD;
+	p->link = f->link;
+}
+
+// way_to is the link that a pod of this node is behind.
+inline_ __u32 *way_to(const struct addr *pod)
+{
+	return bpf_map_lookup_elem(&ways, pod);
+}
+
 // open handles the first packet of a connection.
 static __noinline int open(struct __sk_buff *skb, struct packet *p)
 {
@@ -81,6 +99,8 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 		if (!choose(s, &p->tuple.src, hash_of(&p->tuple), &n.to.slot))
 			return turn_away(skb, p, &n.to);
 	}
+	if (set->shortcut == SHORTCUT_ON && skb->ifindex <= 0xffff && way_to(&n.to.slot.addr))
+		n.link = skb->ifindex;
 	n.node = set->node[p->v6 & 1];
 	n.snat = s->masquerade == MASQ_EVERYBODY || (s->masquerade == MASQ_OUTSIDERS && !pod) || same(&n.to.slot.addr, &p->tuple.src);
 	if (!make_flow(skb, p, &n, &f)) {
@@ -91,6 +111,7 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 	if (p->tuple.proto == IPPROTO_TCP) // nobody sees the end of the others
 		burden(&n.to.slot, 1);
 	rewrite(skb, p, &f, false);
+	became(p, &f);
 	return NEXT;
 }
 
@@ -135,33 +156,86 @@ static __noinline int carry(struct __sk_buff *skb, struct packet *p, struct flow
 	if (f.origin)
 		weigh(skb, f.origin, &f.to, f.port, TO_ENDPOINT);
 	rewrite(skb, p, &f, false);
+	became(p, &f);
 	return NEXT;
+}
+
+// arrive is the first stage: the destination.
+inline_ int arrive(struct __sk_buff *skb, struct packet *p)
+{
+	parse(skb, p);
+	if (p->kind == KIND_ERROR)
+		return error(skb, p, STAGE_IN);
+	if (p->kind == KIND_BAD)
+		count(COUNT_MALFORMED);
+	if (p->kind != KIND_FLOW)
+		return NEXT;
+	p->tuple.stage = STAGE_IN;
+	struct flow *found = bpf_map_lookup_elem(&flows, &p->tuple);
+	if (found) {
+		__u64 now = bpf_ktime_get_coarse_ns();
+		if (!renewed(found, p, now))
+			return carry(skb, p, found, now);
+		// who takes the connection that begins here must find no trace of the one before
+		if (passive(settings_of(), &p->tuple.dst))
+			bpf_map_delete_elem(&flows, &p->tuple);
+	}
+	if (!opens(p))
+		return NEXT;
+	supersede(p, STAGE_OUT);
+	return open(skb, p);
+}
+
+// depart is the second stage, the source, of a packet that has an entry there.
+static __noinline int depart(struct __sk_buff *skb, const struct packet *p, struct flow *found)
+{
+	struct flow f = *found;
+	touch(found, p, bpf_ktime_get_coarse_ns());
+	if (p->flags & (TCP_FIN | TCP_RST))
+		tell_masqueraded(p, &f);
+	if (f.origin)
+		weigh(skb, f.origin, &p->tuple.src, p->tuple.sport, FROM_ENDPOINT);
+	if (f.origin && !closed(f.state) && closed(found->state)) {
+		struct slot ep = {.addr = p->tuple.src, .port = p->tuple.sport};
+		burden(&ep, -1);
+	}
+	rewrite(skb, p, &f, true);
+	return f.link;
+}
+
+#define DEPARTED 0x7370 // in skb->tc_index: both stages are behind the packet
+
+// shortcut hands a packet to the pod that it is for, or to the link of the client that it is for, past the node's own
+// stack. The two directions of a connection go the same way, or netfilter would see half of it.
+inline_ int shortcut(struct __sk_buff *skb, struct packet *p)
+{
+	struct settings *set = settings_of();
+	if (!p->plain || !set || set->role != ROLE_ALONE || set->shortcut == SHORTCUT_OFF || (p->translated && !p->link))
+		return NEXT;
+	__u32 *from = way_to(&p->tuple.src);
+	// a pod speaks for itself only; others can tell nobody but a Service's endpoints
+	if (from ? *from != skb->ifindex : !p->translated)
+		return NEXT;
+	__u32 *to = way_to(&p->tuple.dst);
+	if (!to && p->forward)
+		return NEXT; // the endpoint has gone
+	p->tuple.stage = STAGE_OUT;
+	struct flow *found = bpf_map_lookup_elem(&flows, &p->tuple);
+	if (found ? !found->link : !to)
+		return NEXT;
+	__u32 link = found ? depart(skb, p, found) : 0;
+	skb->mark &= ~FORWARD_MARK;
+	if (to)
+		return bpf_redirect_peer(*to, 0);
+	skb->tc_index = DEPARTED;
+	return bpf_redirect_neigh(link, 0, 0, 0);
 }
 
 inline_ int ingress(struct __sk_buff *skb)
 {
 	struct packet p = {};
-	parse(skb, &p);
-	if (p.kind == KIND_ERROR)
-		return error(skb, &p, STAGE_IN);
-	if (p.kind == KIND_BAD)
-		count(COUNT_MALFORMED);
-	if (p.kind != KIND_FLOW)
-		return NEXT;
-	p.tuple.stage = STAGE_IN;
-	struct flow *found = bpf_map_lookup_elem(&flows, &p.tuple);
-	if (found) {
-		__u64 now = bpf_ktime_get_ns();
-		if (!renewed(found, &p, now))
-			return carry(skb, &p, found, now);
-		// who takes the connection that begins here must find no trace of the one before
-		if (passive(settings_of(), &p.tuple.dst))
-			bpf_map_delete_elem(&flows, &p.tuple);
-	}
-	if (!opens(&p))
-		return NEXT;
-	supersede(&p, STAGE_OUT);
-	return open(skb, &p);
+	int what = arrive(skb, &p);
+	return what == NEXT && p.kind == KIND_FLOW ? shortcut(skb, &p) : what;
 }
 
 // leaving handles what the node itself sends to a Service: the socket level has let it pass because nobody may answer.
@@ -178,6 +252,10 @@ inline_ int egress(struct __sk_buff *skb)
 	struct packet p = {};
 	if (skb->mark & FORWARD_MARK)
 		skb->mark &= ~FORWARD_MARK; // it has done its duty
+	if (skb->tc_index == DEPARTED) {
+		skb->tc_index = 0;
+		return NEXT;
+	}
 	parse(skb, &p);
 	if (p.kind == KIND_ERROR)
 		return error(skb, &p, STAGE_OUT);
@@ -186,17 +264,7 @@ inline_ int egress(struct __sk_buff *skb)
 	p.tuple.stage = STAGE_OUT;
 	struct flow *found = bpf_map_lookup_elem(&flows, &p.tuple);
 	if (found) {
-		struct flow f = *found;
-		touch(found, &p, bpf_ktime_get_ns());
-		if (p.flags & (TCP_FIN | TCP_RST))
-			tell_masqueraded(&p, &f);
-		if (f.origin)
-			weigh(skb, f.origin, &p.tuple.src, p.tuple.sport, FROM_ENDPOINT);
-		if (f.origin && !closed(f.state) && closed(found->state)) {
-			struct slot ep = {.addr = p.tuple.src, .port = p.tuple.sport};
-			burden(&ep, -1);
-		}
-		rewrite(skb, &p, &f, true);
+		depart(skb, &p, found);
 		return NEXT;
 	}
 	if (!opens(&p))

@@ -44,6 +44,9 @@ struct packet {
 	__u8 flags; // TCP
 	__u8 v6; // 0 or 1
 	bool later; // a fragment without ports
+	bool translated;
+	bool forward; // to an endpoint
+	__u16 link; // of the flow by which it was translated
 	bool plain; // nothing between the IP header and what it carries
 };
 
@@ -227,9 +230,46 @@ inline_ void parse_from(void *ctx, bool xdp, __be16 protocol, struct packet *p)
 	p->kind = KIND_FLOW;
 }
 
-static __noinline void parse(struct __sk_buff *skb, struct packet *p)
+static __noinline void parse_any(struct __sk_buff *skb, struct packet *p)
 {
 	parse_from(skb, false, skb->protocol, p);
+}
+
+#define IP_PLAIN 0x45 // version 4, no options
+
+// parse_plain reads what most packets are, IPv4 without options and fragments, where it lies; false for all others.
+inline_ bool parse_plain(struct __sk_buff *skb, struct packet *p)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct iphdr *ip = data + ETH_HLEN;
+	struct tcphdr *tcp = (void *)(ip + 1);
+	if (skb->protocol != bpf_htons(ETH_P_IP) || (void *)tcp + sizeof(struct udphdr) > end)
+		return false;
+	if (*(__u8 *)ip != IP_PLAIN || (ip->frag_off & bpf_htons(IP_OFFSET | IP_MORE)))
+		return false;
+	if (ip->protocol == IPPROTO_TCP) {
+		if ((void *)(tcp + 1) > end)
+			return false;
+		p->flags = ((__u8 *)tcp)[13];
+	} else if (ip->protocol != IPPROTO_UDP) {
+		return false;
+	}
+	p->tuple.src = mapped(ip->saddr);
+	p->tuple.dst = mapped(ip->daddr);
+	p->tuple.proto = ip->protocol;
+	p->tuple.sport = tcp->source;
+	p->tuple.dport = tcp->dest;
+	p->l3 = ETH_HLEN;
+	p->l4 = ETH_HLEN + sizeof(*ip);
+	p->plain = true;
+	p->kind = KIND_FLOW;
+	return true;
+}
+
+inline_ void parse(struct __sk_buff *skb, struct packet *p)
+{
+	if (!parse_plain(skb, p))
+		parse_any(skb, p);
 }
 
 inline_ __u16 checksum_at(__u8 proto, __u16 l4)

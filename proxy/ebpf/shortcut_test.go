@@ -1,0 +1,145 @@
+package ebpf
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+
+	"svcplane/catalog"
+	"svcplane/proxy/proxytest"
+)
+
+// talk is both ends of a connection to an endpoint.
+type talk struct {
+	what           string
+	client, server net.Conn
+}
+
+// goes on when each end hears the other, whoever speaks first.
+func (c talk) goes(t *testing.T, when string, ends ...net.Conn) {
+	t.Helper()
+	for i, from := range ends {
+		to := ends[1-i]
+		must(t, errors.Join(from.SetDeadline(time.Now().Add(5*time.Second)), to.SetDeadline(time.Now().Add(5*time.Second))))
+		_, err := from.Write([]byte("x"))
+		if err == nil {
+			_, err = to.Read(make([]byte, 1))
+		}
+		if err != nil {
+			t.Errorf("%s: %s: %v", when, c.what, err)
+		}
+	}
+}
+
+// TestShortcut: connections of every kind take the short way, where the node's own connection table sees nothing of
+// them, and live when it ends, begins again, and when another data plane is to see them; on a node that masquerades its
+// pods to the outside.
+func TestShortcut(t *testing.T) {
+	lab := proxytest.NewLab(t)
+	d := open(t, lab)
+	if out, err := exec.Command("nft", "add table ip pods; add chain ip pods postrouting { type nat hook postrouting priority srcnat; }; add rule ip pods postrouting ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var listener net.Listener
+	in(t, lab.Hosts["a"], func() (err error) { listener, err = net.Listen("tcp", "[::]:0"); return err })
+	defer listener.Close()
+	port := netip.MustParseAddrPort(listener.Addr().String()).Port()
+	service := web(lab, "a")[0]
+	for i, e := range service.Ports[0].Endpoints {
+		service.Ports[0].Endpoints[i].AddrPort = netip.AddrPortFrom(e.Addr(), port)
+	}
+	local := *service
+	local.Name, local.ClusterIPs, local.ExternalLocal = "local", []netip.Addr{netip.MustParseAddr("10.96.0.6")}, true
+	local.Ports = []catalog.Port{service.Ports[0]}
+	local.Ports[0].NodePort = 30090
+	must(t, d.Resync(t.Context(), lab.Table(service, &local)))
+	must(t, d.Shortcut(true))
+	pod := netip.AddrPortFrom(lab.Hosts["a"].IPv4, port).String()
+	var all []talk
+	dial := func() {
+		for _, way := range [][2]string{
+			{"client", "192.0.2.1:30080"}, {"client", "192.0.2.1:30090"}, {"client", "10.96.0.5:80"}, {"client", "[2001:db8:1::1]:30080"},
+			{"c", "192.0.2.1:30080"}, {"c", "10.96.0.5:80"}, {"c", pod}, {"a", "10.96.0.5:80"}, {"node", "10.96.0.5:80"},
+		} {
+			c := talk{what: way[0] + " -> " + way[1]}
+			in(t, lab.Hosts[way[0]], func() (err error) { c.client, err = net.DialTimeout("tcp", way[1], 5*time.Second); return err })
+			server, err := listener.Accept()
+			must(t, err)
+			c.server = server
+			t.Cleanup(func() { c.client.Close(); c.server.Close() })
+			all = append(all, c)
+		}
+	}
+	speak := func(when string) {
+		t.Helper()
+		for _, c := range all {
+			c.goes(t, when, c.server, c.client) // netfilter may not have seen who asked
+		}
+	}
+	dial()
+	speak("on the short way")
+	for _, c := range all {
+		if client := netip.MustParseAddrPort(c.client.LocalAddr().String()).Addr(); client != lab.Node.Addrs[0] && tracks(t, client) {
+			t.Errorf("%s: the node's connection table has seen it", c.what)
+		}
+	}
+	must(t, d.Shortcut(false))
+	speak("on the long way")
+	dial()
+	must(t, d.Shortcut(true))
+	speak("on the short way again")
+	must(t, d.Act(t.Context(), 0))
+	speak("beside another data plane")
+}
+
+// tracks says whether the kernel's connection table has anything of a client's.
+func tracks(t *testing.T, client netip.Addr) bool {
+	family := netlink.InetFamily(netlink.FAMILY_V4)
+	if client.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, family)
+	must(t, err)
+	for _, f := range flows {
+		if addr, _ := netip.AddrFromSlice(f.Forward.SrcIP); addr.Unmap() == client {
+			return true
+		}
+	}
+	return false
+}
+
+// TestPodsSpeakForThemselves: a packet with another pod's address as its source does not take the short way.
+func TestPodsSpeakForThemselves(t *testing.T) {
+	lab, d := lived(t)
+	must(t, d.Shortcut(true))
+	ways, err := d.kernel.read(mapWays)
+	must(t, err)
+	a, b := lab.Hosts["a"].IPv4, lab.Hosts["b"].IPv4
+	if len(ways) == 0 {
+		t.Fatal("no way leads to a pod")
+	}
+	link := native.Uint32([]byte(ways[string(putAddr(nil, b))]))
+	for from, redirected := range map[netip.Addr]bool{a: false, b: true} {
+		packet := frame{src: netip.AddrPortFrom(from, 5000), dst: netip.AddrPortFrom(lab.Hosts["c"].IPv4, 5000), proto: protoUDP}
+		if got := d.ingress(t, packet.bytes(), link); got == verdictRedirect != redirected {
+			t.Errorf("a packet with the source %s that comes from %s: verdict %d", from, b, got)
+		}
+	}
+}
+
+// ingress hands a frame to the program as if it came by a link.
+func (d *Dataplane) ingress(t *testing.T, frame []byte, link uint32) uint32 {
+	t.Helper()
+	const size, ifindex = 192, 40 // of struct __sk_buff
+	context := make([]byte, size)
+	native.PutUint32(context[ifindex:], link)
+	verdict, err := d.kernel.prog["svc_ingress"].Run(&ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+256), Context: context})
+	must(t, err)
+	return verdict
+}
