@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -21,7 +22,6 @@ type script = testscript.TestScript
 func commands() map[string]func(*script, bool, []string) {
 	cmds := map[string]func(*script, bool, []string){
 		"server":      cmdServer,
-		"stop":        func(ts *script, neg bool, args []string) { endServer(ts, neg, syscall.SIGTERM) },
 		"sigterm":     func(ts *script, neg bool, args []string) { endServer(ts, neg, syscall.SIGTERM) },
 		"kill9":       func(ts *script, neg bool, args []string) { endServer(ts, neg, syscall.SIGKILL) },
 		"lanserver":   cmdLANServer,
@@ -40,6 +40,30 @@ func commands() map[string]func(*script, bool, []string) {
 		cmds[name] = func(ts *script, neg bool, args []string) { cmdRun(ts, neg, append([]string{name}, args...)) }
 	}
 	return cmds
+}
+
+// TestCommandsAreOurs holds that each command reaches our function: of two with one name testscript takes its own, and its
+// "stop" ends a script as passed.
+func TestCommandsAreOurs(t *testing.T) {
+	called := map[string]bool{}
+	cmds := map[string]func(*script, bool, []string){}
+	var lines strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(commands())) {
+		cmds[name] = func(*script, bool, []string) { called[name] = true }
+		fmt.Fprintln(&lines, name)
+	}
+	file := filepath.Join(t.TempDir(), "all.txtar")
+	if err := os.WriteFile(file, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("scripts", func(t *testing.T) { // which run in parallel, and are waited for here
+		testscript.Run(t, testscript.Params{Files: []string{file}, Cmds: cmds})
+	})
+	for name := range cmds {
+		if !called[name] {
+			t.Errorf("a script that says %q does not get our command: testscript has one of that name, or one before it ended the script", name)
+		}
+	}
 }
 
 // usage ends the script if the condition that a command's arguments have to meet does not hold.
@@ -136,7 +160,7 @@ func serverRefuses(ts *script, p *process) {
 
 func endServer(ts *script, neg bool, sig syscall.Signal) {
 	l := labOf(ts)
-	usage(ts, !neg && l.server != nil, "stop or kill9, after server")
+	usage(ts, !neg && l.server != nil, "sigterm or kill9, after server")
 	ts.Check(l.server.end(sig))
 	l.server = nil
 }
