@@ -129,13 +129,14 @@ func (k *kernel) removeLinks(unwanted func(name string) bool) error {
 func (k *kernel) hook(cgroup string, h hook) error {
 	pin := filepath.Join(k.dir, "links", h.name)
 	old, err := link.LoadPinnedLink(pin, nil)
+	moved := false
 	switch {
 	case err == nil:
 		defer old.Close()
-		if attachedTo(old, k.prog[h.program]) {
-			return nil
+		if moved = h.ifindex == 0 && ofAnother(old, cgroup); moved {
+			break
 		}
-		if old.Update(k.prog[h.program]) == nil {
+		if attachedTo(old, k.prog[h.program]) || old.Update(k.prog[h.program]) == nil {
 			return nil
 		}
 		// the link's device or cgroup is gone, and another has come in its place
@@ -150,10 +151,25 @@ func (k *kernel) hook(cgroup string, h hook) error {
 		return err
 	}
 	defer fresh.Close()
+	if moved {
+		if err := os.Remove(pin); err != nil {
+			return fmt.Errorf("removing the link of another cgroup: %w", err)
+		}
+	}
 	if err := fresh.Pin(pin); err != nil {
 		return fmt.Errorf("pinning link %s: %w", pin, err)
 	}
 	return nil
+}
+
+// ofAnother says whether a link is to another cgroup, which an earlier process was told.
+func ofAnother(l link.Link, cgroup string) bool {
+	info, err := l.Info()
+	if err != nil || info.Cgroup() == nil {
+		return false
+	}
+	id, err := cgroupID(cgroup)
+	return err == nil && info.Cgroup().CgroupId != id
 }
 
 // attachedTo says whether a link lives and runs prog.

@@ -27,6 +27,9 @@ func (d *Dataplane) Unproven() error {
 func (d *Dataplane) prove(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := inCgroup(d.cfg.Cgroup); err != nil {
+		return err
+	}
 	if err := d.open(); err != nil {
 		return err
 	}

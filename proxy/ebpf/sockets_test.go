@@ -277,23 +277,6 @@ func countFiles(t *testing.T, root string) int {
 	return n
 }
 
-// TestProve: the probe passes where the programs are in the path, and says so where they are not.
-func TestProve(t *testing.T) {
-	lab, d := lived(t)
-	must(t, d.Prove(t.Context()))
-	proxytest.CheckDump(t, d, lab.Table(web(lab, "a")...))
-	folder := filepath.Join(d.cfg.Cgroup, fmt.Sprintf("spt-ebpf-%d", os.Getpid()))
-	must(t, os.Mkdir(folder, 0o755))
-	defer os.Remove(folder)
-	must(t, d.Close(t.Context()))
-	elsewhere, err := New(Config{Root: d.cfg.Root, Cgroup: folder, PodCIDRs: d.cfg.PodCIDRs, ServiceCIDRs: d.cfg.ServiceCIDRs, Source: d.cfg.Source})
-	must(t, err)
-	if err := elsewhere.Prove(t.Context()); err == nil || !strings.Contains(err.Error(), folder) {
-		t.Errorf("this process is not in that cgroup, and the probe says: %v", err)
-	}
-	must(t, elsewhere.Close(t.Context()))
-}
-
 // TestPodsComeAndGo: a link that comes while the plane runs is served, and its socket level too.
 func TestPodsComeAndGo(t *testing.T) {
 	_, d := lived(t)
