@@ -214,10 +214,10 @@ func (o *Options) checkWords() error {
 		return fmt.Errorf("--proxy-mode %q: must be auto, ebpf or iptables", o.ProxyMode)
 	}
 	if o.Cgroup != "" && o.ProxyMode == modeIPTables {
-		return errors.New("--cgroup: only the eBPF data plane attaches to a cgroup: leave out one of it and --proxy-mode iptables")
+		return errors.New("--cgroup: only the eBPF data plane attaches to a cgroup: leave out either this or --proxy-mode iptables")
 	}
 	if o.Proxy.XDP == valueAuto && o.ProxyMode == modeIPTables {
-		return errors.New("--xdp auto: only the eBPF data plane has XDP: leave out one of it and --proxy-mode iptables")
+		return errors.New("--xdp auto: only the eBPF data plane has XDP: leave out either this or --proxy-mode iptables")
 	}
 	return nil
 }
