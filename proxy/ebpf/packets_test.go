@@ -60,7 +60,11 @@ func (f frame) transport() []byte {
 		b = append(binary.BigEndian.AppendUint16(b, uint16(8+len(f.payload))), 0, 0)
 	}
 	b = append(b, f.payload...)
-	binary.BigEndian.PutUint16(b[at:], sum(pseudoHeader(f.src.Addr(), f.dst.Addr(), f.proto, len(b)), b))
+	check := sum(pseudoHeader(f.src.Addr(), f.dst.Addr(), f.proto, len(b)), b)
+	if check == 0 && f.proto == protoUDP {
+		check = 0xffff // 0 would mean that there is none (RFC 768)
+	}
+	binary.BigEndian.PutUint16(b[at:], check)
 	return b
 }
 
