@@ -60,6 +60,21 @@ func TestPeersThatAreGone(t *testing.T) {
 	}
 }
 
+// TestLinkThatWent: one that went between being listed and being attached to hinders no other.
+func TestLinkThatWent(t *testing.T) {
+	_, d := lived(t)
+	hooks, err := d.hooks()
+	must(t, err)
+	const nobodys = 1 << 20
+	must(t, d.kernel.removeLinks(func(string) bool { return true }))
+	must(t, d.kernel.attach(d.cfg.Cgroup, append(packetHooks(nobodys), hooks...)))
+	missing, err := missingLinks(d.kernel.dir, hooks)
+	must(t, err)
+	if len(missing) > 0 {
+		t.Error(missing)
+	}
+}
+
 // echoes gives back, on a port of a host, what it gets, until the test ends.
 func echoes(t *testing.T, h *proxytest.Host) (port uint16) {
 	var listener net.Listener

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // hook is where a program is attached; its pin bears its name.
@@ -96,7 +97,10 @@ func (k *kernel) attach(cgroup string, hooks []hook) error {
 			filtered[h.ifindex] = true
 		default:
 			err = k.hook(cgroup, h)
-			linked[h.name] = true
+			linked[h.name] = err == nil
+		}
+		if h.ifindex != 0 && errors.Is(err, unix.ENODEV) {
+			continue // it went since it was listed
 		}
 		if err != nil {
 			return err
