@@ -233,10 +233,13 @@ func (x inquiry) port() catalog.Port {
 }
 
 func (x inquiry) outOfRange(f Frontend) string {
-	if len(f.SourceRanges) == 0 || x.isNode() && !x.client.Addr.IsValid() {
-		return ""
+	from := x.client.Addr
+	for _, own := range x.node.Addrs {
+		if !from.IsValid() && own.Is4() == x.to.Addr().Is4() {
+			from = own
+		}
 	}
-	if containsAddr(f.SourceRanges, x.client.Addr) {
+	if len(f.SourceRanges) == 0 || containsAddr(f.SourceRanges, from) {
 		return ""
 	}
 	return fmt.Sprintf("loadBalancerSourceRanges allows %s only: dropped", joined(f.SourceRanges))

@@ -64,6 +64,14 @@ func TestExplain(t *testing.T) {
 			change: func(s *catalog.Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")} },
 			from:   outside, to: "198.51.100.2:80", action: "drop", steps: []string{"the load-balancer address", "allows 203.0.113.0/24 only"},
 		},
+		"the node out of the ranges": {
+			change: func(s *catalog.Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")} },
+			to:     "198.51.100.2:80", action: "drop", steps: []string{"allows 203.0.113.0/24 only"},
+		},
+		"the node in the ranges": {
+			change: func(s *catalog.Service) { s.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} },
+			to:     "198.51.100.2:80", action: "balance", steps: []string{"the node's own address"},
+		},
 		"another port":      {from: pod, to: "10.96.0.5:81", action: "reject", steps: []string{"no service has 10.96.0.5:81/TCP", "80/TCP of default/toad", "in the range of services"}},
 		"nobody's address":  {from: pod, to: "203.0.113.9:80", action: "pass", steps: []string{"where the routes lead"}},
 		"sticky":            {change: func(s *catalog.Service) { s.Affinity = 60e9 }, from: pod, to: "10.96.0.5:80", action: "balance", steps: []string{"within 1m0s gets the same one"}},

@@ -215,7 +215,11 @@ func (d *Dataplane) surround() error {
 	if err := d.store.put(settings); err != nil {
 		return err
 	}
-	spaces, err := d.spaces()
+	routes, err := podRoutes(d.cfg.PodCIDRs)
+	if err != nil {
+		return err
+	}
+	spaces, err := d.spaces(routes)
 	if err != nil {
 		return err
 	}
@@ -223,11 +227,7 @@ func (d *Dataplane) surround() error {
 	if err != nil {
 		return err
 	}
-	ways, err := podWays(d.cfg.PodCIDRs)
-	if err != nil {
-		return err
-	}
-	if err := settle(d.store, contents{mapCIDRs: cidrs, mapSpaces: spaces, mapWays: ways}); err != nil {
+	if err := settle(d.store, contents{mapCIDRs: cidrs, mapSpaces: spaces, mapWays: podWays(routes)}); err != nil {
 		return err
 	}
 	hooks, err := d.hooks()
@@ -290,7 +290,7 @@ func (d *Dataplane) cidrs() (map[string]string, error) {
 	return all, nil
 }
 
-func (d *Dataplane) spaces() (map[string]string, error) {
+func (d *Dataplane) spaces(routes []podRoute) (map[string]string, error) {
 	cookie, err := namespaceCookie()
 	if err != nil {
 		return nil, err
@@ -299,7 +299,7 @@ func (d *Dataplane) spaces() (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the network namespaces of pods: %w", err)
 	}
-	found, err := podSpaces(paths, d.cfg.PodCIDRs)
+	found, err := podSpaces(paths, routes)
 	if err != nil {
 		return nil, err
 	}

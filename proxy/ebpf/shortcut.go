@@ -1,10 +1,6 @@
 package ebpf
 
 import (
-	"fmt"
-	"net/netip"
-
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"svcplane/proxy"
@@ -76,29 +72,4 @@ func (d *Dataplane) introduce() error {
 		}
 	}
 	return nil
-}
-
-// podWays are the links that pods of this node are behind, by their addresses.
-func podWays(pods []netip.Prefix) (map[string]string, error) {
-	links, err := linkList()
-	if err != nil {
-		return nil, err
-	}
-	leads := map[int]bool{}
-	for _, l := range links {
-		leads[l.Attrs().Index] = l.Type() == "veth" && l.Attrs().NetNsID >= 0
-	}
-	all := map[string]string{}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
-		if err != nil {
-			return nil, fmt.Errorf("listing routes: %w", err)
-		}
-		for _, r := range routes {
-			if addr, single := singleAddr(r); single && leads[r.LinkIndex] && contains(pods, addr) {
-				all[string(putAddr(nil, addr))] = string(native.AppendUint32(nil, uint32(r.LinkIndex)))
-			}
-		}
-	}
-	return all, nil
 }

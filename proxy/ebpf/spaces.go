@@ -56,10 +56,10 @@ func PodNamespaces() ([]string, error) { return filepath.Glob("/run/netns/sp-*")
 
 // podSpaces finds out which of the namespaces belong to pods of this node: those at the other end of a link
 // that routes addresses of pods lead to.
-func podSpaces(paths []string, pods []netip.Prefix) ([]space, error) {
-	ends, err := podEnds(pods)
-	if err != nil || len(ends) == 0 {
-		return nil, err
+func podSpaces(paths []string, routes []podRoute) ([]space, error) {
+	ends := podEnds(routes)
+	if len(ends) == 0 {
+		return nil, nil
 	}
 	var all []space
 	for _, path := range paths {
@@ -83,8 +83,14 @@ func podSpaces(paths []string, pods []netip.Prefix) ([]space, error) {
 	return all, nil
 }
 
-// podEnds are the namespaces, by their number in this one, that links with routes to pods lead to.
-func podEnds(pods []netip.Prefix) (map[int]space, error) {
+// podRoute leads to one pod: by a link, the other end of which is in a namespace with this number here.
+type podRoute struct {
+	addr            netip.Addr
+	link, namespace int
+}
+
+// podRoutes are those of this node.
+func podRoutes(pods []netip.Prefix) ([]podRoute, error) {
 	links, err := linkList()
 	if err != nil {
 		return nil, err
@@ -95,7 +101,7 @@ func podEnds(pods []netip.Prefix) (map[int]space, error) {
 			numbers[attrs.Index] = attrs.NetNsID
 		}
 	}
-	ends := map[int]space{}
+	var all []podRoute
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
 		if err != nil {
@@ -103,20 +109,36 @@ func podEnds(pods []netip.Prefix) (map[int]space, error) {
 		}
 		for _, r := range routes {
 			number, ok := numbers[r.LinkIndex]
-			addr, single := singleAddr(r)
-			if !ok || !single || !contains(pods, addr) {
-				continue
+			if addr, single := singleAddr(r); ok && single && contains(pods, addr) {
+				all = append(all, podRoute{addr, r.LinkIndex, number})
 			}
-			end := ends[number]
-			if addr.Is4() {
-				end.v4 = addr
-			} else {
-				end.v6 = addr
-			}
-			ends[number] = end
 		}
 	}
-	return ends, nil
+	return all, nil
+}
+
+// podEnds are the namespaces, by their number in this one, that routes to pods lead to.
+func podEnds(routes []podRoute) map[int]space {
+	ends := map[int]space{}
+	for _, r := range routes {
+		end := ends[r.namespace]
+		if r.addr.Is4() {
+			end.v4 = r.addr
+		} else {
+			end.v6 = r.addr
+		}
+		ends[r.namespace] = end
+	}
+	return ends
+}
+
+// podWays are the links that pods of this node are behind, by their addresses.
+func podWays(routes []podRoute) map[string]string {
+	all := map[string]string{}
+	for _, r := range routes {
+		all[string(putAddr(nil, r.addr))] = string(native.AppendUint32(nil, uint32(r.link)))
+	}
+	return all
 }
 
 // linkList lists the links of this network namespace.

@@ -49,10 +49,14 @@ func (g gated) Dump(ctx context.Context) (proxy.Table, error) {
 	return table, errors.Join(err, g.heed())
 }
 
-// heed lets packets take the short way when nobody wants to see them.
+// heed lets packets take the short way when nobody wants to see them. Where that cannot be found out, as while rules
+// change, somebody may; nothing but time is lost by the other way, and it is looked again with the next Dump.
 func (g gated) heed() error {
 	who, err := iptables.Bystander()
-	return errors.Join(err, g.Shortcut(err == nil && who == ""))
+	if err != nil {
+		klog.V(2).InfoS("Packets take the long way", "err", err)
+	}
+	return g.Shortcut(err == nil && who == "")
 }
 
 // ruleSettle gathers the events of one change of rules.
@@ -93,7 +97,7 @@ func (g gated) Run(ctx context.Context) error {
 			due.Reset(ruleSettle)
 		case <-due.C:
 			if err := g.heed(); err != nil && ctx.Err() == nil {
-				klog.ErrorS(err, "looking for rules about packets that pass through; it is tried again with the next comparison")
+				klog.ErrorS(err, "changing the way that packets take; it is tried again with the next comparison")
 			}
 		}
 	}
