@@ -19,6 +19,11 @@ const labelServiceProxyName = "service.kubernetes.io/service-proxy-name"
 // Build makes the immutable value of one Service from the API objects. Slices of another Service or of
 // address type FQDN are ignored. The result does not depend on the order of slices.
 func Build(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) *Service {
+	return build(svc, endpointSlices, nil)
+}
+
+// build also knows what the ports were called when the slices were written.
+func build(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, names former) *Service {
 	s := &Service{
 		Key:                 Key{Namespace: svc.Namespace, Name: svc.Name},
 		UID:                 svc.UID,
@@ -47,11 +52,15 @@ func Build(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice) *Se
 		s.LoadBalancerIPs = loadBalancerIPs(svc.Status.LoadBalancer.Ingress)
 	}
 	s.Ports = servicePorts(svc)
+	from := sourcesOf(svc, names)
 	if s.Headless {
 		s.Ports = appendSlicePorts(s.Ports, endpointSlices)
 	}
 	for i := range s.Ports {
-		s.Ports[i].Endpoints = endpointsOf(&s.Ports[i], endpointSlices)
+		if i == len(from) {
+			from = append(from, source{portID: portID{s.Ports[i].Name, s.Ports[i].Protocol}})
+		}
+		s.Ports[i].Endpoints = endpointsOf(from[i], endpointSlices)
 	}
 	s.Hosts = hosts(endpointSlices)
 	s.Triggered = triggered(endpointSlices)
@@ -109,47 +118,6 @@ func loadBalancerIPs(ingress []corev1.LoadBalancerIngress) []netip.Addr {
 		}
 	}
 	return parseAddrs(texts)
-}
-
-func servicePorts(svc *corev1.Service) []Port {
-	ports := make([]Port, 0, len(svc.Spec.Ports))
-	for _, p := range svc.Spec.Ports {
-		ports = append(ports, Port{
-			Name:        p.Name,
-			Protocol:    protocolOrTCP(p.Protocol),
-			Port:        uint16(p.Port),
-			NodePort:    uint16(p.NodePort),
-			AppProtocol: deref(p.AppProtocol),
-		})
-	}
-	return ports
-}
-
-// appendSlicePorts adds the ports that only the slices of a headless Service name: its spec may have none.
-func appendSlicePorts(ports []Port, endpointSlices []*discoveryv1.EndpointSlice) []Port {
-	for _, slice := range endpointSlices {
-		for _, sp := range slice.Ports {
-			p := Port{Name: deref(sp.Name), Protocol: protocolOrTCP(deref(sp.Protocol)), Port: uint16(deref(sp.Port)), AppProtocol: deref(sp.AppProtocol)}
-			known := slices.ContainsFunc(ports, func(q Port) bool { return q.Name == p.Name && q.Protocol == p.Protocol })
-			if !known && p.Port != 0 {
-				ports = append(ports, p)
-			}
-		}
-	}
-	return ports
-}
-
-func endpointsOf(port *Port, endpointSlices []*discoveryv1.EndpointSlice) []Endpoint {
-	var all []Endpoint
-	for _, slice := range endpointSlices {
-		for _, sp := range slice.Ports {
-			if deref(sp.Name) != port.Name || protocolOrTCP(deref(sp.Protocol)) != port.Protocol || sp.Port == nil {
-				continue
-			}
-			all = appendEndpoints(all, slice, uint16(*sp.Port))
-		}
-	}
-	return sorted(all)
 }
 
 func hosts(endpointSlices []*discoveryv1.EndpointSlice) []Endpoint {

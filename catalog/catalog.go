@@ -16,6 +16,7 @@ type Catalog struct {
 	services cache.SharedIndexInformer
 	slices   cache.SharedIndexInformer
 	ready    chan struct{}
+	history  history
 
 	mu      sync.Mutex
 	subs    []*Subscription
@@ -35,6 +36,7 @@ func New(factory informers.SharedInformerFactory) (*Catalog, error) {
 		ready:    make(chan struct{}),
 		changed:  make(chan struct{}),
 		serving:  servingIndex{},
+		history:  history{seen: map[Key]state{}},
 	}
 	if err := c.slices.AddIndexers(cache.Indexers{bySvc: indexByService}); err != nil {
 		return nil, fmt.Errorf("indexing endpoint slices: %w", err)
@@ -118,11 +120,23 @@ func (c *Catalog) Figure() string {
 
 // Get builds the present value of a Service; ok is false when there is none.
 func (c *Catalog) Get(key Key) (*Service, bool) {
+	svc, names, ok := c.history.step(key, func() (*corev1.Service, bool) { return c.service(key) })
+	if !ok {
+		return nil, false
+	}
+	own := c.slicesOf(key)
+	if len(names) > 0 {
+		c.history.followed(key, svc, own)
+	}
+	return build(svc, own, names), true
+}
+
+func (c *Catalog) service(key Key) (*corev1.Service, bool) {
 	o, ok, err := c.services.GetStore().GetByKey(key.String())
 	if err != nil || !ok {
 		return nil, false
 	}
-	return Build(o.(*corev1.Service), c.slicesOf(key)), true
+	return o.(*corev1.Service), true
 }
 
 // Keys lists every Service.

@@ -10,6 +10,7 @@
 //	node ── Drained(pod address) ────────┴───── nobody sends to it any more ◀─────────────────────┘
 //
 // Invariants:
+//   - EndpointSlices follow their Service a moment later: until they do, a port that got another name keeps its endpoints.
 //   - A Service value is never changed after Build returned it; equal inputs give equal values.
 //   - The cost of one change does not depend on the number of Services.
 //   - A key stays pending for a subscriber until it called Done for it: Drained relies on that.
