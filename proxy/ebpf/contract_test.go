@@ -105,3 +105,31 @@ func TestContractOfPackets(t *testing.T) {
 	must(t, d.Shortcut(true))
 	proxytest.Run(t, lab, swept{d, d})
 }
+
+// TestEven: which scheduler it may be, and whether a socket chooses, its packets do, or the one for the other.
+func TestEven(t *testing.T) {
+	for name, c := range map[string]struct {
+		scheduler       Scheduler
+		older, unhooked bool
+		shortcut, whole bool
+	}{
+		"random": {whole: true}, "maglev": {scheduler: Maglev}, "round-robin": {scheduler: RoundRobin},
+		"least-connections": {scheduler: LeastConnections}, "clsact": {older: true}, "short": {shortcut: true, whole: true},
+		"packets": {unhooked: true}, "packets, maglev": {unhooked: true, scheduler: Maglev},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if proxytest.Apart(t) {
+				return
+			}
+			lab := proxytest.NewLab(t)
+			d := open(t, lab)
+			d.cfg.Scheduler, d.cfg.older = c.scheduler, c.older
+			if c.unhooked {
+				d.cfg.Namespaces = func() ([]string, error) { return nil, nil }
+			}
+			must(t, d.Resync(t.Context(), proxy.Table{}))
+			must(t, d.Shortcut(c.shortcut))
+			proxytest.Even(t, lab, swept{d, d}, c.whole)
+		})
+	}
+}

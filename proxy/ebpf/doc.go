@@ -19,6 +19,7 @@
 //   - The maps are a function of the Table: order and history leave no trace, and ids survive a restart.
 //   - Only sockets in network namespaces of this node are translated; several instances do not see each other.
 //   - What needs the client's real address (source ranges), or has to replace it (masquerade), is done to packets.
+//   - A connection is drawn for once: packets, and datagrams of one socket, follow what its socket drew (map draws).
 //   - What programs note besides (tallies, turns, loads) is not of the Table: it comes with traffic, and tidy removes
 //     what is of nobody any more.
 //   - Programs, links and maps are pinned: they work on while no process runs. Where the kernel has no tcx, filters of

@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -20,11 +21,12 @@ import (
 // scheduled is a plane with one Service of some endpoints that are nobody.
 type scheduled struct {
 	*target
-	t *testing.T
+	t        *testing.T
+	affinity time.Duration
 }
 
 func newScheduled(t *testing.T, by Scheduler, endpoints int) scheduled {
-	s := scheduled{&target{plane: open(t, proxytest.NewLab(t))}, t}
+	s := scheduled{target: &target{plane: open(t, proxytest.NewLab(t))}, t: t}
 	s.plane.cfg.Scheduler = by
 	s.serve(endpoints, -1)
 	return s
@@ -33,7 +35,7 @@ func newScheduled(t *testing.T, by Scheduler, endpoints int) scheduled {
 // serve gives the Service so many endpoints, without one of them.
 func (s scheduled) serve(endpoints, without int) {
 	s.t.Helper()
-	f := proxy.Frontend{Service: catalog.Key{Namespace: "default", Name: "web"}}
+	f := proxy.Frontend{Service: catalog.Key{Namespace: "default", Name: "web"}, Affinity: s.affinity}
 	f.Address, f.Scope = proxy.Address{AddrPort: netip.MustParseAddrPort("10.96.0.5:80"), Protocol: corev1.ProtocolTCP}, proxy.Everywhere
 	for i := range endpoints {
 		if i != without {
@@ -113,6 +115,39 @@ func TestMaglev(t *testing.T) {
 			t.Fatalf("%s is there, and its client %d goes to %s", before[n], n, ep)
 		}
 	}
+}
+
+// TestSharesOfPackets: of whichever number of endpoints each has its share, also of clients that stay with theirs.
+func TestSharesOfPackets(t *testing.T) {
+	for _, by := range []Scheduler{Random, Maglev} {
+		t.Run(by.String(), func(t *testing.T) {
+			s := newScheduled(t, by, 2)
+			for _, endpoints := range []int{2, 3, 4, 7, 60} {
+				for _, affinity := range []time.Duration{0, time.Hour} {
+					s.affinity = affinity
+					s.serve(endpoints, -1)
+					proxytest.CheckEven(t, fmt.Sprintf("%d endpoints, affinity %s", endpoints, affinity), s.shares(3000), endpoints)
+				}
+			}
+		})
+	}
+}
+
+// shares counts who gets how many of so many clients, each with an address of its own, and forgets them.
+func (s scheduled) shares(clients int) map[string]int {
+	s.t.Helper()
+	all := map[string]int{}
+	for n := range clients {
+		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)}), 4000)
+		all[s.send(from, syn).String()]++
+	}
+	s.forget()
+	sticky, err := s.plane.kernel.read(mapStickies)
+	must(s.t, err)
+	for key := range sticky {
+		must(s.t, s.plane.kernel.remove(entry{table: mapStickies, key: key}))
+	}
+	return all
 }
 
 // TestMaglevOfMany: of more endpoints than are looked at all are used, and few clients move when one goes.

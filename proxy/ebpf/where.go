@@ -28,7 +28,7 @@ func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) (lines []string) 
 	packets := "packets are translated where they enter and leave the node (tc programs svc_ingress and svc_egress, map flows): "
 	switch {
 	case f.Verdict == proxy.Drop && node:
-		return []string{"packets are dropped where they leave the node (tc program svc_egress)", entry}
+		return []string{"connections are led to where nobody answers, and datagrams are not permitted (cgroup hooks at " + d.cfg.Cgroup + ")", entry}
 	case f.Verdict == proxy.Drop:
 		return []string{"packets are dropped where they enter the node (tc program svc_ingress)", entry}
 	case !node && !pod && f.Verdict == proxy.Reject:
@@ -38,7 +38,7 @@ func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) (lines []string) 
 	case pod && len(f.SourceRanges) > 0:
 		return []string{packets + "source ranges need the client's address", entry}
 	case f.Verdict == proxy.Reject:
-		return []string{"connect() and sendmsg() fail with ECONNREFUSED (cgroup hooks at " + d.cfg.Cgroup + ")", entry}
+		return []string{"connect() fails with ECONNREFUSED (cgroup hooks at " + d.cfg.Cgroup + ")", entry}
 	case pod && f.Masquerade == proxy.MasqueradeEverybody:
 		return []string{packets + "the client's address is replaced", entry}
 	}

@@ -76,3 +76,11 @@ func TestContractWithoutBPF(t *testing.T) {
 	}
 	proxytest.Run(t, lab, d)
 }
+
+func TestEven(t *testing.T) {
+	if proxytest.Apart(t) {
+		return
+	}
+	lab := proxytest.NewLab(t)
+	proxytest.Even(t, lab, open(t, lab, NFT), true)
+}

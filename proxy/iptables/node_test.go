@@ -53,7 +53,7 @@ func TestTheNodeObjectCounts(t *testing.T) {
 	web := address("10.96.0.5:80", corev1.ProtocolTCP)
 	only := func(name string) func() bool {
 		return func() bool {
-			for range 20 {
+			for range 40 { // it is tried many times
 				if !r.answers("c", web, name)() {
 					return false
 				}

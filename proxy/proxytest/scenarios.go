@@ -30,15 +30,8 @@ func Scenarios(lab *Lab) []Scenario {
 	var all []Scenario
 	for _, ipv6 := range []bool{false, true} {
 		for _, protocol := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
-			s := scene{lab: lab, protocol: protocol, ipv6: ipv6}
-			texts := []string{"10.96.0.5", "10.96.77.77", "198.51.100.1", "198.51.100.2"}
-			name := "IPv4 " + string(protocol) + " "
-			if ipv6 {
-				texts = []string{"fd00:96::5", "fd00:96::7777", "2001:db8:2::1", "2001:db8:2::2"}
-				name = "IPv6 " + string(protocol) + " "
-			}
-			as := addrs(texts...)
-			s.clusterIP, s.unused, s.external, s.balancer = as[0], as[1], as[2], as[3]
+			s := newScene(lab, protocol, ipv6)
+			name := map[bool]string{false: "IPv4 ", true: "IPv6 "}[ipv6] + string(protocol) + " "
 			part := slices.Concat(s.inside(), s.outside(), s.policies(), s.conditions())
 			for i := range part {
 				part[i].Name = name + part[i].Name
@@ -47,6 +40,15 @@ func Scenarios(lab *Lab) []Scenario {
 		}
 	}
 	return all
+}
+
+func newScene(lab *Lab, protocol corev1.Protocol, ipv6 bool) scene {
+	texts := []string{"10.96.0.5", "10.96.77.77", "198.51.100.1", "198.51.100.2"}
+	if ipv6 {
+		texts = []string{"fd00:96::5", "fd00:96::7777", "2001:db8:2::1", "2001:db8:2::2"}
+	}
+	as := addrs(texts...)
+	return scene{lab: lab, protocol: protocol, ipv6: ipv6, clusterIP: as[0], unused: as[1], external: as[2], balancer: as[3]}
 }
 
 func (s scene) host(name string) netip.Addr {
@@ -142,6 +144,11 @@ func (s scene) outside() []Scenario {
 	narrow.SourceRanges = []netip.Prefix{netip.PrefixFrom(s.host("b"), s.host("b").BitLen())}
 	empty := s.service()
 	empty.SourceRanges = narrow.SourceRanges
+	// as the load balancer of this house gives addresses
+	own := s.service("a")
+	own.LoadBalancerIPs, own.SourceRanges = []netip.Addr{s.host("node")}, narrow.SourceRanges
+	ours := *own
+	ours.SourceRanges = []netip.Prefix{netip.PrefixFrom(s.host("node"), s.host("node").BitLen())}
 	balancer := s.to(s.balancer, servicePort)
 	return []Scenario{
 		one("from outside", s.service("a", "b"),
@@ -153,6 +160,12 @@ func (s scene) outside() []Scenario {
 			each(Probe{Dropped: true}, []string{"client", "node"}, balancer),
 			each(Probe{Want: []string{"a"}}, []string{"b"}, balancer),
 			each(Probe{Want: []string{"a"}}, []string{"client"}, s.to(s.host("node"), nodePort))),
+		one("out of the source ranges at the node's address", own,
+			each(Probe{Dropped: true}, []string{"client", "node", "c"}, s.to(s.host("node"), servicePort)),
+			each(Probe{Want: []string{"a"}}, []string{"b"}, s.to(s.host("node"), servicePort))),
+		one("the node is in the source ranges", &ours,
+			each(Probe{Want: []string{"a"}}, []string{"node"}, s.to(s.host("node"), servicePort)),
+			each(Probe{Dropped: true}, []string{"b", "client"}, s.to(s.host("node"), servicePort))),
 		one("source ranges and nobody there", empty,
 			each(Probe{Dropped: true}, []string{"client"}, balancer),
 			each(Probe{Refused: true}, []string{"b"}, balancer)),

@@ -60,6 +60,7 @@ func (h *Host) answer(from net.Addr) string {
 type Outcome struct {
 	Refused bool
 	Dropped bool
+	Denied  bool       // the kernel did not let it out of the host
 	Name    string     // who answered
 	Seen    netip.Addr // the address that it saw
 }
@@ -70,6 +71,8 @@ func (o Outcome) String() string {
 		return "refused"
 	case o.Dropped:
 		return "dropped"
+	case o.Denied:
+		return "not permitted"
 	}
 	return fmt.Sprintf("%s, who saw %s", o.Name, o.Seen)
 }
@@ -119,7 +122,11 @@ func Receive(conn net.Conn) (Outcome, error) {
 	if err != nil {
 		return outcomeOf(err)
 	}
-	name, seen, _ := strings.Cut(string(buffer[:n]), " ")
+	return parseAnswer(buffer[:n])
+}
+
+func parseAnswer(text []byte) (Outcome, error) {
+	name, seen, _ := strings.Cut(string(text), " ")
 	addr, err := netip.ParseAddr(seen)
 	return Outcome{Name: name, Seen: addr}, err
 }
@@ -129,6 +136,8 @@ func outcomeOf(err error) (Outcome, error) {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Outcome{Refused: true}, nil
+	case errors.Is(err, syscall.EPERM):
+		return Outcome{Denied: true}, nil
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return Outcome{Dropped: true}, nil
 	}

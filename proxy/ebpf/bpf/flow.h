@@ -11,7 +11,6 @@
 
 #include "parse.h"
 
-#define UDP_IDLE (120 * SECOND)
 #define UDP_ONCE_IDLE (30 * SECOND) // one question and its answer
 #define SYN_IDLE (60 * SECOND)
 #define TCP_IDLE (24 * 3600 * SECOND)

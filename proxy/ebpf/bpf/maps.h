@@ -85,6 +85,14 @@ struct sticky {
 	__u64 last;
 };
 
+// drawing is what a socket drew for what it dialled, from which set.
+struct drawing {
+	struct slot slot;
+	__u32 pad;
+	__u64 last;
+	__u64 set;
+};
+
 enum ns_kind { NS_HOST = 1, NS_POD = 2 };
 
 // netns is a network namespace of this node, and its own addresses, zero when it has none.
@@ -210,6 +218,7 @@ MAP(spaces, BPF_MAP_TYPE_HASH, __u64, struct netns, 1 << 12, BPF_F_NO_PREALLOC);
 MAP(config, BPF_MAP_TYPE_ARRAY, __u32, struct settings, 1, 0);
 MAP(stickies, BPF_MAP_TYPE_LRU_HASH, struct sticky_key, struct sticky, 1 << 15, 0);
 MAP(peers, BPF_MAP_TYPE_LRU_HASH, struct peer_key, struct slot, 1 << 16, 0);
+MAP(draws, BPF_MAP_TYPE_LRU_HASH, struct peer_key, struct drawing, 1 << 12, 0);
 MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1 << 17, 0);
 MAP(frags, BPF_MAP_TYPE_LRU_HASH, struct frag_key, struct frag, 1 << 10, 0);
 MAP(tallies, BPF_MAP_TYPE_PERCPU_HASH, struct tally_key, struct tally, 1 << 17, BPF_F_NO_PREALLOC);

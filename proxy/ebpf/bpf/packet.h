@@ -69,6 +69,16 @@ inline_ __u32 *way_to(const struct addr *pod)
 	return bpf_map_lookup_elem(&ways, pod);
 }
 
+// follow takes the endpoint that the socket of a pod has drawn when it left the translation to its packets.
+inline_ bool follow(struct __sk_buff *skb, const struct packet *p, const struct side *s, struct slot *out)
+{
+	struct peer_key asked = {.cookie = bpf_get_socket_cookie(skb)};
+	asked.slot.addr = p->tuple.dst;
+	asked.slot.port = p->tuple.dport;
+	asked.slot.proto = p->tuple.proto;
+	return asked.cookie && drawn(&asked, s, out);
+}
+
 // open handles the first packet of a connection.
 static __noinline int open(struct __sk_buff *skb, struct packet *p)
 {
@@ -89,7 +99,7 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 	n.to.origin = s->origin;
 	if (s->verdict == VERDICT_REJECT)
 		return turn_away(skb, p, &n.to);
-	if (!choose(s, &p->tuple.src, hash_of(&p->tuple), &n.to.slot)) {
+	if (!(pod && follow(skb, p, s, &n.to.slot)) && !choose(s, &p->tuple.src, hash_of(&p->tuple), &n.to.slot)) {
 		// the set was exchanged between the two lookups: the frontend names the new one by now
 		fe = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
 		if (!fe)
@@ -241,6 +251,8 @@ inline_ int ingress(struct __sk_buff *skb)
 // leaving handles what the node itself sends to a Service: the socket level has let it pass because nobody may answer.
 inline_ int leaving(struct packet *p)
 {
+	if (discarded(&p->tuple.dst))
+		return TC_ACT_SHOT;
 	struct frontend *f = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
 	if (!f || !f->inside.scope || passive(settings_of(), &p->tuple.dst))
 		return NEXT;

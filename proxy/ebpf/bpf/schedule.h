@@ -5,6 +5,7 @@
 
 #define MAGLEV_LOOKS 64
 #define LEAST_LOOKS 8
+#define HELD_LOOKS 64
 
 // scheduler is Scheduler of the process, set before the programs are loaded: the verifier leaves out what it is not.
 const volatile __u32 scheduler = RANDOM;
@@ -117,6 +118,24 @@ inline_ __u32 turn_of(__u64 set)
 		turn = bpf_map_lookup_elem(&turns, &set);
 	}
 	return turn ? __sync_fetch_and_add(turn, 1) : first;
+}
+
+// holds says whether an endpoint is in a set, as far as it is looked for.
+__noinline int holds(const struct quest *q, const struct slot *wanted)
+{
+	if (!q || !wanted)
+		return 0;
+	struct slot_key where = {.set = q->set};
+	for (__u32 i = 0; i < HELD_LOOKS; i++) {
+		if (i >= q->count)
+			break;
+		where.index = i;
+		struct slot *ep = bpf_map_lookup_elem(&slots, &where);
+		if (ep && ep->port == wanted->port && ep->addr.w[0] == wanted->addr.w[0] && ep->addr.w[1] == wanted->addr.w[1] &&
+		    ep->addr.w[2] == wanted->addr.w[2] && ep->addr.w[3] == wanted->addr.w[3])
+			return 1;
+	}
+	return 0;
 }
 
 inline_ __u32 index_of(const struct quest *q)

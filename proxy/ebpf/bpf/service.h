@@ -4,6 +4,7 @@
 #include "schedule.h"
 
 #define SECOND 1000000000ULL
+#define UDP_IDLE (120 * SECOND)
 
 inline_ bool is_v4(const struct addr *a)
 {
@@ -52,6 +53,16 @@ inline_ struct settings *settings_of(void)
 
 // probe is an address that nobody has (RFC 7600): a passive data plane serves it, so that it can be proven.
 #define PROBE_V4 bpf_htonl(0xc0000008)
+
+// Where connections go that nobody is to answer: nothing to these addresses leaves the node (RFC 7600, RFC 6666).
+#define DISCARD_V4 PROBE_V4
+#define DISCARD_V6 {{bpf_htonl(0x01000000), 0, 0, bpf_htonl(8)}}
+
+inline_ bool discarded(const struct addr *dst)
+{
+	struct addr v6 = DISCARD_V6;
+	return is_v4(dst) ? dst->w[3] == DISCARD_V4 : same(dst, &v6);
+}
 
 // passive says that new connections to dst are somebody else's.
 inline_ bool passive(const struct settings *set, const struct addr *dst)
@@ -121,6 +132,31 @@ static __noinline int choose(const struct side *s, const struct addr *client, __
 		bpf_map_update_elem(&stickies, &key, &st, BPF_ANY);
 	}
 	return 1;
+}
+
+// drawn finds the endpoint that a socket has drawn before, if it is still one of the set. A connection is drawn for once:
+// where a socket leaves the translation to its packets, they follow it, and so do the datagrams of one that is not
+// connected, as long as netfilter would take them for one flow.
+inline_ bool drawn(const struct peer_key *asked, const struct side *s, struct slot *out)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct drawing *d = bpf_map_lookup_elem(&draws, asked);
+	if (!d || now - d->last > UDP_IDLE)
+		return false;
+	struct slot ep = d->slot;
+	struct quest q = {.set = s->set, .count = s->count};
+	if (d->set != s->set && !holds(&q, &ep))
+		return false;
+	d->set = s->set;
+	d->last = now;
+	*out = ep;
+	return true;
+}
+
+inline_ void note_draw(const struct peer_key *asked, const struct slot *ep, __u64 set)
+{
+	struct drawing d = {.slot = *ep, .last = bpf_ktime_get_ns(), .set = set};
+	bpf_map_update_elem(&draws, asked, &d, BPF_ANY);
 }
 
 // tuple_of fills what the socket lookup helpers take, and returns its size. remote may be zero.

@@ -4,11 +4,48 @@
 
 #include "service.h"
 
-enum action { PASS, REFUSE, REWRITE };
+// REFUSE is ECONNREFUSED at connect(). A connection that is to be dropped is SWALLOWed, and a datagram DENYed (EPERM), as
+// netfilter does with what it does not let out.
+enum action { PASS, REFUSE, DENY, SWALLOW, REWRITE };
+
+// refusal is what becomes of somebody who is refused. A datagram of a pod's socket that is not connected gets an answer
+// to its packet, which the socket need not hear of; the node's own would not leave it, and is EPERM in dial.
+inline_ enum action refusal(bool host, const struct slot *dialled)
+{
+	return host || dialled->held ? REFUSE : PASS;
+}
+
+// draw gives a socket an endpoint of a Service; false when there is none.
+inline_ bool draw(struct bpf_sock_addr *ctx, const struct slot *dialled, const struct side *s, const struct netns *ns, struct tally_key *to)
+{
+	bool host = ns->kind == NS_HOST;
+	const struct addr *self = is_v4(&dialled->addr) ? &ns->v4 : &ns->v6;
+	struct peer_key asked = {.cookie = bpf_get_socket_cookie(ctx), .slot = *dialled};
+	asked.slot.held = 0;
+	to->origin = s->origin;
+	if (!dialled->held && drawn(&asked, s, &to->slot))
+		return true;
+	// there is no port yet, so nothing is known of this connection on other nodes
+	__u64 hash = mix(SEED, asked.cookie);
+	if (!choose(s, self, hash, &to->slot)) {
+		struct frontend *f = find_frontend(&dialled->addr, dialled->port, dialled->proto);
+		if (!f)
+			return false;
+		to->origin = f->inside.origin;
+		if (!choose(&f->inside, self, hash, &to->slot))
+			return false;
+	}
+	if (!dialled->held || (!host && same(&to->slot.addr, self)))
+		note_draw(&asked, &to->slot, s->set);
+	return true;
+}
 
 // resolve decides for a socket of this node what becomes of dst:port, and puts the endpoint, or only who refuses, into to.
-inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct addr *dst, __be16 port, __u8 proto, struct tally_key *to)
+inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct slot *dialled, struct tally_key *to)
 {
+	const struct addr *dst = &dialled->addr;
+	__be16 port = dialled->port;
+	__u8 proto = dialled->proto;
 	__u64 cookie = bpf_get_netns_cookie(ctx);
 	struct netns *ns = bpf_map_lookup_elem(&spaces, &cookie);
 	if (!ns || passive(settings_of(), dst))
@@ -20,28 +57,23 @@ inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct addr *dst, _
 		struct addr any = {};
 		if (!host || !in_cidr(dst, CIDR_SERVICE) || listener(ctx, &any, 0, dst, port, proto) == LISTENER_EXACT)
 			return PASS;
-		return REFUSE;
+		return refusal(host, dialled);
 	}
 	const struct addr *self = is_v4(dst) ? &ns->v4 : &ns->v6;
 	struct side *s = &f->inside;
+	// what the node itself sends may never leave it by a link
+	if (host && s->scope && barred(s, self))
+		return dialled->held ? SWALLOW : DENY;
 	// what needs the client's real address, or must replace it, is done to its packets
 	if (!s->scope || s->verdict == VERDICT_DROP || (s->ranges && !(host && allowed(s, self))))
 		return PASS;
 	to->origin = s->origin;
 	if (s->verdict == VERDICT_REJECT)
-		return REFUSE;
+		return refusal(host, dialled);
 	if (!host && s->masquerade == MASQ_EVERYBODY)
 		return PASS;
-	// there is no port yet, so nothing is known of this connection on other nodes
-	__u64 hash = mix(SEED, bpf_get_socket_cookie(ctx));
-	if (!choose(s, self, hash, &to->slot)) {
-		f = find_frontend(dst, port, proto);
-		if (!f)
-			return REFUSE;
-		to->origin = f->inside.origin;
-		if (!choose(&f->inside, self, hash, &to->slot))
-			return REFUSE;
-	}
+	if (!draw(ctx, dialled, s, ns, to))
+		return refusal(host, dialled);
 	if (!host && same(&to->slot.addr, self))
 		return PASS;
 	return REWRITE;
@@ -51,7 +83,7 @@ inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct addr *dst, _
 const volatile bool have_retval = true;
 
 // nowhere is where no socket can be: a connection to port 0 of the loopback address is refused by the kernel itself, at
-// once and in every namespace. (A datagram to port 0 that sendmsg is given is EINVAL.)
+// once and in every namespace.
 inline_ enum action nowhere(struct addr *dst, __be16 *port)
 {
 	*dst = is_v4(dst) ? mapped(bpf_htonl(0x7f000001)) : (struct addr){{0, 0, 0, bpf_htonl(1)}};
@@ -108,14 +140,20 @@ inline_ enum action dial(struct bpf_sock_addr *ctx, struct addr *dst, __be16 *po
 	struct slot dialled = {.addr = *dst, .port = *port, .proto = proto, .held = connects};
 	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
 		return PASS;
-	enum action what = resolve(ctx, dst, *port, proto, &to);
+	enum action what = resolve(ctx, &dialled, &to);
 	if (what == PASS && proto == IPPROTO_UDP)
 		part(ctx, dst, *port);
+	if (what == SWALLOW) {
+		*dst = is_v4(dst) ? mapped(DISCARD_V4) : (struct addr)DISCARD_V6;
+		return REWRITE;
+	}
 	if (what == REFUSE) {
 		struct tally *t = to.origin ? tally_of(&to) : 0;
 		if (t)
 			add(&t->sockets, 1);
 		count(COUNT_SOCKET_REFUSED);
+		if (!connects)
+			return DENY;
 		if (!have_retval)
 			return nowhere(dst, port);
 		bpf_set_retval(-111); // ECONNREFUSED
@@ -163,7 +201,7 @@ inline_ int dial4(struct bpf_sock_addr *ctx, bool connects)
 		ctx->user_ip4 = dst.w[3];
 		ctx->user_port = port;
 	}
-	return what != REFUSE;
+	return what != REFUSE && what != DENY;
 }
 
 inline_ int dial6(struct bpf_sock_addr *ctx, bool connects)
@@ -175,7 +213,7 @@ inline_ int dial6(struct bpf_sock_addr *ctx, bool connects)
 		set_user_ip6(ctx, &dst);
 		ctx->user_port = port;
 	}
-	return what != REFUSE;
+	return what != REFUSE && what != DENY;
 }
 
 inline_ int undial4(struct bpf_sock_addr *ctx)
