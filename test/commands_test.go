@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -260,6 +261,7 @@ func cmdMany(ts *script, neg bool, args []string) {
 	ts.Check(err)
 	pods, err := strconv.Atoi(args[1])
 	ts.Check(err)
+	usage(ts, missingOdds(n, pods) < 1e-9, "many N PODS WHERE... URL, with an N that lets chance miss no pod")
 	where, url := args[2:len(args)-1], args[len(args)-1]
 	out, errOut, err := labOf(ts).run(askMany(where, url, n), ts.MkAbs("."))
 	if err != nil {
@@ -275,6 +277,11 @@ func cmdMany(ts *script, neg bool, args []string) {
 	for _, pod := range slices.Sorted(maps.Keys(count)) {
 		fmt.Fprintf(ts.Stdout(), "%s %d\n", pod, count[pod])
 	}
+}
+
+// missingOdds bounds the chance that one of so many pods, which are drawn evenly, is never met.
+func missingOdds(asked, pods int) float64 {
+	return float64(pods) * math.Pow(1-1/float64(pods), float64(asked))
 }
 
 // askMany is the command that asks a URL n times, each time over a new connection.
