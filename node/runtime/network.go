@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 
 	"svcplane/node/rootfs"
 	"svcplane/node/sandbox"
@@ -36,6 +37,41 @@ func (r *Runtime) applyRules() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// endStaleFlows removes from the kernel's connection table what holds on to pods and host ports of the past. Many pods
+// that go at once share a look at the table: one that began after a pod had gone counts for that pod. What fails is tried again with
+// the next pod, and holds nobody up.
+func (r *Runtime) endStaleFlows() {
+	asked := r.sweep.asked.Add(1)
+	r.sweep.Lock()
+	defer r.sweep.Unlock()
+	if r.sweep.done >= asked {
+		return
+	}
+	upTo := r.sweep.asked.Load()
+	flows := sandbox.Flows{Alive: map[netip.Addr]bool{}}
+	r.mu.Lock()
+	for _, s := range r.sandboxes {
+		if s.State != sandboxStopped && !s.gone {
+			flows.Ports = append(flows.Ports, s.hostPorts()...)
+			for _, addr := range s.addrs() {
+				flows.Alive[addr] = true
+			}
+		}
+	}
+	r.mu.Unlock()
+	var errs []error
+	for _, flows.Pods = range []netip.Prefix{r.cfg.PodCIDR, r.cfg.PodCIDR6} {
+		if flows.Pods.IsValid() {
+			errs = append(errs, flows.EndStale())
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		klog.ErrorS(err, "datagrams may go on to pods that have gone")
+		return
+	}
+	r.sweep.done = upTo
 }
 
 // hostPorts are the ports of the node that lead to the pod.

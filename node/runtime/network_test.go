@@ -127,6 +127,93 @@ func TestHostPorts(t *testing.T) {
 	}
 }
 
+// A client that sends from one port all the time, as many of UDP do, reaches the pod that has the host port now: also when it
+// began before there was one, on every address, in both directions of what a pod that has gone began itself.
+func TestHostPortFlowsFollowThePods(t *testing.T) {
+	l := newLab(t)
+	published := func(name, hostIP string) string {
+		config := podConfig(name)
+		config.PortMappings = []*runtimeapi.PortMapping{{HostPort: 15353, ContainerPort: 5353, Protocol: runtimeapi.Protocol_UDP, HostIp: hostIP}}
+		pod := l.sandbox(config)
+		l.run(pod, withPorts(containerConfig("svcplane/echo"), `[{"containerPort":5353,"protocol":"UDP"}]`))
+		return pod
+	}
+	clients := map[string]*net.UDPConn{}
+	dial := func(what, to string) {
+		conn, err := net.Dial("udp4", to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		clients[what] = conn.(*net.UDPConn)
+	}
+	if err := process.InNet("/run/netns/"+lanNamespace, func() error { dial("from the LAN", "192.0.2.10:15353"); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	dial("from the node", "192.0.2.10:15353")
+	dial("at the node's loopback", "127.0.0.1:15353")
+	ask := func(client *net.UDPConn) string {
+		client.Write([]byte("hostname")) // the one before may have been refused, which shows here
+		client.SetReadDeadline(time.Now().Add(time.Second))
+		buf := make([]byte, 100)
+		n, err := client.Read(buf)
+		if err != nil {
+			return err.Error()
+		}
+		return strings.TrimSpace(string(buf[:n]))
+	}
+	reaches := func(when, want string, whom ...string) {
+		t.Helper()
+		for _, what := range whom {
+			got := ask(clients[what])
+			for deadline := time.Now().Add(10 * time.Second); got != want && time.Now().Before(deadline); {
+				got = ask(clients[what])
+			}
+			if got != want {
+				t.Errorf("%s, %s: %q answers, want %q", when, what, got, want)
+			}
+		}
+	}
+	for _, client := range clients {
+		ask(client)
+	}
+	all := []string{"from the LAN", "from the node", "at the node's loopback"}
+	first := published("first", "")
+	reaches("that began before the pod", "first", all...)
+	stop := func(pod string) {
+		if err := l.StopPodSandbox(context.Background(), pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop(first)
+	for _, client := range clients {
+		ask(client)
+	}
+	second := published("second", "")
+	reaches("after the pod", "second", all...)
+	stop(second)
+	published("third", "192.0.2.10")
+	reaches("on a host address", "third", "from the LAN", "from the node")
+}
+
+// What a pod that has gone began is not there for the next pod that gets its address.
+func TestFlowsEndWithTheirPod(t *testing.T) {
+	l := newLab(t)
+	pod := l.sandbox(podConfig("asker"))
+	id, ip := l.run(pod, containerConfig("svcplane/echo")), l.ip(pod)
+	l.sh(id, "echo hello >/dev/udp/192.0.2.99/5000 || bash -c 'echo hello >/dev/udp/192.0.2.99/5000'")
+	tracked := func() bool { return strings.Contains(sh(t, "conntrack -L -s "+ip+" 2>/dev/null || true"), ip) }
+	if !tracked() {
+		t.Fatal("the kernel's table does not know what the pod has begun")
+	}
+	if err := l.StopPodSandbox(context.Background(), pod); err != nil {
+		t.Fatal(err)
+	}
+	if tracked() {
+		t.Error("the pod has gone, and the kernel's table holds what it began")
+	}
+}
+
 // A pod with a host port must not get at what listens on the node's loopback only.
 func TestHostPortDoesNotOpenLoopback(t *testing.T) {
 	l := newLab(t)

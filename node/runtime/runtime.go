@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	internalapi "k8s.io/cri-api/pkg/apis"
@@ -54,7 +55,15 @@ type Runtime struct {
 	holderID   process.ID // zero while there is none
 
 	rules  sync.Mutex // held while the host's rules are written
+	sweep  sweep
 	revive sync.Mutex // held while a holder is started
+}
+
+// sweep is held while flows of the past are removed, and counts who asked for that.
+type sweep struct {
+	sync.Mutex
+	asked atomic.Uint64
+	done  uint64
 }
 
 var (
@@ -168,7 +177,11 @@ func (r *Runtime) setup(ctx context.Context) error {
 	if err := r.adopt(ctx); err != nil {
 		return err
 	}
-	return r.applyRules()
+	if err := r.applyRules(); err != nil {
+		return err
+	}
+	r.endStaleFlows()
+	return nil
 }
 
 // enableForwarding records the machine's own setting before it is changed for the first time.

@@ -104,6 +104,7 @@ func (r *Runtime) makeSandbox(ctx context.Context, entry *sandboxEntry) error {
 			if err := r.applyRules(); err != nil {
 				return err
 			}
+			r.endStaleFlows()
 		}
 	}
 	if err := r.applySysctls(config, namespaces); err != nil {
@@ -191,6 +192,9 @@ func (r *Runtime) teardown(ctx context.Context, entry *sandboxEntry) error {
 	r.mu.Unlock()
 	if len(entry.hostPorts()) > 0 {
 		errs = append(errs, r.applyRules())
+	}
+	if !hostNetwork(entry.config) {
+		r.endStaleFlows()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
