@@ -12,7 +12,7 @@
 //	[!] server [FLAG...]               start it, wait for the ready line; with !, it has to end by itself with exit code 1
 //	sigterm | kill9                    SIGTERM, which has to end with exit code 0; or SIGKILL
 //	lanserver                          the web server outside the cluster
-//	[!] node|lan CMD...                run it in that namespace
+//	[!] node|lan CMD...                run it in that namespace, entered by the command ENTER where that is set
 //	[!] pod POD CMD...                 run it in a pod (kubectl exec)
 //	[!] kubectl|svcplane ARGS...       the binary, pointed at this script's server
 //	walkthrough                        apply examples/walkthrough and wait for the pods

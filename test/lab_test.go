@@ -156,6 +156,9 @@ func (l *lab) words(args []string) ([]string, error) {
 	}
 	name, rest := args[0], args[1:]
 	enter := func(side string) []string {
+		if with := l.getenv("ENTER"); with != "" {
+			return append(strings.Fields(with), l.name+"-"+side)
+		}
 		return []string{"/usr/bin/nsenter", "--net=/run/netns/" + l.name + "-" + side, "--"}
 	}
 	switch name {

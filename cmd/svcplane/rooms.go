@@ -147,7 +147,7 @@ func cleanupKernel(ctx context.Context, dataDir string) error {
 		cleanupStep{"the pods' volumes", func() error { return node.Cleanup(nodeDir(dataDir)) }},
 		cleanupStep{"the cluster DNS address", dns.Cleanup},
 		cleanupStep{"the sockets that wait for the next start", dropSockets},
-		cleanupStep{"eBPF programs", func() error { return ebpf.Cleanup("") }},
+		cleanupStep{"eBPF programs", ebpf.Cleanup},
 		cleanupStep{"iptables chains", func() error { return iptables.Cleanup(ctx) }},
 	)
 }

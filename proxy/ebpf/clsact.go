@@ -3,10 +3,8 @@ package ebpf
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where tcx is missing, packets come by the same programs as filters of a clsact qdisc. Such a filter has no pin: it
-// stays until it is taken away, or with its device. It is known by its handle and a name that begins with filterName.
+// Where tcx is missing, packets come by the same programs as filters of a clsact qdisc. Such a filter stays until it is
+// taken away, or with its device. It is known by its handle and a name that begins with filterName.
 const (
 	filterName   = "svcplane-"
 	filterHandle = 0x5350
@@ -132,32 +130,57 @@ func (k *kernel) setFilter(h hook) error {
 	return nil
 }
 
-// madeQdisc is the directory that says that the qdisc of a link is ours to remove.
-func madeQdisc(instance string, ifindex int) string {
-	return filepath.Join(instance, "clsact", strconv.Itoa(ifindex))
-}
-
 // makeQdisc makes one where there is none. That it is ours is noted first: one that is empty is removed by nobody else.
 func (k *kernel) makeQdisc(ifindex int) error {
-	note := madeQdisc(k.instance(), ifindex)
-	if err := os.MkdirAll(filepath.Dir(note), 0o700); err != nil {
-		return fmt.Errorf("making a directory for notes about qdiscs: %w", err)
-	}
-	noted := os.Mkdir(note, 0o700)
-	if noted != nil && !errors.Is(noted, fs.ErrExist) {
+	notes, key := k.maps[mapQdiscs], uint32(ifindex)
+	noted := notes.Update(key, uint32(1), ebpf.UpdateNoExist)
+	if noted != nil && !errors.Is(noted, ebpf.ErrKeyExist) {
 		return fmt.Errorf("noting that a qdisc is made: %w", noted)
 	}
 	err := netlink.QdiscAdd(clsact(ifindex))
 	if errors.Is(err, unix.EEXIST) {
 		if noted == nil {
-			return os.Remove(note)
+			return notes.Delete(key)
 		}
 		return nil
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("making a qdisc clsact on link %d (needs CONFIG_NET_SCH_INGRESS): %w", ifindex, err), os.Remove(note))
+		return errors.Join(fmt.Errorf("making a qdisc clsact on link %d (needs CONFIG_NET_SCH_INGRESS): %w", ifindex, err), notes.Delete(key))
 	}
 	return nil
+}
+
+// madeQdiscs are the links that were given one.
+func madeQdiscs(notes *ebpf.Map) (map[int]bool, error) {
+	made := map[int]bool{}
+	var index, value uint32
+	all := notes.Iterate()
+	for all.Next(&index, &value) {
+		made[int(index)] = true
+	}
+	if err := all.Err(); err != nil {
+		return nil, fmt.Errorf("reading which qdiscs were made: %w", err)
+	}
+	return made, nil
+}
+
+// removeFilters is removeFilters for links that are not served any more.
+func (k *kernel) removeFilters(unwanted func(*netlink.BpfFilter) bool) error {
+	made, err := madeQdiscs(k.maps[mapQdiscs])
+	if err != nil {
+		return err
+	}
+	before := maps.Clone(made)
+	problems := []error{removeFilters(made, unwanted)}
+	for index := range before {
+		if made[index] {
+			continue
+		}
+		if err := k.maps[mapQdiscs].Delete(uint32(index)); err != nil {
+			problems = append(problems, fmt.Errorf("forgetting a qdisc that is gone: %w", err))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 func clsact(ifindex int) *netlink.Clsact {
@@ -205,25 +228,18 @@ func filtersPresent() (bool, error) {
 }
 
 // removeFilters takes the filters away for which unwanted is true, on every link of this network namespace, and the
-// qdiscs that were made for them.
-func removeFilters(instance string, unwanted func(*netlink.BpfFilter) bool) error {
+// qdiscs that were made for them: those that are left stay in made.
+func removeFilters(made map[int]bool, unwanted func(*netlink.BpfFilter) bool) error {
 	links, err := withQdisc()
 	if err != nil {
 		return err
 	}
 	var problems []error
-	there := map[string]bool{}
 	for _, index := range links {
-		there[strconv.Itoa(index)] = true
-		problems = append(problems, removeFiltersOf(instance, index, unwanted))
+		problems = append(problems, removeFiltersOf(made, index, unwanted))
 	}
 	// what is noted of others went with its device
-	notes, _ := os.ReadDir(filepath.Join(instance, "clsact"))
-	for _, n := range notes {
-		if !there[n.Name()] {
-			problems = append(problems, os.Remove(filepath.Join(instance, "clsact", n.Name())))
-		}
-	}
+	maps.DeleteFunc(made, func(index int, _ bool) bool { return !slices.Contains(links, index) })
 	return errors.Join(problems...)
 }
 
@@ -232,7 +248,7 @@ func gone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL)
 }
 
-func removeFiltersOf(instance string, ifindex int, unwanted func(*netlink.BpfFilter) bool) error {
+func removeFiltersOf(made map[int]bool, ifindex int, unwanted func(*netlink.BpfFilter) bool) error {
 	kept := 0
 	for _, parent := range sides {
 		all, err := filters(ifindex, parent)
@@ -250,12 +266,12 @@ func removeFiltersOf(instance string, ifindex int, unwanted func(*netlink.BpfFil
 			}
 		}
 	}
-	note := madeQdisc(instance, ifindex)
-	if _, err := os.Stat(note); err != nil || kept > 0 {
+	if !made[ifindex] || kept > 0 {
 		return nil
 	}
 	if err := netlink.QdiscDel(clsact(ifindex)); err != nil && !gone(err) {
 		return fmt.Errorf("removing qdisc clsact of link %d: %w", ifindex, err)
 	}
-	return os.Remove(note)
+	delete(made, ifindex)
+	return nil
 }

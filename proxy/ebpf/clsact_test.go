@@ -3,7 +3,6 @@ package ebpf
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -111,7 +110,7 @@ func TestFiltersOutliveTheProcess(t *testing.T) {
 	must(t, netlink.FilterDel(f))
 	have, err := d.Dump(t.Context())
 	must(t, err)
-	if !slices.ContainsFunc(have.Faults, func(f string) bool { return strings.Contains(f, hooks[0].name) }) {
+	if !slices.ContainsFunc(have.Faults, func(f string) bool { return strings.Contains(f, hooks[0].label()) }) {
 		t.Errorf("a filter is missing, and the faults are %v", have.Faults)
 	}
 	must(t, d.follow())
@@ -156,15 +155,15 @@ func TestForeignFiltersStay(t *testing.T) {
 		t.Fatal("the programs are not attached to the client's link")
 	}
 
-	must(t, os.RemoveAll(d.dir))
-	if there, err := Present(d.cfg.Root); err != nil || !there {
-		t.Errorf("filters stand there without a pin, and present is %t, %v", there, err)
+	unseat(t, d, socketHooks()...)
+	if there, err := Present(); err != nil || !there {
+		t.Errorf("only filters stand there, and present is %t, %v", there, err)
 	}
 	must(t, d.Resync(t.Context(), lab.Table(web(lab, "a")...)))
-	must(t, Cleanup(d.cfg.Root))
+	must(t, Cleanup())
 	d.kernel.close()
 	d.kernel = nil
-	if there, err := Present(d.cfg.Root); err != nil || there {
+	if there, err := Present(); err != nil || there {
 		t.Errorf("all is removed, and present is %t, %v", there, err)
 	}
 	with, err = withQdisc()
@@ -228,11 +227,16 @@ func TestFiltersOfAnOlderLayout(t *testing.T) {
 }
 
 // TestOrphansAreRemoved: an instance whose namespace is gone is removed by the next start of another one, whether tcx
-// or filters led packets to it.
+// or filters led packets to it; as long as its namespace is there, nobody else touches it.
 func TestOrphansAreRemoved(t *testing.T) {
 	lab, d := lived(t)
 	for _, older := range []bool{false, true} {
-		other := instanceElsewhere(t, d.cfg.Root, older)
+		other := instanceElsewhere(t, older)
+		at := func() bool {
+			there, err := attachedIn(d.cfg.Cgroup, socketHooks()[0])
+			must(t, err)
+			return slices.Contains(there, other.program)
+		}
 		start := func() {
 			t.Helper()
 			d.kernel.close()
@@ -240,29 +244,36 @@ func TestOrphansAreRemoved(t *testing.T) {
 			must(t, d.Resync(t.Context(), lab.Table(web(lab, "a")...)))
 		}
 		start()
-		if _, err := os.Stat(other.dir); err != nil {
-			t.Fatalf("the pins of an instance that lives: %v", err)
+		must(t, Cleanup())
+		start()
+		if !at() {
+			t.Fatal("an instance that lives has lost its programs to another one")
 		}
 		must(t, other.namespace.Close())
-		for deadline := time.Now().Add(20 * time.Second); !orphaned(other.dir); time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			inv, err := takeInventory()
+			must(t, err)
+			if _, orphaned := inv.orphans[other.program]; orphaned {
+				break
+			}
 			if time.Now().After(deadline) {
 				t.Fatal("the namespace is gone, and its map does not say so")
 			}
 		}
 		start()
-		if _, err := os.Stat(other.dir); err == nil {
-			t.Error("the pins of an instance whose namespace is gone stay")
+		if at() {
+			t.Error("the programs of an instance whose namespace is gone stay")
 		}
 	}
 }
 
 type elsewhere struct {
-	dir       string
+	program   ebpf.ProgramID // at the first of socketHooks
 	namespace netns.NsHandle
 }
 
 // instanceElsewhere is one that has served in a network namespace of its own, with a link, and whose process is gone.
-func instanceElsewhere(t *testing.T, root string, older bool) elsewhere {
+func instanceElsewhere(t *testing.T, older bool) elsewhere {
 	t.Helper()
 	var e elsewhere
 	done := make(chan error)
@@ -276,14 +287,14 @@ func instanceElsewhere(t *testing.T, root string, older bool) elsewhere {
 			if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "spgone"}, PeerName: "spgone2"}); err != nil {
 				return err
 			}
-			d, err := New(Config{Root: root, older: older, Namespaces: func() ([]string, error) { return nil, nil }})
+			d, err := New(Config{older: older, Namespaces: func() ([]string, error) { return nil, nil }})
 			if err != nil {
 				return err
 			}
-			e.dir = d.dir
 			if err := d.Resync(t.Context(), proxy.Table{}); err != nil {
 				return err
 			}
+			e.program = d.kernel.ids[socketHooks()[0].program]
 			d.kernel.close()
 			return nil
 		}()

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"svcplane/proxy"
 	"svcplane/proxy/proxytest"
 )
@@ -22,11 +20,9 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// open makes a data plane for the lab, with a file system for pins of its own, and the scheduler that
-// SVCPLANE_EBPF_SCHEDULER names for all tests.
+// open makes a data plane for the lab, with the scheduler that SVCPLANE_EBPF_SCHEDULER names for all tests.
 func open(t testing.TB, lab *proxytest.Lab) *Dataplane {
 	t.Helper()
-	root := t.TempDir()
 	scheduler := Random
 	if name := os.Getenv("SVCPLANE_EBPF_SCHEDULER"); name != "" {
 		var err error
@@ -34,15 +30,12 @@ func open(t testing.TB, lab *proxytest.Lab) *Dataplane {
 		must(t, err)
 	}
 	d, err := New(Config{
-		Scheduler: scheduler, Root: root, PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, Source: lab.Node.Addrs,
+		Scheduler: scheduler, PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, Source: lab.Node.Addrs,
 		NodePorts: [2]uint16{30000, 32767}, Namespaces: lab.Namespaces(t),
 	})
 	must(t, err)
 	t.Cleanup(func() {
 		if err := d.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-		if err := unix.Unmount(root, 0); err != nil && err != unix.EINVAL {
 			t.Error(err)
 		}
 	})

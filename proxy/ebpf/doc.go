@@ -11,7 +11,9 @@
 //	  │                       └── flows: four entries for a connection, flow.h
 //	  └ before, where drivers can: xdp.h drops what packet.h would
 //
-//	Table ──entries.go──▶ contents of the maps ──store.go──▶ kernel, pinned below /sys/fs/bpf/svcplane
+//	Table ──entries.go──▶ contents of the maps ──kernel.go──▶ programs ──seats.go──▶ cgroup, devices
+//	  ▲                                                          │
+//	  └── Dump: the maps of what is attached ◀── inventory.go, survey.go
 //
 // Invariants:
 //   - A set of endpoints or ranges is named by the hash of what it holds and never changes: a frontend moves
@@ -22,6 +24,9 @@
 //   - A connection is drawn for once: packets, and datagrams of one socket, follow what its socket drew (map draws).
 //   - What programs note besides (tallies, turns, loads) is not of the Table: it comes with traffic, and tidy removes
 //     what is of nobody any more.
-//   - Programs, links and maps are pinned: they work on while no process runs. Where the kernel has no tcx, filters of
-//     a qdisc take the place of links (clsact.go). Close and Cleanup remove them.
+//   - Programs are attached to the cgroup and to devices themselves, and hold their maps: they work on while no process
+//     runs, and nothing else has to last. Where the kernel has no tcx, they are filters of a qdisc (clsact.go).
+//   - What is there is found by asking the kernel for its programs, by their names and the network namespace in their maps:
+//     a start adopts those maps, Dump reads them, Close and Cleanup remove all. A start that finds programs which it cannot
+//     replace fails, so that iptables serves.
 package ebpf

@@ -18,8 +18,6 @@ import (
 
 // Config says what a Dataplane works with.
 type Config struct {
-	// Root is a mount of bpffs, or a directory to mount it on; DefaultRoot() when empty.
-	Root string
 	// Cgroup is the cgroup v2 folder whose processes are served at the socket; the root of the hierarchy when empty.
 	Cgroup string
 	// PodCIDRs tell pods from other clients; ServiceCIDRs are where an address without a Service is refused.
@@ -47,7 +45,6 @@ type Config struct {
 // for concurrent use.
 type Dataplane struct {
 	cfg Config
-	dir string
 	// cgroup is open as long as the Dataplane is used, where Config.Cgroup names it
 	cgroup *os.File
 
@@ -76,9 +73,6 @@ var (
 
 // New checks cfg and finds the cgroup. It changes nothing in the kernel.
 func New(cfg Config) (*Dataplane, error) {
-	if cfg.Root == "" {
-		cfg.Root = DefaultRoot()
-	}
 	if cfg.Namespaces == nil {
 		cfg.Namespaces = PodNamespaces
 	}
@@ -89,11 +83,7 @@ func New(cfg Config) (*Dataplane, error) {
 			return nil, err
 		}
 	}
-	dir, err := instanceDir(cfg.Root)
-	if err != nil {
-		return nil, err
-	}
-	return &Dataplane{cfg: cfg, dir: dir, cgroup: cgroup, patience: answerPatience}, nil
+	return &Dataplane{cfg: cfg, cgroup: cgroup, patience: answerPatience}, nil
 }
 
 // supported names the first Frontend that this data plane cannot do.
@@ -170,25 +160,27 @@ func (d *Dataplane) Resync(_ context.Context, table proxy.Table) error {
 		return fmt.Errorf("programming %d frontends: %w", len(table.Frontends), err)
 	}
 	d.model = newModel(table)
-	return d.surround()
+	if err := d.surround(); err != nil || *d.role == proxy.Passive || len(d.kernel.found.older()) == 0 {
+		return err
+	}
+	return d.kernel.removeOlder()
 }
 
 // open loads the programs once.
 func (d *Dataplane) open() error {
 	if d.kernel != nil {
-		if _, err := os.Stat(d.kernel.dir); err == nil {
-			return nil
-		}
-		// somebody removed the pins: what they held has gone, or goes with these descriptors
-		d.kernel.close()
-		d.kernel = nil
+		return nil
 	}
-	k, err := load(d.cfg, d.dir)
+	hooks, _, err := d.hooks()
+	if err != nil {
+		return err
+	}
+	k, err := load(d.cfg, hooks)
 	if err != nil {
 		return err
 	}
 	if d.role == nil {
-		if d.role, d.shortcut, err = k.pinnedRole(); err != nil {
+		if d.role, d.shortcut, err = k.recordedRole(); err != nil {
 			k.close()
 			return err
 		}
@@ -230,11 +222,11 @@ func (d *Dataplane) surround() error {
 	if err := settle(d.store, contents{mapCIDRs: cidrs, mapSpaces: spaces, mapWays: podWays(routes)}); err != nil {
 		return err
 	}
-	hooks, err := d.hooks()
+	hooks, links, err := d.hooks()
 	if err != nil {
 		return err
 	}
-	if err := d.kernel.attach(d.cfg.Cgroup, hooks); err != nil {
+	if err := d.kernel.attach(d.cfg.Cgroup, hooks, links); err != nil {
 		return err
 	}
 	without := d.kernel.withoutEarly()
@@ -311,39 +303,63 @@ func (d *Dataplane) spaces(routes []podRoute) (map[string]string, error) {
 	return all, nil
 }
 
-// Dump reads the maps back into Frontends; what does not follow from those, or is not attached, is a fault.
+// Dump reads what is in force: the maps of the programs that are attached and come first, whoever attached them. What
+// does not follow from Frontends, is not attached, or is attached besides, is a fault.
 func (d *Dataplane) Dump(context.Context) (proxy.Table, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	k, err := openPinned(d.dir)
-	if err != nil || k == nil {
-		return proxy.Table{}, err
-	}
-	defer k.close()
-	have, err := readAll(k)
-	if err != nil {
-		return proxy.Table{}, err
-	}
-	table := parse(have)
-	hooks, err := d.hooks()
+	hooks, _, err := d.hooks()
 	if err != nil {
 		return proxy.Table{}, err
 	}
 	if d.kernel != nil {
 		hooks = slices.DeleteFunc(hooks, func(h hook) bool { return d.kernel.refused[h.name] != nil })
 	}
-	missing, err := missingLinks(k.dir, hooks)
-	table.Faults = append(table.Faults, missing...)
-	return table, err
+	inv, err := takeInventory()
+	if err != nil {
+		return proxy.Table{}, err
+	}
+	found, err := survey(inv, d.cfg.Cgroup, hooks)
+	if err != nil {
+		return proxy.Table{}, err
+	}
+	if d.role == nil || *d.role == proxy.Passive {
+		found.older = nil // they go on until this data plane takes new connections
+	}
+	var table proxy.Table
+	if found.first != nil {
+		if table, err = found.first.table(); err != nil {
+			return table, err
+		}
+	}
+	if found.first != nil || d.kernel != nil {
+		table.Faults = append(table.Faults, found.faults()...)
+	}
+	return table, nil
+}
+
+// table reads the maps of a program.
+func (p program) table() (proxy.Table, error) {
+	all, err := p.openMaps()
+	if err != nil {
+		return proxy.Table{}, err
+	}
+	defer closeAll(all)
+	have, err := readAll(&kernel{maps: all})
+	if err != nil {
+		return proxy.Table{}, err
+	}
+	return parse(have), nil
 }
 
 // Close removes every trace of this instance from the kernel.
 func (d *Dataplane) Close(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	err := remove()
 	if d.kernel != nil {
 		d.kernel.close()
 		d.kernel, d.store, d.model, d.role = nil, nil, nil, nil
 	}
-	return remove(d.dir)
+	return err
 }

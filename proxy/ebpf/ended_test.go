@@ -6,8 +6,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -102,17 +100,4 @@ func seenPort(t *testing.T, d *Dataplane) uint16 {
 	}
 	t.Fatal("no entry of a client that has ended")
 	return 0
-}
-
-// TestPinsThatWereRemoved: a program is attached again at once, though the kernel releases a link a moment after its pin.
-func TestPinsThatWereRemoved(t *testing.T) {
-	_, d := lived(t)
-	for range 20 {
-		for _, h := range packetHooks(linkOf(t, "spa")) {
-			if !d.kernel.clsact {
-				must(t, os.Remove(filepath.Join(d.kernel.dir, "links", h.name)))
-			}
-		}
-		must(t, d.follow())
-	}
 }

@@ -8,4 +8,4 @@ import (
 //go:generate sh -c "cd bpf && clang -O2 -g -Wall -Werror -target bpf -mcpu=v3 -ffile-compilation-dir=. -idirafter /usr/include/$(uname -m)-linux-gnu -c svcplane.c -o svcplane.o && llvm-strip -g svcplane.o"
 
 //go:embed bpf/svcplane.o
-var program []byte
+var code []byte

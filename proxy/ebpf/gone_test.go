@@ -63,15 +63,13 @@ func TestPeersThatAreGone(t *testing.T) {
 // TestLinkThatWent: one that went between being listed and being attached to hinders no other.
 func TestLinkThatWent(t *testing.T) {
 	_, d := lived(t)
-	hooks, err := d.hooks()
+	hooks, links, err := d.hooks()
 	must(t, err)
 	const nobodys = 1 << 20
-	must(t, d.kernel.removeLinks(func(string) bool { return true }))
-	must(t, d.kernel.attach(d.cfg.Cgroup, append(packetHooks(nobodys), hooks...)))
-	missing, err := missingLinks(d.kernel.dir, hooks)
-	must(t, err)
-	if len(missing) > 0 {
-		t.Error(missing)
+	unseat(t, d, hooks...)
+	must(t, d.kernel.attach(d.cfg.Cgroup, append(packetHooks(nobodys), hooks...), links))
+	if have, err := d.Dump(t.Context()); err != nil || len(have.Faults) > 0 {
+		t.Error(have.Faults, err)
 	}
 }
 

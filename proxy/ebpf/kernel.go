@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 
@@ -17,70 +14,114 @@ import (
 )
 
 // layoutVersion changes whenever a map of an older version cannot be used any more.
-const layoutVersion = "v4"
+const layoutVersion = "v5"
 
-// kernel is the programs and maps, loaded and pinned; the links are in links.go.
+// kernel is the programs and maps, loaded; where they are attached is in links.go and seats.go.
 type kernel struct {
-	dir  string
+	cfg  Config
 	maps map[string]*ebpf.Map
 	prog map[string]*ebpf.Program // nil when only opened for reading
+	ids  map[string]ebpf.ProgramID
+	// found is what else was loaded at the last look
+	found inventory
+	// gathered says that nothing of ours is in other cgroups
+	gathered bool
 	// clsact says that packets come by filters of qdiscs, tcx being missing
 	clsact bool
 	// refused says why hooks of XDP could not be attached, by the name of the hook
 	refused map[string]error
 }
 
-// instance is the directory of all layouts.
-func (k *kernel) instance() string { return filepath.Dir(k.dir) }
-
-// instanceDir is where the instance that works in this network namespace keeps its pins.
-func instanceDir(root string) (string, error) {
-	cookie, err := namespaceCookie()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(root, "svcplane", fmt.Sprintf("ns-%d", cookie)), nil
-}
-
-// load brings programs and maps into the kernel; maps that an earlier process pinned are taken over.
-func load(cfg Config, dir string) (*kernel, error) {
-	if err := ensureBPFFS(cfg.Root); err != nil {
-		return nil, err
-	}
+// load brings the programs into the kernel, with the maps that an earlier process has left attached there.
+func load(cfg Config, hooks []hook) (*kernel, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lifting the limit on locked memory, run as root: %w", err)
 	}
-	pins := filepath.Join(dir, layoutVersion)
-	for _, sub := range []string{"maps", "links"} {
-		if err := os.MkdirAll(filepath.Join(pins, sub), 0o700); err != nil {
-			return nil, fmt.Errorf("making a directory for pins: %w", err)
+	inv, err := takeInventory()
+	if err != nil {
+		return nil, err
+	}
+	// nobody can start there again to clean up, and a cgroup takes 64 programs of a kind; the next start tries again
+	_ = detach(inv.orphans)
+	removeOrphanedPins()
+	k := &kernel{cfg: cfg, found: inv}
+	left, err := survey(inv, cfg.Cgroup, hooks)
+	if err != nil {
+		return nil, err
+	}
+	var kept map[string]*ebpf.Map
+	if left.first != nil {
+		if kept, err = left.first.openMaps(); err != nil {
+			return nil, err
 		}
+		defer closeAll(kept)
 	}
-	removeOrphans(cfg.Root, dir)
-	if err := noteNamespace(dir); err != nil {
+	if err := k.load(kept); err != nil {
 		return nil, err
 	}
-	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(program))
-	if err != nil {
-		return nil, fmt.Errorf("reading the programs of this binary: %w", err)
-	}
-	if err := tailor(spec, cfg); err != nil {
-		return nil, err
-	}
-	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: filepath.Join(pins, "maps")}})
-	if err != nil {
-		return nil, fmt.Errorf("loading programs into the kernel, which takes Linux 5.15 or later and root: %w", err)
-	}
-	return &kernel{dir: pins, maps: all.Maps, prog: all.Programs, clsact: cfg.older || !haveTCX(all.Programs["svc_ingress"])}, nil
+	k.clsact = cfg.older || !haveTCX(k.prog["svc_ingress"])
+	return k, nil
 }
 
-// tailor leaves in spec what the kernel can load, and says which of the maps outlive the programs.
-func tailor(spec *ebpf.CollectionSpec, cfg Config) error {
-	for name, m := range spec.Maps {
-		if !strings.HasPrefix(name, ".") { // those with a point hold the programs' constants
-			m.Pinning = ebpf.PinByName
+// load makes copies of the programs for the given maps, in place of those of k; what is missing of the maps is made.
+func (k *kernel) load(have map[string]*ebpf.Map) error {
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(code))
+	if err != nil {
+		return fmt.Errorf("reading the programs of this binary: %w", err)
+	}
+	if err := tailor(spec, k.cfg); err != nil {
+		return err
+	}
+	kept := map[string]*ebpf.Map{}
+	for name := range spec.Maps {
+		if m, ok := have[name]; ok && !strings.HasPrefix(name, ".") { // those with a point hold the programs' constants
+			kept[name] = m
 		}
 	}
+	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: kept})
+	if err != nil {
+		return fmt.Errorf("loading programs into the kernel, which takes Linux 5.15 or later and root: %w", err)
+	}
+	next := &kernel{maps: all.Maps, prog: all.Programs, ids: map[string]ebpf.ProgramID{}}
+	if err := next.bind(have); err != nil {
+		next.close()
+		return err
+	}
+	k.close()
+	k.maps, k.prog, k.ids = next.maps, next.prog, next.ids
+	return nil
+}
+
+// bind has every program hold all maps: those that are attached are all that outlives the process, and whoever finds one
+// of them finds everything.
+func (k *kernel) bind(have map[string]*ebpf.Map) error {
+	for name, make := range map[string]func() (*ebpf.Map, error){mapMark: newMark, mapQdiscs: newQdiscs} {
+		if m, ok := have[name]; ok {
+			make = m.Clone
+		}
+		m, err := make()
+		if err != nil {
+			return err
+		}
+		k.maps[name] = m
+	}
+	for name, p := range k.prog {
+		info, err := p.Info()
+		if err != nil {
+			return fmt.Errorf("asking for program %s: %w", name, err)
+		}
+		k.ids[name], _ = info.ID()
+		for of, m := range k.maps {
+			if err := p.BindMap(m); err != nil {
+				return fmt.Errorf("binding map %s to program %s: %w", of, name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// tailor leaves in spec what the kernel can load.
+func tailor(spec *ebpf.CollectionSpec, cfg Config) error {
 	if err := spec.Variables["scheduler"].Set(uint32(cfg.Scheduler)); err != nil {
 		return fmt.Errorf("setting a constant of the programs: %w", err)
 	}
@@ -94,30 +135,9 @@ func tailor(spec *ebpf.CollectionSpec, cfg Config) error {
 	return forEarly(spec, cfg.XDP)
 }
 
-// openPinned opens the maps that another process has left; nil when there are none.
-func openPinned(dir string) (*kernel, error) {
-	pins := filepath.Join(dir, layoutVersion)
-	k := &kernel{dir: pins, maps: map[string]*ebpf.Map{}}
-	for _, name := range tables() {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(pins, "maps", name), nil)
-		if errors.Is(err, fs.ErrNotExist) {
-			k.close()
-			return nil, nil
-		}
-		if err != nil {
-			k.close()
-			return nil, fmt.Errorf("opening map %s below %s: %w", name, pins, err)
-		}
-		k.maps[name] = m
-	}
-	return k, nil
-}
-
-// close gives up the descriptors; what is pinned stays in the kernel.
+// close gives up the descriptors; what is attached stays in the kernel.
 func (k *kernel) close() {
-	for _, m := range k.maps {
-		m.Close()
-	}
+	closeAll(k.maps)
 	for _, p := range k.prog {
 		p.Close()
 	}

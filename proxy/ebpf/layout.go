@@ -32,6 +32,9 @@ const (
 	mapTallies  = "tallies"
 	mapTurns    = "turns"
 	mapLoads    = "loads"
+	// of the process alone, bound to the programs
+	mapMark   = markPrefix + layoutVersion
+	mapQdiscs = "qdiscs"
 )
 
 const (
@@ -43,6 +46,8 @@ const (
 	snatOffset, roleOffset, shortcutOffset = 32, 40, 44
 	// where the origin stands in struct flow
 	originOffset = 32
+	// hostKind is NS_HOST in struct netns, and podKind NS_POD
+	hostKind, podKind = 1, 2
 	// mappedBits is the length of the prefix that stands before an IPv4 address in an IPv6 one.
 	mappedBits = 96
 )

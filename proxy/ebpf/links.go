@@ -3,21 +3,22 @@ package ebpf
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"net"
 	"os"
-	"path/filepath"
+	"strconv"
 	"strings"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"svcplane/proxy"
 )
 
-// hook is where a program is attached; its pin bears its name.
+// hook is where a program is attached.
 type hook struct {
-	name    string // of the pin
+	name    string
 	program string
 	attach  ebpf.AttachType
 	ifindex int // 0: the cgroup
@@ -43,6 +44,15 @@ func packetHooks(ifindex int) []hook {
 	}
 }
 
+// label is its name for people.
+func (h hook) label() string {
+	device, err := net.InterfaceByIndex(h.ifindex)
+	if h.ifindex == 0 || err != nil {
+		return h.name
+	}
+	return strings.TrimSuffix(h.name, strconv.Itoa(h.ifindex)) + device.Name
+}
+
 // packets says whether it is one of packetHooks.
 func (h hook) packets() bool {
 	return h.attach == ebpf.AttachTCXEgress || h.attach == ebpf.AttachTCXIngress
@@ -55,16 +65,16 @@ func served(l netlink.Link) bool {
 	return attrs.EncapType == "ether" && attrs.MasterIndex == 0 && attrs.Name != "lo"
 }
 
-// hooks are all that there are to be.
-func (d *Dataplane) hooks() ([]hook, error) {
+// hooks are all that there are to be, and the links of this network namespace.
+func (d *Dataplane) hooks() ([]hook, []netlink.Link, error) {
 	links, err := linkList()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var defaults []int
 	if d.cfg.XDP {
 		if defaults, err = defaultLinks(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	var all []hook
@@ -78,26 +88,42 @@ func (d *Dataplane) hooks() ([]hook, error) {
 		}
 	}
 	// packets that sockets send translated need nothing; those of the others must be ready before
-	return append(all, socketHooks()...), nil
+	return append(all, socketHooks()...), links, nil
 }
 
-// attach puts the programs of k into all hooks, in place of those of an earlier process, and takes links away
-// that have lost theirs.
-func (k *kernel) attach(cgroup string, hooks []hook) error {
-	linked, filtered := map[string]bool{}, map[int]bool{}
+// attach has the programs of k stand in all hooks, in place of those of an earlier process, and takes them away from
+// the other devices.
+func (k *kernel) attach(path string, hooks []hook, links []netlink.Link) error {
+	cgroup, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("opening cgroup %s: %w", path, err)
+	}
+	defer cgroup.Close()
+	if err = k.seatAll(cgroup, hooks); errors.Is(err, errBehind) {
+		if err = k.load(k.maps); err == nil {
+			err = k.seatAll(cgroup, hooks)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := k.leave(hooks, links); err != nil {
+		return err
+	}
+	return k.gather(cgroup)
+}
+
+func (k *kernel) seatAll(cgroup *os.File, hooks []hook) error {
 	k.refused = map[string]error{}
 	for _, h := range hooks {
 		var err error
 		switch {
 		case h.attach == ebpf.AttachXDP:
 			k.tryEarly(h)
-			linked[h.name] = k.refused[h.name] == nil
 		case k.clsact && h.packets():
 			err = k.setFilter(h)
-			filtered[h.ifindex] = true
 		default:
-			err = k.hook(cgroup, h)
-			linked[h.name] = err == nil
+			err = k.seat(cgroup, h)
 		}
 		if h.ifindex != 0 && errors.Is(err, unix.ENODEV) {
 			continue // it went since it was listed
@@ -106,145 +132,111 @@ func (k *kernel) attach(cgroup string, hooks []hook) error {
 			return err
 		}
 	}
-	if k.clsact {
-		if err := removeFilters(k.instance(), func(f *netlink.BpfFilter) bool { return !filtered[f.LinkIndex] }); err != nil {
-			return err
-		}
-	}
-	return k.removeLinks(func(name string) bool { return !linked[name] })
-}
-
-// removeLinks takes those away whose names are unwanted.
-func (k *kernel) removeLinks(unwanted func(name string) bool) error {
-	pinned, err := os.ReadDir(filepath.Join(k.dir, "links"))
-	if err != nil {
-		return fmt.Errorf("listing the pinned links: %w", err)
-	}
-	for _, p := range pinned {
-		if unwanted(p.Name()) {
-			if err := os.Remove(filepath.Join(k.dir, "links", p.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("removing a link that is not needed any more: %w", err)
-			}
-		}
-	}
 	return nil
 }
 
-func (k *kernel) hook(cgroup string, h hook) error {
-	pin := filepath.Join(k.dir, "links", h.name)
-	old, err := link.LoadPinnedLink(pin, nil)
-	moved := false
-	switch {
-	case err == nil:
-		defer old.Close()
-		if moved = h.ifindex == 0 && ofAnother(old, cgroup); moved {
-			break
-		}
-		if attachedTo(old, k.prog[h.program]) || old.Update(k.prog[h.program]) == nil {
-			return nil
-		}
-		// the link's device or cgroup is gone, and another has come in its place
-		if err := os.Remove(pin); err != nil {
-			return fmt.Errorf("removing a stale link: %w", err)
-		}
-	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("opening link %s: %w", pin, err)
+// leave takes programs of this layout away from devices that are not served, or not by XDP, any more.
+func (k *kernel) leave(hooks []hook, links []netlink.Link) error {
+	wanted, filtered := map[hook]bool{}, map[int]bool{}
+	for _, h := range hooks {
+		wanted[h] = true
+		filtered[h.ifindex] = filtered[h.ifindex] || h.packets()
 	}
-	fresh, err := k.newLink(cgroup, h)
+	var problems []error
+	for _, l := range links {
+		for _, h := range append(packetHooks(l.Attrs().Index), earlyHook(l.Attrs().Index)) {
+			if !wanted[h] && (h.packets() || attachedEarly(l)) {
+				problems = append(problems, k.leaveOne(h))
+			}
+		}
+	}
+	if k.clsact {
+		problems = append(problems, k.removeFilters(func(f *netlink.BpfFilter) bool { return !filtered[f.LinkIndex] }))
+	}
+	return errors.Join(problems...)
+}
+
+func (k *kernel) leaveOne(h hook) error {
+	there, err := h.attached(nil)
 	if err != nil {
 		return err
 	}
-	defer fresh.Close()
-	if moved {
-		if err := os.Remove(pin); err != nil {
-			return fmt.Errorf("removing the link of another cgroup: %w", err)
+	s, err := k.standing(h, there)
+	if err != nil {
+		return err
+	}
+	if s.ours {
+		s.rivals = append(s.rivals, k.ids[h.program])
+	}
+	for _, id := range s.rivals {
+		err = errors.Join(err, h.drop(nil, id))
+	}
+	return err
+}
+
+// gather takes programs of this layout away from other cgroups, where a process with another --cgroup has left them, and
+// makes sure that there are none which come by all the same.
+func (k *kernel) gather(cgroup *os.File) error {
+	if k.gathered {
+		return nil
+	}
+	inv, err := takeInventory()
+	if err != nil {
+		return err
+	}
+	k.found = inv
+	left := programs{}
+	for id, p := range inv.own {
+		if p.current() && p.sockets() && k.ids[p.name] != id {
+			left[id] = p
 		}
 	}
-	if err := fresh.Pin(pin); err != nil {
-		return fmt.Errorf("pinning link %s: %w", pin, err)
+	if err := eachSeat(left, func(cgroup *os.File, h hook, id ebpf.ProgramID) error { return h.drop(cgroup, id) }); err != nil {
+		return fmt.Errorf("removing what an earlier start has attached to another cgroup: %w", err)
+	}
+	for _, h := range socketHooks() {
+		if err := k.above(cgroup, h); err != nil {
+			return err
+		}
+	}
+	k.gathered = true
+	return nil
+}
+
+// above says whether programs of another start are attached to a cgroup above, which is beyond the reach of this process:
+// what can be seen was cleared before. They are made passive, so that others can serve.
+func (k *kernel) above(cgroup *os.File, h hook) error {
+	found, err := link.QueryPrograms(link.QueryOptions{Target: int(cgroup.Fd()), Attach: h.attach, QueryFlags: unix.BPF_F_QUERY_EFFECTIVE})
+	if err != nil {
+		return fmt.Errorf("asking what has effect at %s: %w", h.label(), err)
+	}
+	for _, there := range found.Programs {
+		p, own := k.found.own[there.ID]
+		if !own || !p.current() || k.ids[h.program] == p.id {
+			continue
+		}
+		return errors.Join(fmt.Errorf("an earlier start has attached %s to a cgroup above %s, where this process cannot replace it: run `svcplane cleanup` in the container, or on the machine, where it was started",
+			p.name, cgroup.Name()), p.retire())
 	}
 	return nil
 }
 
-// ofAnother says whether a link is to another cgroup, which an earlier process was told.
-func ofAnother(l link.Link, cgroup string) bool {
-	info, err := l.Info()
-	if err != nil || info.Cgroup() == nil {
-		return false
-	}
-	id, err := cgroupID(cgroup)
-	return err == nil && info.Cgroup().CgroupId != id
-}
-
-// attachedTo says whether a link lives and runs prog.
-func attachedTo(l link.Link, prog *ebpf.Program) bool {
-	have, err := l.Info()
+// retire makes the programs that share the maps of this one leave new connections to others.
+func (p program) retire() error {
+	m, err := ebpf.NewMapFromID(p.maps[mapConfig])
 	if err != nil {
-		return false
+		return fmt.Errorf("opening the settings of %s: %w", p.name, err)
 	}
-	want, err := prog.Info()
-	if err != nil {
-		return false
+	defer m.Close()
+	var value []byte
+	if err := m.Lookup(uint32(0), &value); err != nil {
+		return fmt.Errorf("reading the settings of %s: %w", p.name, err)
 	}
-	id, ok := want.ID()
-	if tcx := have.TCX(); tcx != nil && tcx.Ifindex == 0 {
-		return false
+	native.PutUint32(value[roleOffset:], uint32(proxy.Passive))
+	if err := m.Put(uint32(0), value); err != nil {
+		return fmt.Errorf("making %s passive: %w", p.name, err)
 	}
-	if xdp := have.XDP(); xdp != nil && xdp.Ifindex == 0 {
-		return false
-	}
-	return ok && have.Program == id
-}
-
-func (k *kernel) newLink(cgroup string, h hook) (link.Link, error) {
-	if h.ifindex == 0 {
-		l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: h.attach, Program: k.prog[h.program]})
-		if err != nil {
-			return nil, fmt.Errorf("attaching to %s of cgroup %s, which must be of version 2: %w", h.name, cgroup, err)
-		}
-		return l, nil
-	}
-	if h.attach == ebpf.AttachXDP {
-		// the generic mode makes an skb first, which is what tc does
-		return link.AttachXDP(link.XDPOptions{Interface: h.ifindex, Program: k.prog[h.program], Flags: link.XDPDriverMode})
-	}
-	for deadline := time.Now().Add(releaseTime); ; time.Sleep(releaseTime / 100) {
-		l, err := link.AttachTCX(link.TCXOptions{Interface: h.ifindex, Program: k.prog[h.program], Attach: h.attach})
-		if err == nil {
-			return l, nil
-		}
-		if !errors.Is(err, fs.ErrExist) || time.Now().After(deadline) {
-			return nil, fmt.Errorf("attaching to %s: %w", h.name, err)
-		}
-	}
-}
-
-// releaseTime is what the kernel may take to release a link whose pin has gone: until then the program is in the hook.
-const releaseTime = time.Second
-
-// missingLinks names hooks that have neither a pinned link nor a filter.
-func missingLinks(pins string, hooks []hook) ([]string, error) {
-	var names []string
-	for _, h := range hooks {
-		_, err := os.Stat(filepath.Join(pins, "links", h.name))
-		if err == nil {
-			continue
-		}
-		if h.packets() {
-			f, err := h.found()
-			if err != nil {
-				return nil, err
-			}
-			if f != nil {
-				continue
-			}
-		}
-		names = append(names, h.name)
-	}
-	if len(names) == 0 {
-		return nil, nil
-	}
-	return []string{"not attached: " + strings.Join(names, " ")}, nil
+	return nil
 }
 
 // cgroupRoot finds the root of the cgroup v2 hierarchy in the text of /proc/self/mounts.

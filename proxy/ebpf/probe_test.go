@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf/link"
-
 	"svcplane/proxy/proxytest"
 )
 
@@ -51,12 +49,11 @@ func TestAnotherCgroup(t *testing.T) {
 	must(t, err)
 	must(t, next.Prove(t.Context()))
 	for _, h := range socketHooks() {
-		l, err := link.LoadPinnedLink(filepath.Join(next.kernel.dir, "links", h.name), nil)
-		must(t, err)
-		if ofAnother(l, folder) {
-			t.Errorf("%s is attached elsewhere", h.name)
+		for cgroup, want := range map[string]int{folder: 1, d.cfg.Cgroup: 0} {
+			if own := ownAt(t, cgroup, h); len(own) != want {
+				t.Errorf("%s has %d of ours, and should have %d: %s", cgroup, len(own), want, h.name)
+			}
 		}
-		must(t, l.Close())
 	}
 	must(t, next.Close(t.Context()))
 }

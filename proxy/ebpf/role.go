@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -53,7 +50,7 @@ func (d *Dataplane) Act(ctx context.Context, role proxy.Role) error {
 	if role == proxy.Passive {
 		return nil
 	}
-	return removeOlder(d.dir)
+	return d.kernel.removeOlder()
 }
 
 // tell writes the settings.
@@ -190,8 +187,8 @@ func reserved(from, to netip.AddrPort, protocol byte, during time.Duration) erro
 	return nil
 }
 
-// pinnedRole is what an earlier process has left in the kernel; nil when the map is fresh.
-func (k *kernel) pinnedRole() (*proxy.Role, shortcut, error) {
+// recordedRole is what an earlier process has left in the kernel; nil when the map is fresh.
+func (k *kernel) recordedRole() (*proxy.Role, shortcut, error) {
 	var value []byte
 	if err := k.maps[mapConfig].Lookup(native.AppendUint32(nil, 0), &value); err != nil {
 		return nil, shortcutOff, fmt.Errorf("reading map %s: %w", mapConfig, err)
@@ -202,20 +199,4 @@ func (k *kernel) pinnedRole() (*proxy.Role, shortcut, error) {
 	}
 	role := proxy.Role(native.Uint32(value[roleOffset:]))
 	return &role, shortcut(native.Uint32(value[shortcutOffset:])), nil
-}
-
-// removeOlder removes what a process with another layout of the maps has left.
-func removeOlder(dir string) error {
-	versions, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("listing what is pinned: %w", err)
-	}
-	older := func(f *netlink.BpfFilter) bool { return !strings.HasPrefix(f.Name, filterName+layoutVersion+"-") }
-	problems := []error{removeFilters(dir, older)}
-	for _, v := range versions {
-		if strings.HasPrefix(v.Name(), "v") && v.Name() != layoutVersion {
-			problems = append(problems, os.RemoveAll(filepath.Join(dir, v.Name(), "links")), os.RemoveAll(filepath.Join(dir, v.Name())))
-		}
-	}
-	return errors.Join(problems...)
 }

@@ -1,7 +1,6 @@
 package ebpf
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -82,37 +81,4 @@ func detachedCgroup() (*os.File, error) {
 		return nil, fmt.Errorf("mounting the cgroup2 file system: %w", err)
 	}
 	return os.NewFile(uintptr(mount), "cgroup2"), nil
-}
-
-// DefaultRoot is where the kernel's file system for programs is mounted, or is to be. In a mount namespace that hides
-// it, as `ip netns exec` makes them, it is the machine's own: what is pinned there outlives the namespace.
-func DefaultRoot() string {
-	const usual, machine = "/sys/fs/bpf", "/proc/1/root/sys/fs/bpf"
-	if !isBPFFS(usual) && isBPFFS(machine) {
-		return machine
-	}
-	return usual
-}
-
-func isBPFFS(path string) bool {
-	var stat unix.Statfs_t
-	return unix.Statfs(path, &stat) == nil && stat.Type == unix.BPF_FS_MAGIC
-}
-
-// ensureBPFFS mounts the file system for pins where it is not.
-func ensureBPFFS(root string) error {
-	if _, err := os.Stat(root); err != nil {
-		return fmt.Errorf("looking at %s, where programs are kept (needs CONFIG_BPF_SYSCALL): %w", root, err)
-	}
-	if isBPFFS(root) {
-		return nil
-	}
-	err := unix.Mount("bpf", root, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700")
-	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("mounting bpffs on %s: run as root, or mount it yourself: %w", root, err)
-	}
-	if err != nil {
-		return fmt.Errorf("mounting bpffs on %s: %w", root, err)
-	}
-	return nil
 }

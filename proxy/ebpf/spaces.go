@@ -22,9 +22,9 @@ type space struct {
 
 // entry is struct netns under its cookie.
 func (s space) entry() entry {
-	kind := uint32(2)
+	kind := uint32(podKind)
 	if s.host {
-		kind = 1
+		kind = hostKind
 	}
 	b := putOptional(putOptional(nil, s.v4), s.v6)
 	return entry{mapSpaces, string(native.AppendUint64(nil, s.cookie)), string(native.AppendUint32(b, kind))}

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -77,7 +78,7 @@ func everywhere(dst *net.IPNet) bool {
 // tryEarly attaches to a device if its driver can, and notes why not: packets are looked at again by tc, so that
 // nothing but time is lost without.
 func (k *kernel) tryEarly(h hook) {
-	err := k.hook("", h)
+	err := k.seatEarly(h)
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		err = errors.New("its driver has none")
@@ -91,6 +92,77 @@ func (k *kernel) tryEarly(h hook) {
 		name = device.Name
 	}
 	k.refused[h.name] = fmt.Errorf("%s: %w", name, err)
+}
+
+// seatEarly has the program stand there, in place of one that an earlier process has left and of nobody else's.
+func (k *kernel) seatEarly(h hook) error {
+	there, err := h.attached(nil)
+	if err != nil {
+		return err
+	}
+	s, err := k.standing(h, there)
+	if err != nil || s.ours {
+		return err
+	}
+	instead := ebpf.ProgramID(0)
+	for _, id := range append(s.rivals, s.older...) {
+		instead = id
+	}
+	return h.setEarly(k.prog[h.program], instead)
+}
+
+// early is what is attached to a device for XDP.
+func (h hook) early() ([]ebpf.ProgramID, error) {
+	l, err := netlink.LinkByIndex(h.ifindex)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking what is attached to %s: %w", h.label(), err)
+	}
+	if attachedEarly(l) {
+		return []ebpf.ProgramID{ebpf.ProgramID(l.Attrs().Xdp.ProgId)}, nil
+	}
+	return nil, nil
+}
+
+// attachedEarly says whether a device has a program for XDP.
+func attachedEarly(l netlink.Link) bool {
+	x := l.Attrs().Xdp
+	return x != nil && x.Attached
+}
+
+// setEarly attaches a program in one step: in place of the one that is named, or where there is none; without a program
+// it takes that one away. It stays until then, or with its device. Only in the driver: the generic mode makes an skb
+// first, which is what tc does.
+func (h hook) setEarly(p *ebpf.Program, instead ebpf.ProgramID) error {
+	request := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	header.Index = int32(h.ifindex)
+	request.AddData(header)
+	x := nl.NewRtAttr(unix.IFLA_XDP|unix.NLA_F_NESTED, nil)
+	fd, flags := -1, uint32(unix.XDP_FLAGS_DRV_MODE)
+	if p != nil {
+		fd = p.FD()
+	}
+	if instead == 0 {
+		flags |= unix.XDP_FLAGS_UPDATE_IF_NOEXIST
+	} else {
+		old, err := ebpf.NewProgramFromID(instead)
+		if err != nil {
+			return fmt.Errorf("opening program %d, which is to be replaced: %w", instead, err)
+		}
+		defer old.Close()
+		flags |= unix.XDP_FLAGS_REPLACE
+		x.AddRtAttr(unix.IFLA_XDP_EXPECTED_FD, nl.Uint32Attr(uint32(old.FD())))
+	}
+	x.AddRtAttr(unix.IFLA_XDP_FD, nl.Uint32Attr(uint32(fd)))
+	x.AddRtAttr(unix.IFLA_XDP_FLAGS, nl.Uint32Attr(flags))
+	request.AddData(x)
+	if _, err := request.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("attaching to %s: %w", h.label(), err)
+	}
+	return nil
 }
 
 // withoutEarly is one line about the hooks that were refused; empty when there are none.

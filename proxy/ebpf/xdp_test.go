@@ -6,8 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,21 +54,20 @@ func TestEarlyDrops(t *testing.T) {
 	if p := d.Problem(); p != "" {
 		t.Error(p)
 	}
-	pin := filepath.Join(d.kernel.dir, "links", earlyHook(linkOf(t, "spclient")).name)
-	pods, err := filepath.Glob(filepath.Join(d.kernel.dir, "links", "xdp-*"))
-	must(t, err)
-	if len(pods) != 1 || pods[0] != pin {
-		t.Errorf("XDP is on %v, and only the client's link leads outward: %s", pods, pin)
-	}
-	for _, h := range packetHooks(linkOf(t, "spclient")) {
-		if d.kernel.clsact {
-			f, err := h.found()
-			must(t, err)
-			must(t, netlink.FilterDel(f))
-			continue
+	early := func() (names []string) {
+		links, err := linkList()
+		must(t, err)
+		for _, l := range links {
+			if attachedEarly(l) {
+				names = append(names, l.Attrs().Name)
+			}
 		}
-		must(t, os.Remove(filepath.Join(d.kernel.dir, "links", h.name)))
+		return names
 	}
+	if got := early(); !slices.Equal(got, []string{"spclient"}) {
+		t.Errorf("XDP is on %v, and only the client's link leads outward", got)
+	}
+	unseat(t, d, packetHooks(linkOf(t, "spclient"))...)
 	for _, to := range []string{"10.96.0.5:80", "[fd00:96::5]:80", "192.0.2.1:30080", "[2001:db8:1::1]:30080"} {
 		for network, reason := range map[string]string{"udp": "packet_out_of_source_ranges", "tcp": "packet_dropped_by_policy"} {
 			before := d.events()[reason]
@@ -83,8 +81,8 @@ func TestEarlyDrops(t *testing.T) {
 	}
 	d.cfg.XDP = false
 	must(t, d.follow())
-	if _, err := os.Stat(pin); err == nil {
-		t.Error("XDP is off, and its link stays")
+	if got := early(); len(got) > 0 {
+		t.Errorf("XDP is off, and stays on %v", got)
 	}
 	proxytest.CheckDump(t, d, fence(lab.Table(web(lab, "a")...)))
 }

@@ -39,8 +39,8 @@ func Kinds(rules iptables.Config, programs ebpf.Config) map[string]Kind {
 				return gated{d, gate}, nil
 			},
 			ProvenAtOnce: true,
-			There:        func(context.Context) (bool, error) { return ebpf.Present(programs.Root) },
-			Cleanup:      func(context.Context) error { return ebpf.Cleanup(programs.Root) },
+			There:        func(context.Context) (bool, error) { return ebpf.Present() },
+			Cleanup:      func(context.Context) error { return ebpf.Cleanup() },
 		},
 	}
 }

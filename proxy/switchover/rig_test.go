@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"svcplane/catalog"
@@ -35,10 +34,9 @@ func otherThan(mode string) string {
 
 // rig is a Switch on a real kernel, and what a Proxy is to it.
 type rig struct {
-	t    testing.TB
-	lab  *proxytest.Lab
-	cfg  Config
-	root string
+	t   testing.TB
+	lab *proxytest.Lab
+	cfg Config
 
 	*Switch
 	stop func()
@@ -49,23 +47,20 @@ type rig struct {
 
 // newRig prepares both kinds; nothing is opened yet.
 func newRig(t testing.TB, mode string) *rig {
-	r := &rig{t: t, lab: proxytest.NewLab(t), root: t.TempDir()}
+	r := &rig{t: t, lab: proxytest.NewLab(t)}
 	r.cfg = Config{
 		Modes: []string{mode}, File: filepath.Join(t.TempDir(), "mode"), Drain: time.Hour, Poll: 20 * time.Millisecond,
 		Kinds: Kinds(
 			iptables.Config{PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs[0], IPv6: true},
 			ebpf.Config{
-				Root: r.root, PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs,
+				PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs,
 				NodePorts: [2]uint16{30000, 32767}, Namespaces: r.lab.Namespaces(t),
 			}),
 	}
 	t.Cleanup(func() {
 		r.crash()
 		must(t, iptables.Cleanup(context.Background()))
-		must(t, ebpf.Cleanup(r.root))
-		if err := unix.Unmount(r.root, 0); err != nil && err != unix.EINVAL {
-			t.Error(err)
-		}
+		must(t, ebpf.Cleanup())
 	})
 	return r
 }

@@ -49,7 +49,7 @@ func main() {
 	defer stop()
 	do := func() error { return run(ctx, o) }
 	if *cleanup {
-		do = func() error { return ebpf.Cleanup("") }
+		do = ebpf.Cleanup
 	}
 	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "ours:", err)
