@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"svcplane/disk"
 )
 
 // Rotation of logs: the kubelet's defaults (containerLogMaxSize, containerLogMaxFiles).
@@ -116,7 +118,9 @@ func compressRotated(path string) error {
 		case i >= maxLogFiles-2:
 			err = os.Remove(file)
 		case !strings.HasSuffix(file, ".gz"):
-			err = compress(file)
+			if err = compress(file); disk.NoSpace(err) {
+				err = os.Remove(file) // there is no room to make it smaller: it makes some
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("making room for a rotated log: %w", err)
@@ -138,7 +142,7 @@ func compress(path string) error {
 	z := gzip.NewWriter(out)
 	_, err = io.Copy(z, in)
 	if err = errors.Join(err, z.Close(), out.Close()); err != nil {
-		return err
+		return errors.Join(err, os.Remove(out.Name()))
 	}
 	return os.Remove(path)
 }

@@ -303,7 +303,7 @@ func (r *Runtime) apply(entry *containerEntry, now holder.ContainerStatus) (exit
 	if r.containers[entry.ID] != entry {
 		return false, nil // it is being removed
 	}
-	return state == containerExited, r.store.saveContainer(entry.containerRecord)
+	return state == containerExited, behind(r.store.saveContainer(entry.containerRecord))
 }
 
 // UpdateContainerResources is refused: containers here have no resource limits.

@@ -14,7 +14,9 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 
+	"svcplane/disk"
 	"svcplane/node/holder"
 	"svcplane/node/sandbox"
 )
@@ -166,6 +168,16 @@ func (s store) loadContainer(id string) (*containerEntry, error) {
 		return nil, fmt.Errorf("read the config of container %s: %w", id, err)
 	}
 	return entry, nil
+}
+
+// behind lets a record stay behind what has come about already where nothing can be written: on a full disk pods can be
+// stopped and removed, which makes room, and the next start finds out anew what has ended.
+func behind(err error) error {
+	if disk.NoSpace(err) {
+		klog.V(2).InfoS("A record stays as it was", "err", err)
+		return nil
+	}
+	return err
 }
 
 func writeJSON(path string, value any) error {

@@ -146,7 +146,7 @@ func (r *Runtime) setSandboxState(entry *sandboxEntry, state string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	entry.State = state
-	return r.store.saveSandbox(entry.sandboxRecord)
+	return behind(r.store.saveSandbox(entry.sandboxRecord))
 }
 
 // StopPodSandbox kills what runs in the sandbox and takes it off the network; it may be repeated.
