@@ -55,8 +55,11 @@ type Config struct {
 	// ReplyLimit is how many octets a second a network of such clients (/24, /56) and of strangers gets over UDP.
 	ReplyLimit int            // 64 KiB
 	Transfer   []netip.Prefix // who may transfer the zone (AXFR); nil: nobody
-	LogEvery   int            // every how many questions one is logged; 0: none
-	HTTP       netip.AddrPort // where /health and /ready are served; not valid: nowhere
+	// MaxConns bounds TCP connections (256 if zero), MaxWaiting questions that wait for an upstream, each with a socket or
+	// two, or for the first sync (1024).
+	MaxConns, MaxWaiting int
+	LogEvery             int            // every how many questions one is logged; 0: none
+	HTTP                 netip.AddrPort // where /health and /ready are served; not valid: nowhere
 }
 
 const (
@@ -69,7 +72,7 @@ const (
 
 	hold        = 5 * time.Second // how long a question may wait for the first sync
 	rereadEvery = 2 * time.Second // the resolver configuration
-	maxWaiting  = 1024            // questions that wait for an upstream or the first sync
+	maxWaiting  = 1024
 )
 
 // Server is the cluster's name server.
@@ -83,6 +86,7 @@ type Server struct {
 	limiter  *limiter                 // for clients that are not on this node
 	suffixes atomic.Pointer[[]string] // the search path of pods, in wire form
 	waiting  chan struct{}            // one token per question that waits
+	conns    chan struct{}            // one token per TCP connection
 	holdFor  time.Duration
 	resolved string // where systemd-resolved says whom it asks
 
@@ -114,8 +118,9 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, holdFor: hold,
 		forward: newForwarder(newCache(cfg.CacheSize), time.Now),
 		limiter: newLimiter(cfg.ReplyLimit), resolved: systemdResolved,
+		conns:       make(chan struct{}, cfg.MaxConns),
 		programming: programming{kinds: map[string]*programmed{}},
-		waiting:     make(chan struct{}, maxWaiting),
+		waiting:     make(chan struct{}, cfg.MaxWaiting),
 		synced:      make(chan struct{}), ready: make(chan struct{}),
 	}
 	ttl := uint32(cfg.TTL / time.Second)
@@ -175,6 +180,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.CacheSize == 0 {
 		c.CacheSize = defaultCache
+	}
+	if c.MaxConns == 0 {
+		c.MaxConns = maxConns
+	}
+	if c.MaxWaiting == 0 {
+		c.MaxWaiting = maxWaiting
 	}
 	if c.ReplyLimit == 0 {
 		c.ReplyLimit = defaultLimit

@@ -217,14 +217,13 @@ func v4(addr netip.Addr) (b [4]byte) {
 	return b
 }
 
-// serveTCP answers on the connections of one listener until it is closed; more than maxConns wait in its queue.
+// serveTCP answers on the connections of one listener until it is closed; those over the limit, which all listeners share, wait in its queue.
 func (s *Server) serveTCP(ctx context.Context, listener *net.TCPListener) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
-	free := make(chan struct{}, maxConns)
 	for {
 		select {
-		case free <- struct{}{}:
+		case s.conns <- struct{}{}:
 		case <-ctx.Done():
 			return nil
 		}
@@ -233,12 +232,12 @@ func (s *Server) serveTCP(ctx context.Context, listener *net.TCPListener) error 
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			<-free
+			<-s.conns
 			pause(ctx, 50*time.Millisecond) // out of descriptors or memory: it passes
 			continue
 		}
 		conns.Go(func() {
-			defer func() { <-free }()
+			defer func() { <-s.conns }()
 			s.serveConn(ctx, conn)
 		})
 	}

@@ -71,6 +71,7 @@ func newController(cfg Config, s *server) (*controller, error) {
 		routes:    newRouteSet(),
 		groups:    newGroupSet(cfg.Catalog.Get, home{node: cfg.NodeName}),
 	}
+	c.groups.lines = &lines{most: int64(cfg.MaxEndpointConnections)}
 	c.certs = newCertStore(c.secret)
 	c.guards = newGuardSet(c.secret)
 	c.told = newFeedback(cfg, c)

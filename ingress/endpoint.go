@@ -55,6 +55,7 @@ type endpoint struct {
 
 	id        uint64        // endpointID
 	wires     pool          // of the fast path
+	lines     *lines        // counts what is open, here and elsewhere
 	requests  gate          // those under way
 	drained   chan struct{} // closed when retired and no request is under way
 	restUntil atomic.Int64  // unix nanoseconds
@@ -64,19 +65,19 @@ type endpoint struct {
 }
 
 func newEndpoint(addr netip.AddrPort, p protocol) *endpoint {
-	e := &endpoint{addr: addr, protocol: p, host: addr.String(), id: endpointID(addr), drained: make(chan struct{})}
+	e := &endpoint{addr: addr, protocol: p, host: addr.String(), id: endpointID(addr), drained: make(chan struct{}), lines: &lines{}}
 	e.requests.onEmpty = e.close
-	e.transport = newTransport(e.host, p)
+	e.transport = newTransport(e.dial, p)
 	e.upgrade = e.transport
 	if p == protocolH2C {
-		e.upgrade = newTransport(e.host, protocolHTTP1)
+		e.upgrade = newTransport(e.dial, protocolHTTP1)
 	}
 	return e
 }
 
-func newTransport(host string, p protocol) *http.Transport {
+func newTransport(dial func(context.Context) (net.Conn, error), p protocol) *http.Transport {
 	t := &http.Transport{
-		DialContext:            dialer(host),
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idleConnsPerHost,
 		IdleConnTimeout:        idleConnTimeout,
@@ -112,20 +113,32 @@ func (e *dialError) Error() string {
 }
 func (e *dialError) Unwrap() error { return e.err }
 
-func dialer(host string) func(context.Context, string, string) (net.Conn, error) {
-	d := &net.Dialer{Timeout: dialTimeout}
-	return func(ctx context.Context, _, _ string) (net.Conn, error) {
-		if limit := callOf(ctx).policy().ConnectTimeout; limit > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, limit)
-			defer cancel()
-		}
-		c, err := d.DialContext(ctx, "tcp", host)
-		if err != nil {
-			return nil, &dialError{host, err}
-		}
-		return c, nil
+// dial connects for one of the transports.
+func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
+	if limit := callOf(ctx).policy().ConnectTimeout; limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
 	}
+	c, err := e.connect(ctx, dialTimeout)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// connect makes a connection, if there may be one more.
+func (e *endpoint) connect(ctx context.Context, limit time.Duration) (*line, error) {
+	if err := e.lines.take(); err != nil {
+		return nil, err // no failure of the endpoint
+	}
+	d := &net.Dialer{Timeout: limit}
+	c, err := d.DialContext(ctx, "tcp", e.host)
+	if err != nil {
+		e.lines.give()
+		return nil, &dialError{e.host, err}
+	}
+	return &line{TCPConn: c.(*net.TCPConn), lines: e.lines}, nil
 }
 
 // answerTimeout is the cause of a request's end when an endpoint does not answer in time.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -16,7 +15,7 @@ import (
 // wire is an HTTP/1.1 connection to an endpoint as the fast path uses it: written and read by the goroutine of the
 // client's connection, with no other between.
 type wire struct {
-	*net.TCPConn
+	*line
 	raw      syscall.RawConn
 	buf      []byte // what was read lies in buf[r:w]
 	r, w     int
@@ -84,7 +83,7 @@ func (p *pool) get(look bool) *wire {
 func (p *pool) put(w *wire, now time.Time) {
 	w.idle = now
 	p.mu.Lock()
-	keep := !p.closed && len(p.idle) < maxIdleWires
+	keep := !p.closed && len(p.idle) < maxIdleWires && !w.lines.scarce()
 	if keep {
 		if len(p.idle) >= maxIdleBuffers {
 			w.buf = nil
@@ -142,12 +141,11 @@ func (e *endpoint) dialWire(limit time.Duration) (*wire, error) {
 	if limit == 0 {
 		limit = dialTimeout
 	}
-	d := &net.Dialer{Timeout: limit}
-	c, err := d.DialContext(context.Background(), "tcp", e.host)
+	c, err := e.connect(context.Background(), limit)
 	if err != nil {
-		return nil, &dialError{e.host, err}
+		return nil, err
 	}
-	w := &wire{TCPConn: c.(*net.TCPConn), buf: make([]byte, wireBuffer)}
+	w := &wire{line: c, buf: make([]byte, wireBuffer)}
 	if w.raw, err = w.SyscallConn(); err != nil {
 		_ = c.Close() // the first error counts
 		return nil, &dialError{e.host, err}

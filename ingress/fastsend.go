@@ -209,6 +209,8 @@ func failure(err error) (code int, why string) {
 		return clientGone, ""
 	case errors.Is(err, errNoEndpoint):
 		return http.StatusServiceUnavailable, "no endpoint of the service is ready"
+	case errors.Is(err, errNoLine):
+		return http.StatusServiceUnavailable, "too many connections"
 	case isTimeout(err):
 		return http.StatusGatewayTimeout, "the service did not answer in time"
 	}

@@ -16,6 +16,7 @@ import (
 type groupSet struct {
 	get       func(catalog.Key) (*catalog.Service, bool)
 	home      home
+	lines     *lines // of all endpoints
 	groups    map[GroupKey]*countedGroup
 	byService map[types.NamespacedName]map[GroupKey]*countedGroup
 }
@@ -43,6 +44,7 @@ func (s *groupSet) acquire(key GroupKey, user types.NamespacedName) *Group {
 	g, ok := s.groups[key]
 	if !ok {
 		g = &countedGroup{Group: newGroup(key), users: map[types.NamespacedName]int{}}
+		g.lines = s.lines
 		svc, _ := s.get(key.Service)
 		g.set(s.resolve(svc, key))
 		s.groups[key] = g

@@ -40,6 +40,8 @@ type Config struct {
 	// MaxConnections bounds the connections of clients (16384 if zero), MaxPerClient those of one address (half of
 	// it). More are answered 503 with Retry-After.
 	MaxConnections, MaxPerClient int
+	// MaxEndpointConnections bounds those to endpoints; zero: any number.
+	MaxEndpointConnections int
 	// PublicHTTPS is the port that redirects to https name; the one of HTTPS if zero.
 	PublicHTTPS uint16
 	// Inherited are listening sockets of an earlier run (Take); those for HTTP and HTTPS are used, the others closed.

@@ -139,6 +139,9 @@ func answerFailure(w http.ResponseWriter, req *http.Request, err error) {
 	case errors.Is(err, errNoEndpoint):
 		w.Header().Set("Retry-After", "1")
 		answer(w, http.StatusServiceUnavailable, "no endpoint of the service is ready")
+	case errors.Is(err, errNoLine):
+		w.Header().Set("Retry-After", "1")
+		answer(w, http.StatusServiceUnavailable, "too many connections")
 	case isTimeout(err):
 		klog.V(2).InfoS("endpoint did not answer in time", "host", req.Host, "path", req.URL.Path, "err", err)
 		answer(w, http.StatusGatewayTimeout, "the service did not answer in time")

@@ -39,7 +39,7 @@ func (s *sender) connect(c *call, client asker) (w *wire, e *endpoint, err error
 		}
 		e.requests.leave()
 		last = err
-		if errors.Is(err, errClientGone) {
+		if errors.Is(err, errClientGone) || errors.Is(err, errNoLine) {
 			return nil, nil, err
 		}
 		g.note(e, true)

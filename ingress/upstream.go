@@ -45,6 +45,7 @@ type Group struct {
 	state atomic.Pointer[groupState]
 	next  atomic.Uint32 // round robin
 	proxy http.Handler
+	lines *lines // of its endpoints; nil: each has its own
 
 	requests gate // those that matched a route to this group
 }
@@ -88,7 +89,11 @@ func (g *Group) set(want []catalog.Endpoint, p protocol, problem Problem) []*end
 		if i >= 0 {
 			next.endpoints = append(next.endpoints, old.endpoints[i])
 		} else {
-			next.endpoints = append(next.endpoints, newEndpoint(w.AddrPort, p))
+			e := newEndpoint(w.AddrPort, p)
+			if g.lines != nil {
+				e.lines = g.lines
+			}
+			next.endpoints = append(next.endpoints, e)
 		}
 	}
 	g.state.Store(next)
@@ -140,6 +145,8 @@ func (g *Group) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		var unsent *dialError
 		switch {
+		case errors.Is(err, errNoLine):
+			return nil, err
 		case req.Context().Err() != nil:
 			return nil, &clientError{context.Cause(req.Context())}
 		}
