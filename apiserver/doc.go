@@ -1,9 +1,9 @@
-// Package apiserver is the store and the API: an embedded etcd (or an external one) and the upstream
-// kube-apiserver chain in this process, with the certificate authority and the kubeconfig that go with it.
+// Package apiserver is the API: the upstream kube-apiserver chain in this process, on the store (package store), with the
+// certificate authority and the kubeconfig that go with it.
 // Semantics, validation, defaults, printers and allocators are upstream's; what is decided here is which
 // groups are served, where secrets lie, and how the rest of the process reaches the API.
 //
-//	Store (etcd, unix socket) ◀── aggregator ─▶ kube API groups ─▶ apiextensions (CRDs) ─▶ 404
+//	store (etcd, unix socket) ◀── aggregator ─▶ kube API groups ─▶ apiextensions (CRDs) ─▶ 404
 //	                                  ▲                ▲
 //	PKI (CA, keys, certificates) ─────┘                └── loopback client ── informers ── all other rooms
 //	      └── kubeconfig (admin, 0600)
@@ -13,5 +13,6 @@
 //   - The identity of the cluster (CA, service-account key, store) does not depend on the machine's addresses
 //     or on its clock; only the serving certificate follows the addresses.
 //   - The store listens on a unix socket in the data directory and on nothing else.
+//   - Keys and store belong together: one without the other is refused, and nothing new is made in its place.
 //   - One API server per process: upstream keeps schemes and feature gates in package variables.
 package apiserver

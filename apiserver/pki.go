@@ -133,7 +133,7 @@ func (p *PKI) ensureCA(pair, commonName string) (*signer, error) {
 	if s, err := p.load(pair); err == nil {
 		return s, nil
 	} else if !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%w: restore it from a copy, or remove the whole directory %s to make a new identity (every kubeconfig and token then changes)", err, p.dir)
+		return nil, fmt.Errorf("%w: restore it from a copy, or begin anew without the cluster: `svcplane cleanup --data`", err)
 	}
 	template := &x509.Certificate{
 		Subject:               pkix.Name{CommonName: commonName},

@@ -12,6 +12,7 @@ import (
 
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
@@ -19,12 +20,14 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app"
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 	netutils "k8s.io/utils/net"
+
+	"svcplane/apiserver/store"
 )
 
 // Config says what the API server is to be.
 type Config struct {
 	PKI          *PKI
-	Store        *Store
+	Store        *store.Store
 	Listener     net.Listener   // TCP; taken over by the server
 	Kubeconfig   string         // path the administrator's kubeconfig is written to
 	NodeIP       netip.Addr     // advertised in default/kubernetes
@@ -32,6 +35,10 @@ type Config struct {
 	NodePorts    string         // "30000-32767"
 	Domain       string         // cluster domain; part of the token issuer's name
 	KubeletPort  uint16
+	// Full says why nothing that makes the store grow may be accepted now; nil: it may.
+	Full func() error
+	// Down says why the store has ended; nil: it has not. What the caches have can be read then.
+	Down func() error
 }
 
 // Server is the API, from the first filter to the CRDs.
@@ -66,6 +73,13 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	config, err := app.NewConfig(completed)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the api server: %w", err)
+	}
+	if cfg.Full != nil && cfg.Down != nil {
+		generic := config.Aggregator.GenericConfig
+		build := generic.BuildHandlerChainFunc
+		generic.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
+			return build(refusing(handler, cfg.Full, cfg.Down), c)
+		}
 	}
 	complete, err := config.Complete()
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"svcplane/apiserver/store"
 )
 
 // TestServer starts the one API server that a process can have and looks at it from all sides.
@@ -26,18 +28,18 @@ func TestServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := OpenStore(ctx, filepath.Join(dir, "store"), nil)
+	opened, err := store.Open(ctx, filepath.Join(dir, "store"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	defer opened.Close()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	s, err := New(ctx, Config{
-		PKI: p, Store: store, Listener: listener, Kubeconfig: kubeconfig,
+		PKI: p, Store: opened, Listener: listener, Kubeconfig: kubeconfig,
 		NodeIP: netip.MustParseAddr("192.0.2.1"), ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
 		NodePorts: "30000-32767", Domain: "cluster.local", KubeletPort: 10250,
 	})

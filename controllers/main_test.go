@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"svcplane/apiserver"
+	"svcplane/apiserver/store"
 	"svcplane/controllers"
 )
 
@@ -58,13 +59,13 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithCancel(context.Background())
-	store, err := apiserver.OpenStore(ctx, filepath.Join(dir, "store"), nil)
+	opened, err := store.Open(ctx, filepath.Join(dir, "store"), nil)
 	if err != nil {
 		cancel()
 		return 1, err
 	}
-	defer store.Close()
-	server, cfg, err := serve(ctx, dir, store)
+	defer opened.Close()
+	server, cfg, err := serve(ctx, dir, opened)
 	if err != nil {
 		cancel()
 		return 1, err
@@ -90,7 +91,7 @@ func run(m *testing.M) (code int, err error) {
 	return code, err
 }
 
-func serve(ctx context.Context, dir string, store *apiserver.Store) (*apiserver.Server, controllers.Config, error) {
+func serve(ctx context.Context, dir string, opened *store.Store) (*apiserver.Server, controllers.Config, error) {
 	var none controllers.Config
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -102,7 +103,7 @@ func serve(ctx context.Context, dir string, store *apiserver.Store) (*apiserver.
 		return nil, none, err
 	}
 	server, err := apiserver.New(ctx, apiserver.Config{
-		PKI: pki, Store: store, Listener: l, Kubeconfig: filepath.Join(dir, "kubeconfig"),
+		PKI: pki, Store: opened, Listener: l, Kubeconfig: filepath.Join(dir, "kubeconfig"),
 		NodeIP: netip.MustParseAddr(nodeAddr), ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
 		NodePorts: "30000-32767", Domain: "cluster.local", KubeletPort: 10250,
 	})

@@ -23,7 +23,7 @@ func TestShare(t *testing.T) {
 		if n := s.IngressClients() + s.IngressEndpoints(); n >= s.Ingress {
 			t.Errorf("of %d, the ingress takes %d of its %d", limit, n, s.Ingress)
 		}
-		for _, least := range []struct{ have, want int }{{s.Plane, 128}, {s.API, 96}, {s.IngressClients(), 80}, {s.DNSClients(), 32}, {s.Streams(), 16}} {
+		for _, least := range []struct{ have, want int }{{s.Plane, 128}, {s.API, 96}, {s.IngressClients(), 80}, {s.DNSClients(), 32}} {
 			if least.have < least.want {
 				t.Errorf("of %d, a part gets %d, want %d: %v", limit, least.have, least.want, s)
 			}

@@ -38,10 +38,6 @@ func Share(limit int) (Shares, error) {
 	return s, nil
 }
 
-// Streams is what connections to the node's own server may take of the plane's share: each exec, log or port-forward has
-// a connection from the API there, both ends of which are ours, and goes on to a container.
-func (s Shares) Streams() int { return s.Plane / 8 }
-
 // DNSClients are connections, DNSQuestions those that wait for an upstream with a socket each.
 func (s Shares) DNSClients() int   { return min(s.DNS/3, 256) }
 func (s Shares) DNSQuestions() int { return min(s.DNS/3, 512) }

@@ -25,6 +25,9 @@ func Look(dir string) (Space, error) {
 	}, nil
 }
 
+// String says how much is free.
+func (s Space) String() string { return fmt.Sprintf("%s of %s are free", size(s.Free), size(s.Total)) }
+
 // The marks: below the first nothing may grow, above the second it may again.
 const (
 	lowSpace, enoughSpace = 32 << 20, 48 << 20
@@ -41,7 +44,7 @@ func (s Space) lack(short bool) string {
 	case s.ReadOnly:
 		return "is read-only: make it writable again (dmesg says why the kernel may have done that)"
 	case s.Free < space:
-		return fmt.Sprintf("is full: %s of %s are free, and %s are needed: make room there", size(s.Free), size(s.Total), size(space))
+		return fmt.Sprintf("is full: %v, and %s are needed: make room there", s, size(space))
 	case s.MaxFiles > 0 && s.Files < files:
 		return fmt.Sprintf("is full: %d of %d inodes are free, and %d are needed: remove files there", s.Files, s.MaxFiles, files)
 	}

@@ -121,8 +121,7 @@ func (w *Watch) Await(ctx context.Context) error {
 
 // Figure is a short text for people.
 func (w *Watch) Figure() string {
-	s := w.space.Load()
-	return fmt.Sprintf("%s of %s free", size(s.Free), size(s.Total))
+	return w.space.Load().String()
 }
 
 // Trouble is what is missing, empty if nothing is.

@@ -15,14 +15,16 @@ import (
 const module = "svcplane"
 
 // rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
-var rooms = []string{"apiserver", "controllers", "catalog", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node"}
+var rooms = []string{"apiserver", "apiserver/store", "controllers", "catalog", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node", "disk", "descriptors"}
 
 // mayImport lists, for each room, the other rooms that its code may import.
 var mayImport = map[string][]string{
+	"apiserver":        {"apiserver/store"},
+	"apiserver/store":  {"disk"},
 	"proxy":            {"catalog"},
 	"dns":              {"catalog"},
 	"ingress":          {"catalog"},
-	"node":             {"catalog"},
+	"node":             {"catalog", "disk"},
 	"proxy/iptables":   {"proxy"},
 	"proxy/ebpf":       {"proxy"},
 	"proxy/switchover": {"proxy", "proxy/iptables", "proxy/ebpf"},
@@ -36,7 +38,7 @@ var testsMayImport = map[string][]string{
 	"proxy/iptables":   {"proxy/proxytest", "catalog"},
 	"proxy/ebpf":       {"proxy/proxytest", "catalog"},
 	"proxy/switchover": {"proxy/proxytest", "catalog"},
-	"controllers":      {"apiserver"},
+	"controllers":      {"apiserver", "apiserver/store"},
 }
 
 // kubeletParts are the small pure packages that a node may take from Kubernetes: what a container sees of its pod has to

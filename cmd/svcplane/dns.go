@@ -138,6 +138,7 @@ func (h *house) addDNS(services *catalog.Catalog) error {
 	}
 	cfg := h.cfg.DNS
 	cfg.Catalog, cfg.Pods = services, pods
+	cfg.MaxConns, cfg.MaxWaiting = h.shares.DNSClients(), h.shares.DNSQuestions()
 	if cfg.LANDomain != "" && h.cfg.Enabled(partIngress) {
 		cfg.Ingresses = informers.Networking().V1().Ingresses().Informer()
 	}

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"path/filepath"
+	"os"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -15,8 +16,11 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"svcplane/apiserver"
+	"svcplane/apiserver/store"
 	"svcplane/catalog"
 	"svcplane/controllers"
+	"svcplane/descriptors"
+	"svcplane/disk"
 )
 
 // house is everything of one server process, built and not yet running.
@@ -25,7 +29,9 @@ type house struct {
 	parts   *parts
 	mode    string // of the proxy
 	order   []room // in the order of their start
-	store   *apiserver.Store
+	store   *storePart
+	shares  descriptors.Shares
+	disk    *disk.Watch
 	api     *apiserver.Server
 	events  record.EventBroadcaster
 	client  kubernetes.Interface
@@ -39,14 +45,27 @@ type room struct {
 }
 
 func build(ctx context.Context, cfg *Config, c *claims) (*house, error) {
-	pki, err := apiserver.EnsurePKI(filepath.Join(cfg.DataDir, "pki"), cfg.apiNames(), cfg.nodeNames())
+	notes, err := apiserver.CheckIdentity(cfg.DataDir, len(cfg.Etcd) > 0)
+	if err != nil {
+		return nil, err
+	}
+	for _, note := range notes {
+		fmt.Fprintln(os.Stderr, "svcplane:", note)
+	}
+	pki, err := apiserver.EnsurePKI(apiserver.PKIDir(cfg.DataDir), cfg.apiNames(), cfg.nodeNames())
 	if err != nil {
 		return nil, err
 	}
 	h := &house{cfg: cfg, parts: newParts(), closing: func() {}}
-	if h.store, err = apiserver.OpenStore(ctx, filepath.Join(cfg.DataDir, "store"), cfg.Etcd); err != nil {
+	if h.shares, err = shareOut(); err != nil {
 		return nil, err
 	}
+	opened, err := store.Open(ctx, apiserver.StoreDir(cfg.DataDir), cfg.Etcd)
+	if err != nil {
+		return nil, err
+	}
+	h.disk = disk.New(disk.Config{Dir: cfg.DataDir, Reserve: opened.Reserve})
+	h.store = &storePart{Store: opened, disk: h.disk}
 	if err := h.furnish(ctx, pki, c); err != nil {
 		h.stop()
 		return nil, err
@@ -58,9 +77,9 @@ func build(ctx context.Context, cfg *Config, c *claims) (*house, error) {
 func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) error {
 	var err error
 	h.api, err = apiserver.New(ctx, apiserver.Config{
-		PKI: pki, Store: h.store, Listener: c.api, Kubeconfig: apiserver.KubeconfigPath(h.cfg.DataDir),
+		PKI: pki, Store: h.store.Store, Listener: descriptors.Bound(c.api, h.shares.API, h.shares.API/8), Kubeconfig: apiserver.KubeconfigPath(h.cfg.DataDir),
 		NodeIP: h.cfg.NodeIP(), ServiceCIDRs: h.cfg.ServiceCIDRs, NodePorts: h.cfg.NodePorts,
-		Domain: h.cfg.Domain, KubeletPort: kubeletPort,
+		Domain: h.cfg.Domain, KubeletPort: kubeletPort, Full: h.disk.Refusal, Down: h.store.Down,
 	})
 	if err != nil {
 		return err
@@ -74,7 +93,8 @@ func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) erro
 	h.admin.handle("GET /status", func(*http.Request) (any, error) { return h.parts.status(), nil })
 	h.events = record.NewBroadcaster()
 
-	h.add("store", storePart{h.store})
+	h.add("store", h.store)
+	h.add("disk", h.disk)
 	h.add("api", h.api)
 	services, err := catalog.New(h.api.Informers())
 	if err != nil {
@@ -116,10 +136,25 @@ func (h *house) stop() {
 	if h.events != nil {
 		h.events.Shutdown()
 	}
-	h.parts.stop()
-	h.closing()
-	h.store.Close()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		h.parts.stop()
+		h.closing()
+		h.store.Close()
+	}()
+	var late <-chan time.Time
+	if h.store.Down() != nil { // what waits for an answer of it waits for ever
+		late = time.After(stopWithoutStore)
+	}
+	select {
+	case <-stopped:
+	case <-late:
+	}
 }
+
+// stopWithoutStore is how long the rooms may take to end when the store has ended before them.
+const stopWithoutStore = 15 * time.Second
 
 func (h *house) summary() string {
 	var ingress string
@@ -138,22 +173,6 @@ func (h *house) summary() string {
 	}
 	return strings.Join(words, ", ")
 }
-
-// storePart lets the store be stopped and watched like a room. It serves from the moment it is opened.
-type storePart struct{ store *apiserver.Store }
-
-func (s storePart) Run(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-s.store.Err():
-		return err
-	}
-}
-
-func (s storePart) Ready() <-chan struct{} { return s.store.Ready() }
-
-func (s storePart) Figure() string { return s.store.Figure() }
 
 // apiNames are what clients call the API by (Kubernetes: "Accessing the API from a Pod").
 func (c *Config) apiNames() apiserver.Names {

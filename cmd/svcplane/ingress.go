@@ -126,6 +126,9 @@ func adminIngress(a *admin, i *ingress.Ingress) error {
 	return nil
 }
 
+// ingressMaxConns is the default of --ingress-max-connections.
+const ingressMaxConns = 16384
+
 // ingressOptions are the flags of the ingress beyond where it listens.
 type ingressOptions struct {
 	Trusted          []string
@@ -137,7 +140,7 @@ type ingressOptions struct {
 
 func (o *ingressOptions) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.Trusted, "ingress-trusted-proxies", nil, "networks of proxies in front of the ingress, whose X-Forwarded-* and PROXY protocol are believed")
-	fs.IntVar(&o.MaxConns, "ingress-max-connections", 16384, "open connections of clients; more are answered 503")
+	fs.IntVar(&o.MaxConns, "ingress-max-connections", ingressMaxConns, "open connections of clients, as far as the limit of open files (ulimit -n) allows; more are answered 503")
 	fs.IntVar(&o.Client, "ingress-max-connections-per-client", 0, "the same for one address (default: half of all)")
 	fs.StringVar(&o.Log, "ingress-access-log", "", "file for a line per request; - is stdout, empty none")
 	fs.StringVar(&o.LogFormat, "ingress-access-log-format", "json", "json or combined")
@@ -200,8 +203,9 @@ func (h *house) addIngress(services *catalog.Catalog, held []net.Listener) error
 		Client: h.client, Factory: h.api.Informers(), Catalog: services,
 		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: h.cfg.NodeIPs,
 		NodeName: h.cfg.NodeName, Recorder: h.recorder("svcplane-ingress"),
-		TrustedProxies: o.trusted, MaxConnections: o.maxConns, MaxPerClient: o.client,
-		AccessLogFormat: o.format, AccessLogSample: o.sample, Inherited: held,
+		TrustedProxies: o.trusted, MaxConnections: min(o.maxConns, h.shares.IngressClients()), MaxPerClient: o.client,
+		MaxEndpointConnections: h.shares.IngressEndpoints(),
+		AccessLogFormat:        o.format, AccessLogSample: o.sample, Inherited: held,
 	}
 	if o.handover > 0 {
 		cfg.Keep = keepSockets(ingress.HolderName(h.cfg.HTTP, h.cfg.HTTPS), o.handover)

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"svcplane/disk"
 )
 
 // dataLock is a data directory that this process has to itself. The kernel frees it with the process, however
@@ -39,7 +41,9 @@ func lockDataDir(dir string) (*dataLock, error) {
 	}
 	err = errors.Join(os.Chmod(dir, 0o700), l.file.Truncate(0))
 	if err == nil {
-		_, err = l.file.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+		if _, err = l.file.WriteString(strconv.Itoa(os.Getpid()) + "\n"); disk.NoSpace(err) {
+			err = nil // the number is for people, and a start on a full disk is worth more
+		}
 	}
 	if err != nil {
 		l.abandon()

@@ -60,6 +60,7 @@ var noNews = [][2]string{
 	{"Failed to watch", "the server could not find the requested resource"}, // the kind's definition was deleted
 	{"unable to create new content in namespace", "because it is being terminated"},
 	{"Deletion of namespace failed", "unexpected items still remain in namespace"}, // its pods have their grace periods
+	{"Server rejected event", "reading and deleting go on"},                        // the disk is full, which is said once
 	{`failed with replicasets.apps`, "not found"},                                  // deleted while it was looked at
 	{"apiserver received an error that is not an metav1.Status", "http: Handler timeout"},
 }

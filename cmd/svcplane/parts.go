@@ -17,6 +17,11 @@ type part interface {
 	Figure() string            // one short figure for people
 }
 
+// troubled is a part that serves, but not all that it should.
+type troubled interface {
+	Trouble() string // what is missing, and how to mend it; empty: nothing
+}
+
 // parts starts rooms one after the other, each when the one before serves, and stops them in reverse.
 type parts struct {
 	mu      sync.Mutex
@@ -37,7 +42,7 @@ type running struct {
 // Status is one line of `svcplane status`.
 type Status struct {
 	Part   string    `json:"part"`
-	State  string    `json:"state"` // starting, serving, failed
+	State  string    `json:"state"` // starting, serving, degraded, failed
 	Since  time.Time `json:"since"`
 	Figure string    `json:"figure"`
 }
@@ -119,6 +124,9 @@ func (ps *parts) status() []Status {
 			s.State, s.Figure = "failed", r.err.Error()
 		case r.ready:
 			s.State, s.Figure = "serving", r.part.Figure()
+			if t, ok := r.part.(troubled); ok && t.Trouble() != "" {
+				s.State, s.Figure = "degraded", s.Figure+": "+t.Trouble()
+			}
 		}
 		all = append(all, s)
 	}

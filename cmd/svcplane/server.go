@@ -31,7 +31,13 @@ func newServer(dataDir *string) *cobra.Command {
 			// only here: the other commands, kubectl above all, end at a signal as any program does
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
-			return runServer(ctx, &opts, cmd.OutOrStdout())
+			context.AfterFunc(ctx, stop) // a second signal ends what does not want to end
+			err := runServer(ctx, &opts, cmd.OutOrStdout())
+			var restart *again
+			if errors.As(err, &restart) {
+				return beginAgain()
+			}
+			return err
 		},
 	}
 	opts.register(cmd.Flags())
@@ -47,9 +53,32 @@ func serverFlags(cmd *cobra.Command) *pflag.FlagSet {
 	return fs
 }
 
-// runServer checks everything that can be checked, takes what it needs of the machine, runs until ctx ends
+// startAborts is how long a start that is asked to stop may take to come to a place where it can.
+const startAborts = 10 * time.Second
+
+// runServer serves until ctx ends. A start may be in a call that nothing interrupts, a disk that does not answer or a lock
+// that somebody else has: it is left behind then.
+func runServer(ctx context.Context, opts *Options, out io.Writer) error {
+	ready, ended := make(chan struct{}), make(chan error, 1)
+	go func() { ended <- serve(ctx, opts, out, ready) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case <-ready:
+		return <-ended
+	case err := <-ended:
+		return err
+	case <-time.After(startAborts):
+		return nil
+	}
+}
+
+// serve checks everything that can be checked, takes what it needs of the machine, runs until ctx ends
 // and stops in the reverse order. Until the checks have passed nothing on the machine is changed.
-func runServer(ctx context.Context, opts *Options, out io.Writer) (err error) {
+func serve(ctx context.Context, opts *Options, out io.Writer, ready chan<- struct{}) (err error) {
 	began := time.Now()
 	log := setUpLogging(opts.Verbosity)
 	slow := time.AfterFunc(slowStart, log.reveal)
@@ -71,8 +100,11 @@ func runServer(ctx context.Context, opts *Options, out io.Writer) (err error) {
 	}
 	defer claims.release()
 	h, err := build(ctx, cfg, claims)
+	if err != nil && ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
-		return err
+		return tellSpace(cfg.DataDir, err)
 	}
 	defer h.stop()
 	if err := h.start(ctx); err != nil {
@@ -82,10 +114,12 @@ func runServer(ctx context.Context, opts *Options, out io.Writer) (err error) {
 		log.spill()
 		return err
 	}
+	close(ready)
 	slow.Stop()
 	log.open()
 	defer log.close()
 	go settle(ctx)
+	h.tellShares()
 	if _, err := fmt.Fprintf(out, "svcplane ready in %d ms (%s)\n", time.Since(began).Milliseconds(), h.summary()); err != nil {
 		return fmt.Errorf("printing the ready line: %w", err)
 	}

@@ -1,4 +1,4 @@
-package apiserver
+package store
 
 import (
 	"net"
@@ -13,14 +13,14 @@ func TestExternalStoreThatDoesNotAnswer(t *testing.T) {
 	}
 	endpoint := "http://" + l.Addr().String()
 	l.Close()
-	_, err = OpenStore(t.Context(), "", []string{endpoint})
+	_, err = Open(t.Context(), "", []string{endpoint})
 	if err == nil || !strings.Contains(err.Error(), endpoint) || !strings.Contains(err.Error(), "--etcd-endpoints") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestStoreWithTooLongAPath(t *testing.T) {
-	_, err := OpenStore(t.Context(), t.TempDir()+"/"+strings.Repeat("x", 120), nil)
+	_, err := Open(t.Context(), t.TempDir()+"/"+strings.Repeat("x", 120), nil)
 	if err == nil || !strings.Contains(err.Error(), "--data-dir") {
 		t.Errorf("got %v", err)
 	}
