@@ -106,7 +106,7 @@ func (p *PKI) CA() ([]byte, error) { return os.ReadFile(p.cert(pairCA)) }
 func (p *PKI) ServiceAccountKey() (crypto.Signer, error) {
 	data, err := os.ReadFile(p.Path(keyAccounts))
 	if err != nil {
-		return nil, fmt.Errorf("reading the service-account key: %w", err)
+		return nil, fmt.Errorf("reading the service-account key: %w: restore it from a copy, or remove it to make a new one (every token then changes)", err)
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {
@@ -133,6 +133,9 @@ func (p *PKI) ensureCA(pair, commonName string) (*signer, error) {
 	if s, err := p.load(pair); err == nil {
 		return s, nil
 	} else if !errors.Is(err, os.ErrNotExist) {
+		if pair == pairFrontCA {
+			return nil, fmt.Errorf("%w: restore it from a copy, or remove it to make a new one (only API servers behind an APIService have to be told)", err)
+		}
 		return nil, fmt.Errorf("%w: restore it from a copy, or begin anew without the cluster: `svcplane cleanup --data`", err)
 	}
 	template := &x509.Certificate{
@@ -193,7 +196,7 @@ func (p *PKI) issue(pair string, template *x509.Certificate, issuer *signer) (*s
 }
 
 func (p *PKI) ensureKey(file string) error {
-	if _, err := os.Stat(p.Path(file)); err == nil || !errors.Is(err, os.ErrNotExist) {
+	if _, err := p.ServiceAccountKey(); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -215,7 +218,11 @@ func (p *PKI) load(pair string) (*signer, error) {
 	certBlock, _ := pem.Decode(certPEM)
 	keyBlock, _ := pem.Decode(keyPEM)
 	if certBlock == nil || keyBlock == nil {
-		return nil, fmt.Errorf("certificate pair %s does not hold PEM", p.cert(pair))
+		broken := p.cert(pair)
+		if certBlock != nil {
+			broken = p.key(pair)
+		}
+		return nil, fmt.Errorf("%s does not hold PEM", broken)
 	}
 	cert, err := x509.ParseCertificate(certBlock.Bytes)
 	if err != nil {
@@ -248,7 +255,7 @@ func writeFile(path string, data []byte) error {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
+		return fmt.Errorf("writing %s: %w: whatever has its place has to go", path, err)
 	}
 	return nil
 }

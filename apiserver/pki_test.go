@@ -3,6 +3,7 @@ package apiserver
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -96,6 +97,34 @@ func TestDamagedAuthorityIsNotReplacedInSilence(t *testing.T) {
 	_, err = EnsurePKI(dir, names("192.0.2.1"), names("192.0.2.1"))
 	if err == nil || !strings.Contains(err.Error(), p.cert(pairCA)) || !strings.Contains(err.Error(), "restore it") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestDamagedKeyIsNamed: whichever file is broken is the one that is named, with what can be done about that one.
+func TestDamagedKeyIsNamed(t *testing.T) {
+	for file, remedy := range map[string]string{
+		pairCA + ".key":      "cleanup --data",
+		pairFrontCA + ".key": "or remove it",
+		keyAccounts:          "every token then changes",
+	} {
+		for _, damage := range []func(string) error{
+			func(path string) error { return os.WriteFile(path, []byte("garbage"), 0o600) },
+			func(path string) error { return os.Truncate(path, 0) },
+			func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+		} {
+			dir := t.TempDir()
+			p, err := EnsurePKI(dir, names("192.0.2.1"), names("192.0.2.1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := damage(p.Path(file)); err != nil {
+				t.Fatal(err)
+			}
+			_, err = EnsurePKI(dir, names("192.0.2.1"), names("192.0.2.1"))
+			if err == nil || !strings.Contains(err.Error(), p.Path(file)) || !strings.Contains(err.Error(), remedy) {
+				t.Errorf("%s: got %v, want %q", file, err, remedy)
+			}
+		}
 	}
 }
 
