@@ -21,6 +21,8 @@ import (
 //   - When it ends nowhere, or an upstream fails on the way, the answer is that the name does not exist, as without
 //     all this: the resolver walks on itself.
 //   - The alias has a TTL of 0: it says that the name does not exist, and nobody shall remember that.
+//   - A name that ends in a zone of ours already is never asked for below a search domain of the node, here or when the
+//     resolver does so itself (walks.go).
 //   - A namespace opts out by the annotation AutopathAnnotation, everybody by Config.NoAutopath.
 
 // flagSearched sets the keys of answers with such an alias apart from those of the name itself.
@@ -40,7 +42,8 @@ func (s *Server) searches(w *scratch) bool {
 		return false
 	}
 	namespace, ok := s.cfg.Pods.Searching(w.from)
-	return ok && namespace == string(w.q.label(count-2))
+	return ok && namespace == string(w.q.label(count-2)) &&
+		!s.walks.has(w.from, w.q.name[:w.q.length-1], s.forward.now()) // the last of a walk that began elsewhere
 }
 
 // become makes o the question for what is in front of offset at of q's name, with suffix (wire form) behind it. False
@@ -80,6 +83,9 @@ func (s *Server) step(w *scratch, suffixes []string, i int) (next int, at place)
 		switch {
 		case !w.other.become(&w.q, w.base(), suffixes[i]):
 		case !s.lookup(&w.other, &w.b):
+			if w.complete {
+				continue
+			}
 			return i + 1, anywhere
 		case w.b.rcode == dns.RcodeNameError:
 		case w.b.cname != nil:
@@ -94,6 +100,9 @@ func (s *Server) step(w *scratch, suffixes []string, i int) (next int, at place)
 // replySearched walks the search path as far as memory reaches. later is true if it does not reach.
 func (s *Server) replySearched(b, msg []byte, w *scratch, limit int) (reply []byte, later bool) {
 	suffixes, now := *s.suffixes.Load(), s.forward.now()
+	if w.complete = s.completeBase(w); w.complete {
+		s.walks.note(w.from, w.q.name[:w.base()], now)
+	}
 	for i, at := s.step(w, suffixes, 0); at != nowhere; i, at = s.step(w, suffixes, i) {
 		w.search = at == byAlias
 		switch at {
@@ -109,12 +118,29 @@ func (s *Server) replySearched(b, msg []byte, w *scratch, limit int) (reply []by
 		if hit, fresh := forward.cache.get(w.searchedKey(), now); fresh {
 			return hit.append(b, msg, &w.q, now, limit), false
 		}
-		if hit, fresh := forward.cache.get(w.other.key(), now); !fresh || hit.rcode() != dns.RcodeNameError {
+		hit, fresh := forward.cache.get(w.other.key(), now)
+		if hit == nil && forward.health(now) == silent {
+			break
+		}
+		if !fresh || hit.rcode() != dns.RcodeNameError {
 			w.search = true
 			return b, true
 		}
 	}
 	return appendAnswer(b, msg, &w.q, &w.a, limit), false
+}
+
+// completeBase says whether what the walk puts its suffixes behind is a name of one of our zones already.
+func (s *Server) completeBase(w *scratch) bool {
+	if !w.other.become(&w.q, w.base(), "\x00") {
+		return false
+	}
+	for _, z := range s.zones {
+		if _, in := w.other.within(z.domain); in {
+			return true
+		}
+	}
+	return false
 }
 
 // searchedKey is where the answer by way of w.other is kept: a walk that ends elsewhere, because a Service appeared on

@@ -14,6 +14,8 @@
 //   - Before the first sync a question for our zones waits, then fails; it is never told that a name is absent.
 //   - Negative answers for our zones carry a TTL of 0: nobody caches the absence of a Service.
 //   - The zone is asked before the cache: what an upstream said never hides a name of ours.
+//   - A complete name of our zones is never asked for upstream, wherever in a resolver's search path it comes up.
+//   - While no upstream answers, questions for them fail at once; probes find out when one answers again.
 //   - What upstreams answer is believed only when address, id and question are those that were asked.
 //   - Who is not on this node gets no more octets by UDP than are hard to make use of against others, and only the
 //     names of the LAN unless the configuration says otherwise.

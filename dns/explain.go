@@ -99,7 +99,11 @@ func (s *Server) whyForeign(w *scratch) []string {
 		age := forward.now().Sub(hit.stored)
 		return append(steps, fmt.Sprintf("the cache has the answer: %.0f s old, good for %.0f s more", age.Seconds(), (hit.life-age).Seconds()))
 	}
-	return append(steps, "not in the cache")
+	steps = append(steps, "not in the cache")
+	if forward.health(forward.now()) == silent {
+		steps = append(steps, "no upstream has answered lately: until one answers a probe, which goes out every "+recheck.String()+", questions fail at once")
+	}
+	return steps
 }
 
 // whySearched tells what the search path has to do with it.

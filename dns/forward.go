@@ -23,9 +23,23 @@ const (
 	probeFor   = 2 * time.Second         // how long an attempt at that may take
 	lull       = 30 * time.Second        // without questions for this long nobody is tried
 	staleAfter = 1800 * time.Millisecond // client response timer, RFC 8767 section 5
+	silentFor  = 2*recheck + time.Second // how long it counts that no upstream answers: longer than from one probe to the next
+	doubt      = time.Second             // what a question waits for upstreams that did not answer when they were last asked
 )
 
-var errNoUpstream = errors.New("no upstream server is known")
+var (
+	errNoUpstream = errors.New("no upstream server is known")
+	errSilent     = errors.New("no upstream server answers")
+)
+
+// health is what is known of all upstreams together.
+type health int
+
+const (
+	hearing  health = iota // one of them answers, or nobody has asked
+	doubtful               // none answered when they were last asked, and that is a while ago
+	silent                 // none answered just now: a question would wait for nothing
+)
 
 // forwarder resolves the names of the rest of the world. Identical questions share one exchange, which also
 // keeps a loop of forwarders from growing: the question that comes back waits for itself and fails.
@@ -73,6 +87,26 @@ func (f *forwarder) use(addrs []netip.AddrPort) {
 // able says whether there is anybody to ask.
 func (f *forwarder) able() bool { return len(*f.upstreams.Load()) > 0 }
 
+// health says whether it is worth while to ask. What failed is told at once while probes find out whether it still
+// fails (RFC 9520 section 3.2 wants failures remembered, for 1 s to 5 min).
+func (f *forwarder) health(now time.Time) health {
+	all := *f.upstreams.Load()
+	h := silent
+	for _, u := range all {
+		ago, ok := u.silentSince(now)
+		if !ok {
+			return hearing
+		}
+		if ago > silentFor {
+			h = doubtful
+		}
+	}
+	if len(all) == 0 {
+		return hearing
+	}
+	return h
+}
+
 // serves says whether a client at addr is one of our upstreams.
 func (f *forwarder) serves(addr netip.Addr) bool {
 	return slices.ContainsFunc(*f.upstreams.Load(), func(u *upstream) bool { return u.addr.Addr() == addr })
@@ -110,12 +144,19 @@ func (f *forwarder) resolve(ctx context.Context, q *question) (*cached, error) {
 	if !f.able() {
 		return f.standIn(old, errNoUpstream)
 	}
-	var late <-chan time.Time
+	waitFor := patience + time.Second // the flight ends before
 	if old != nil {
-		timer := time.NewTimer(staleAfter)
-		defer timer.Stop()
-		late = timer.C
+		waitFor = staleAfter
 	}
+	switch f.health(f.now()) {
+	case silent:
+		f.asked.Store(f.now().UnixNano()) // so that probes go on
+		return f.standIn(old, errSilent)
+	case doubtful:
+		waitFor = doubt
+	}
+	late := time.NewTimer(waitFor)
+	defer late.Stop()
 	fl := f.join(ctx, q)
 	select {
 	case <-fl.done:
@@ -123,8 +164,8 @@ func (f *forwarder) resolve(ctx context.Context, q *question) (*cached, error) {
 			return f.standIn(old, fl.err)
 		}
 		return fl.answer, nil
-	case <-late:
-		return f.standIn(old, nil)
+	case <-late.C:
+		return f.standIn(old, errSilent)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -154,6 +195,7 @@ func (f *forwarder) prefetch(hit *cached, q *question, now time.Time) {
 
 // run fetches again what is about to expire, and tries upstreams that questions do not go to, until ctx ends.
 func (f *forwarder) run(ctx context.Context) error {
+	f.asked.Store(f.now().UnixNano()) // whether upstreams answer is known before somebody waits for them
 	tick := time.NewTicker(recheck)
 	defer tick.Stop()
 	for {
@@ -313,7 +355,7 @@ func (f *forwarder) try(ctx context.Context, u *upstream, query *dns.Msg) outcom
 	if err != nil {
 		m = nil
 	}
-	u.note(took, m)
+	u.note(start.Add(took), took, m)
 	return outcome{m, err}
 }
 

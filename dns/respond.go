@@ -17,10 +17,12 @@ type scratch struct {
 	from   netip.Addr // the asker; not valid: ourselves
 	q      question
 	a      answer
-	waited bool     // respond had no answer for it
-	search bool     // the rest of the search path has to be walked for it
-	other  question // a name that the search path leads to
-	b      answer   // what a zone says to that
+	waited bool // respond had no answer for it
+	search bool // the rest of the search path has to be walked for it
+	// what the search path is walked for ends in one of our zones: nobody else is asked
+	complete bool
+	other    question // a name that the search path leads to
+	b        answer   // what a zone says to that
 }
 
 // respond replies to msg if that takes no waiting: b gets the reply, empty if msg deserves none. later is true
@@ -61,6 +63,9 @@ func (s *Server) reply(b, msg []byte, w *scratch, limit int, standing standing) 
 		return appendError(b, msg, &w.q, dns.RcodeRefused), false // we hold nothing else
 	}
 	w.a.zone = zoneForeign
+	if s.astray(w) {
+		return appendError(b, msg, &w.q, dns.RcodeNameError), false
+	}
 	forward := s.forwarderFor(&w.q)
 	now := forward.now()
 	hit, fresh := forward.cache.get(w.q.key(), now)

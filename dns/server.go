@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"strings"
@@ -85,8 +86,9 @@ type Server struct {
 	lan      *lanZone                 // nil: none
 	limiter  *limiter                 // for clients that are not on this node
 	suffixes atomic.Pointer[[]string] // the search path of pods, in wire form
-	waiting  chan struct{}            // one token per question that waits
-	conns    chan struct{}            // one token per TCP connection
+	walks    walks
+	waiting  chan struct{} // one token per question that waits
+	conns    chan struct{} // one token per TCP connection
 	holdFor  time.Duration
 	resolved string // where systemd-resolved says whom it asks
 
@@ -118,6 +120,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, holdFor: hold,
 		forward: newForwarder(newCache(cfg.CacheSize), time.Now),
 		limiter: newLimiter(cfg.ReplyLimit), resolved: systemdResolved,
+		walks:       walks{seed: maphash.MakeSeed()},
 		conns:       make(chan struct{}, cfg.MaxConns),
 		programming: programming{kinds: map[string]*programmed{}},
 		waiting:     make(chan struct{}, cfg.MaxWaiting),

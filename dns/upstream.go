@@ -24,6 +24,8 @@ type upstream struct {
 	rtt    time.Duration // smoothed; 0: not known
 	failed bool          // the last exchange failed
 	used   time.Time     // when the last exchange began
+	deaf   int           // how many exchanges in a row had no answer at all
+	ended  time.Time     // when the last of them ended
 
 	codes   [countedCodes]atomic.Uint64 // answers, by response code
 	silent  atomic.Uint64               // exchanges that failed: no answer, or the connection was refused
@@ -44,7 +46,7 @@ func (u *upstream) begin(now time.Time) {
 }
 
 // note records the end of an exchange; m is the answer, if one came.
-func (u *upstream) note(took time.Duration, m *dns.Msg) {
+func (u *upstream) note(now time.Time, took time.Duration, m *dns.Msg) {
 	failed := m == nil || m.Rcode == dns.RcodeRefused
 	if m == nil {
 		u.silent.Add(1)
@@ -55,10 +57,21 @@ func (u *upstream) note(took time.Duration, m *dns.Msg) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.failed = failed
+	if u.deaf++; m != nil {
+		u.deaf = 0
+	}
+	u.ended = now
 	if u.rtt == 0 {
 		u.rtt = took
 	}
 	u.rtt = (3*u.rtt + took) / 4
+}
+
+// silentSince says how long ago it was found twice in a row that the upstream does not answer; ok is false if it does.
+func (u *upstream) silentSince(now time.Time) (ago time.Duration, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return now.Sub(u.ended), u.deaf >= 2
 }
 
 // late records that another had to be asked besides; its answer may still count.
