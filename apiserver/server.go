@@ -106,6 +106,7 @@ func (cfg *Config) options() *options.ServerRunOptions {
 	o.SecureServing.ServerCert.CertKey.KeyFile = cfg.PKI.key(pairServing)
 	o.GenericServerRunOptions.AdvertiseAddress = net.IP(cfg.NodeIP.AsSlice())
 	o.AllowPrivileged = true
+	addWarnings(o.Admission.GenericAdmission)
 
 	o.ServiceClusterIPRanges = joinPrefixes(cfg.ServiceCIDRs)
 	if ports, err := utilnet.ParsePortRange(cfg.NodePorts); err == nil {

@@ -66,6 +66,8 @@ func TestServer(t *testing.T) {
 	t.Run("serves the groups", func(t *testing.T) { checkGroups(t, admin) })
 	t.Run("refuses strangers", func(t *testing.T) { checkStrangers(ctx, t, config) })
 	t.Run("allocates from its ranges", func(t *testing.T) { checkAllocation(ctx, t, admin) })
+	t.Run("says who carries out what it serves", func(t *testing.T) { checkResources(t, admin) })
+	t.Run("warns of what nobody carries out", func(t *testing.T) { checkWarnings(ctx, t, config, s.Loopback()) })
 
 	stop()
 	if err := <-ended; err != nil {

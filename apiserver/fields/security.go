@@ -1,0 +1,110 @@
+package fields
+
+import corev1 "k8s.io/api/core/v1"
+
+// security are the types that say what a container may do.
+func security() []Struct {
+	linuxOnly := Row{Fields: "windowsOptions", Fate: Warned, Text: "this node runs Linux"}
+	noSELinux := Row{
+		Fields: "seLinuxOptions", Fate: Warned,
+		Text: "no SELinux label is set: containers have that of the server",
+	}
+	return []Struct{
+		{
+			Of: corev1.PodSecurityContext{},
+			Honoured: []Honoured{{"node", "runAsUser runAsGroup runAsNonRoot supplementalGroups fsGroup sysctls fsGroupChangePolicy " +
+				"seccompProfile appArmorProfile"}},
+			Rows: []Row{
+				linuxOnly, noSELinux,
+				{Fields: "seLinuxChangePolicy", Fate: Warned, Text: "no SELinux label is set: files keep theirs"},
+				{
+					Fields: "supplementalGroupsPolicy", Fate: Rejected, Mean: "Strict",
+					If: when(func(s *corev1.PodSecurityContext) bool {
+						return is(s.SupplementalGroupsPolicy, corev1.SupplementalGroupsPolicyStrict)
+					}),
+					Text: "containers get the groups of their image's user, too, and nothing here keeps them out; use Merge",
+				},
+			},
+		},
+		{Of: corev1.Sysctl{}, Honoured: []Honoured{{"node", "name value"}}},
+		{
+			Of: corev1.SecurityContext{},
+			Honoured: []Honoured{{"node", "capabilities privileged runAsUser runAsGroup runAsNonRoot readOnlyRootFilesystem " +
+				"allowPrivilegeEscalation seccompProfile appArmorProfile"}},
+			Rows: []Row{
+				linuxOnly, noSELinux,
+				{
+					Fields: "procMount", Fate: Warned, Mean: "Default",
+					If:   when(func(s *corev1.SecurityContext) bool { return is(s.ProcMount, corev1.DefaultProcMount) }),
+					Text: "no path of /proc is masked: containers see it as with Unmasked",
+				},
+			},
+		},
+		{Of: corev1.Capabilities{}, Honoured: []Honoured{{"node", "add drop"}}},
+	}
+}
+
+// profiles are the types of what the kernel is to hold a container to.
+func profiles() []Struct {
+	return []Struct{
+		{
+			Of: corev1.SeccompProfile{},
+			Rows: []Row{
+				{
+					Fields: "type", Fate: Warned, Mean: "RuntimeDefault, Localhost",
+					If:   when(func(s *corev1.SeccompProfile) bool { return s.Type != corev1.SeccompProfileTypeUnconfined }),
+					Text: "not enforced: no seccomp filter is installed, and the container may make every system call",
+				},
+				{Fields: "localhostProfile", Fate: Moot, Text: "the Warning is that of its type"},
+			},
+		},
+		{
+			Of: corev1.AppArmorProfile{},
+			Rows: []Row{
+				{
+					Fields: "type", Fate: Rejected, Mean: "RuntimeDefault, Localhost",
+					If:   when(func(s *corev1.AppArmorProfile) bool { return s.Type != corev1.AppArmorProfileTypeUnconfined }),
+					Text: "no AppArmor profile is applied here, and upstream does not run such a pod either where AppArmor is off; leave it out",
+				},
+				{Fields: "localhostProfile", Fate: Moot, Text: "the pod is not run for its type"},
+			},
+		},
+	}
+}
+
+// placement are the types that say where a pod may run.
+func placement() []Struct {
+	const oneNode = "there is one node, which every preference leads to"
+	return []Struct{
+		{Of: corev1.Affinity{}, Honoured: []Honoured{{"binder", "nodeAffinity podAffinity podAntiAffinity"}}},
+		{
+			Of:       corev1.NodeAffinity{},
+			Honoured: []Honoured{{"binder", "requiredDuringSchedulingIgnoredDuringExecution"}},
+			Rows:     []Row{{Fields: "preferredDuringSchedulingIgnoredDuringExecution", Fate: Moot, Text: oneNode}},
+		},
+		{Of: corev1.NodeSelector{}, Honoured: []Honoured{{"binder", "nodeSelectorTerms"}}},
+		{Of: corev1.NodeSelectorTerm{}, Honoured: []Honoured{{"binder", "matchExpressions matchFields"}}},
+		{Of: corev1.NodeSelectorRequirement{}, Honoured: []Honoured{{"binder", "key operator values"}}},
+		{
+			Of:       corev1.PodAffinity{},
+			Honoured: []Honoured{{"binder", "requiredDuringSchedulingIgnoredDuringExecution"}},
+			Rows:     []Row{{Fields: "preferredDuringSchedulingIgnoredDuringExecution", Fate: Moot, Text: oneNode}},
+		},
+		{
+			Of:       corev1.PodAntiAffinity{},
+			Honoured: []Honoured{{"binder", "requiredDuringSchedulingIgnoredDuringExecution"}},
+			Rows:     []Row{{Fields: "preferredDuringSchedulingIgnoredDuringExecution", Fate: Moot, Text: oneNode}},
+		},
+		{Of: corev1.PodAffinityTerm{}, Honoured: []Honoured{
+			{"binder", "labelSelector namespaces topologyKey namespaceSelector"},
+			{"API server", "matchLabelKeys mismatchLabelKeys"}, // merged into labelSelector (KEP-3633)
+		}},
+		{Of: corev1.TopologySpreadConstraint{}, Honoured: []Honoured{
+			{"binder", "maxSkew topologyKey whenUnsatisfiable labelSelector minDomains nodeAffinityPolicy nodeTaintsPolicy"},
+			{"API server", "matchLabelKeys"}, // merged into labelSelector (KEP-3243)
+		}},
+		{Of: corev1.Toleration{}, Honoured: []Honoured{
+			{"binder", "key operator value effect"}, {"taint-eviction-controller", "tolerationSeconds"},
+		}},
+	}
+}
