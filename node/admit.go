@@ -2,15 +2,45 @@ package node
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
 )
 
 // portConflict words it as the kubelet does; controllers and people know the reason.
 var portConflict = why{"NodePorts", "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"}
 
+// refusal says why a pod may not run here at all: it asks for a restriction that this node cannot put in force. Reasons and
+// messages are the kubelet's.
+func refusal(pod *corev1.Pod) *why {
+	if os := pod.Spec.OS; os != nil && os.Name != corev1.Linux {
+		return &why{"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS: this node runs Linux"}
+	}
+	sc := pod.Spec.SecurityContext
+	if sc != nil && sc.SupplementalGroupsPolicy != nil && *sc.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict {
+		return &why{"SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node; use Merge"}
+	}
+	confined := sc != nil && wantsAppArmor(sc.AppArmorProfile)
+	podutil.VisitContainers(&pod.Spec, podutil.AllContainers, func(c *corev1.Container, _ podutil.ContainerType) bool {
+		confined = confined || c.SecurityContext != nil && wantsAppArmor(c.SecurityContext.AppArmorProfile)
+		return true
+	})
+	if confined {
+		return &why{"AppArmor", "Cannot enforce AppArmor: this node applies no profiles; leave appArmorProfile out"}
+	}
+	return nil
+}
+
+func wantsAppArmor(p *corev1.AppArmorProfile) bool {
+	return p != nil && p.Type != corev1.AppArmorProfileTypeUnconfined
+}
+
 // admit looks once at a pod that is new here. The binder places pods where they fit; one that names its node itself
 // (spec.nodeName) comes past it, and is failed, for its controller to replace it, if another pod has its host port.
 func (w *worker) admit(st *podState) {
 	if w.status.StartTime != nil || len(st.sandboxes) > 0 || w.pod.DeletionTimestamp != nil {
+		return
+	}
+	if w.failed = refusal(w.pod); w.failed != nil {
+		w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeWarning, w.failed.reason, w.failed.message)
 		return
 	}
 	for _, o := range w.n.pods.GetStore().List() {

@@ -196,6 +196,9 @@ func (n *Node) volumeMount(ctx context.Context, l *launch, c *corev1.Container, 
 			Image: &runtimeapi.ImageSpec{Image: image, UserSpecifiedImage: source.Reference},
 		}, nil
 	}
+	if m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled {
+		return nil, fmt.Errorf("volume mount %s: recursiveReadOnly Enabled is not offered by this node; use Disabled or IfPossible", m.Name)
+	}
 	path, err := l.volumes.Path(m.Name, sub)
 	if err != nil {
 		return nil, err

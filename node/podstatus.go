@@ -33,14 +33,22 @@ func makeStatus(in statusInput) corev1.PodStatus {
 	if s.StartTime == nil {
 		s.StartTime = &metav1.Time{Time: in.now.Truncate(time.Second)}
 	}
-	s.InitContainerStatuses = in.containerStatuses(in.pod.Spec.InitContainers, in.old.InitContainerStatuses, true)
-	s.ContainerStatuses = in.containerStatuses(in.pod.Spec.Containers, in.old.ContainerStatuses, false)
-	s.EphemeralContainerStatuses = in.containerStatuses(ephemeral(in.pod), in.old.EphemeralContainerStatuses, false)
+	if !in.rejected() {
+		s.InitContainerStatuses = in.containerStatuses(in.pod.Spec.InitContainers, in.old.InitContainerStatuses, true)
+		s.ContainerStatuses = in.containerStatuses(in.pod.Spec.Containers, in.old.ContainerStatuses, false)
+		s.EphemeralContainerStatuses = in.containerStatuses(ephemeral(in.pod), in.old.EphemeralContainerStatuses, false)
+	}
 	all := append(append([]corev1.ContainerStatus{}, s.ContainerStatuses...), s.InitContainerStatuses...)
 	s.Phase = in.phase(all)
 	in.setIPs(&s)
 	in.setConditions(&s, all)
 	return s
+}
+
+// rejected says whether the pod was failed before anything of it was begun. Its containers have no status then, so that
+// `kubectl get` shows why.
+func (in *statusInput) rejected() bool {
+	return in.failed != nil && len(in.state.sandboxes) == 0 && len(in.old.ContainerStatuses) == 0
 }
 
 func ephemeral(pod *corev1.Pod) []corev1.Container {

@@ -164,13 +164,10 @@ func (w *worker) runSandbox(ctx context.Context, attempt uint32) (string, error)
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	}
-	config, err := w.n.sandboxConfig(w.pod, attempt)
+	id, err := w.n.makeSandbox(ctx, w.pod, attempt)
 	if err == nil {
-		var id string
-		if id, err = w.n.cfg.Runtime.RunPodSandbox(ctx, config, ""); err == nil {
-			w.n.warnDNS(w.pod)
-			return id, nil
-		}
+		w.n.warnDNS(w.pod)
+		return id, nil
 	}
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)

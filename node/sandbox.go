@@ -1,12 +1,14 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/node/names"
@@ -49,6 +51,19 @@ func (n *Node) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSa
 		Annotations:  sandboxAnnotations(pod),
 		Linux:        sandboxLinux(pod),
 	}, nil
+}
+
+// makeSandbox has the runtime make a sandbox for a pod.
+func (n *Node) makeSandbox(ctx context.Context, pod *corev1.Pod, attempt uint32) (string, error) {
+	config, err := n.sandboxConfig(pod, attempt)
+	if err != nil {
+		return "", err
+	}
+	handler, err := n.handler(ctx, pod)
+	if err != nil {
+		return "", err
+	}
+	return n.cfg.Runtime.RunPodSandbox(ctx, config, handler)
 }
 
 // warnDNS says what of the pod's resolver configuration did not fit.
@@ -144,11 +159,28 @@ func namespaceOptions(pod *corev1.Pod) *runtimeapi.NamespaceOption {
 	if pod.Spec.ShareProcessNamespace != nil && *pod.Spec.ShareProcessNamespace {
 		pid = runtimeapi.NamespaceMode_POD
 	}
-	return &runtimeapi.NamespaceOption{
+	options := &runtimeapi.NamespaceOption{
 		Network: mode(pod.Spec.HostNetwork, runtimeapi.NamespaceMode_POD),
 		Pid:     pid,
 		Ipc:     mode(pod.Spec.HostIPC, runtimeapi.NamespaceMode_POD),
 	}
+	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
+		options.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD}
+	}
+	return options
+}
+
+// handler gives the name by which the runtime knows the RuntimeClass of a pod; empty: the default.
+func (n *Node) handler(ctx context.Context, pod *corev1.Pod) (string, error) {
+	name := pod.Spec.RuntimeClassName
+	if name == nil || *name == "" {
+		return "", nil
+	}
+	class, err := n.cfg.Client.NodeV1().RuntimeClasses().Get(ctx, *name, metav1.GetOptions{})
+	if err != nil {
+		return "", fmt.Errorf("looking for the pod's RuntimeClass: %w", err)
+	}
+	return class.Handler, nil
 }
 
 // hostResolver is the node's own resolv.conf, read again each time: hosts move between networks.

@@ -325,3 +325,26 @@ func TestPodSysctls(t *testing.T) {
 		t.Errorf("on the node they are %q too", got)
 	}
 }
+
+// TestSandboxesThatCannotBeMade holds that a sandbox is not made with less isolation than was asked for.
+func TestSandboxesThatCannotBeMade(t *testing.T) {
+	l := newLab(t)
+	apart := podConfig("apart")
+	apart.Linux = &runtimeapi.LinuxPodSandboxConfig{SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{
+		NamespaceOptions: &runtimeapi.NamespaceOption{UsernsOptions: &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD}},
+	}}
+	for _, tt := range []struct {
+		config        *runtimeapi.PodSandboxConfig
+		handler, want string
+	}{
+		{apart, "", "remove hostUsers: false"},
+		{podConfig("classed"), "runsc", "remove runtimeClassName"},
+	} {
+		if _, err := l.RunPodSandbox(t.Context(), tt.config, tt.handler); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("a sandbox of %s: %v, want %q", tt.config.GetMetadata().GetName(), err, tt.want)
+		}
+	}
+	if list, err := l.ListPodSandbox(t.Context(), nil); err != nil || len(list) > 0 {
+		t.Errorf("there are %d sandboxes, %v", len(list), err)
+	}
+}

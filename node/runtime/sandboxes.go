@@ -30,6 +30,9 @@ func (r *Runtime) RunPodSandbox(ctx context.Context, config *runtimeapi.PodSandb
 	if config.GetMetadata() == nil {
 		return "", status.Error(codes.InvalidArgument, "run pod sandbox: metadata is missing")
 	}
+	if users := namespaceMode(config).GetUsernsOptions(); users != nil && users.Mode == runtimeapi.NamespaceMode_POD {
+		return "", status.Error(codes.InvalidArgument, "this runtime has no user namespaces for pods; remove hostUsers: false")
+	}
 	entry, err := r.newSandbox(config)
 	if err != nil {
 		return "", err
