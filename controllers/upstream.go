@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/scale"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/controller/certificates/rootcacertpublisher"
@@ -97,13 +95,14 @@ func (cfg *Config) early() []upstream {
 	return all
 }
 
-// late lists those that are about every resource there is: they ask the API what there is when they are made, and share
-// the informers that the others have at work by then.
+// late lists those that are about every resource there is, or about one that the garbage collector follows: they ask the API
+// what there is when they are made, and share the informers that the others have at work by then.
 func late() []upstream {
 	return []upstream{
 		{"namespace-controller", buildNamespace},
 		{"garbage-collector-controller", buildGarbageCollector},
 		{"resourcequota-controller", buildQuota},
+		{"horizontal-pod-autoscaler-controller", buildAutoscaler},
 	}
 }
 
@@ -247,9 +246,9 @@ func buildTTL(ctx context.Context, p *parts) (runner, error) {
 }
 
 func buildDisruption(ctx context.Context, p *parts) (runner, error) {
-	scales, err := scale.NewForConfig(p.rest, p.mapper, dynamic.LegacyAPIPathResolverFunc, scale.NewDiscoveryScaleKindResolver(p.discovery))
+	scales, err := p.scales()
 	if err != nil {
-		return nil, fmt.Errorf("making a scale client: %w", err)
+		return nil, err
 	}
 	apps, core := p.Factory.Apps().V1(), p.Factory.Core().V1()
 	c := disruption.NewDisruptionController(ctx, core.Pods(), p.Factory.Policy().V1().PodDisruptionBudgets(),
