@@ -1,0 +1,15 @@
+// Package address says by which addresses the node is known, one of a family, and tells the rooms when that changes: a
+// lease gives another one, a cable is pulled, a laptop leaves the Wi-Fi. Nobody else asks the machine for its addresses;
+// rooms get them when they are made, and from then on as a value that changes.
+//
+//	netlink: addresses, links, ──▶ Read ──▶ Decide (pure) ──▶ Source ──▶ followers, each by itself, again until it works:
+//	default routes; every 5 s               stay, move,         │         pods' routes, data planes, certificates, Node,
+//	                                        or the spare one    │         default/kubernetes, NodePorts, DNS, load balancers
+//	                                                            └──▶ link sp-node with the spare address, while it is needed
+//
+// Invariants:
+//   - The node stays with an address as long as the machine has it on a link that is up, whatever else comes.
+//   - A node without an address goes by a spare one that never leaves it, the first of its pod range: what is on the node
+//     goes on among itself. An address that was asked for (--node-ip) is never replaced by another of the machine.
+//   - A short gap moves nothing; but what the kernel threw away with an address is put back also when the address is.
+package address
