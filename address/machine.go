@@ -14,13 +14,31 @@ import (
 // ownLink is how the names of svcplane's links begin.
 const ownLink = "sp"
 
-// Read lists the machine's global addresses, as the network namespace of the caller has them.
-func Read() ([]Candidate, error) {
-	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+// Read lists the machine's global addresses, as the network namespace of the caller has them. What comes or goes meanwhile
+// makes it read again.
+func Read() (all []Candidate, err error) {
+	for range 10 {
+		if all, err = read(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the machine's addresses: %w", err)
 	}
-	ways := map[bool]way{true: wayOut(netlink.FAMILY_V4), false: wayOut(netlink.FAMILY_V6)}
+	return all, nil
+}
+
+func read() ([]Candidate, error) {
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, err
+	}
+	out4, err4 := wayOut(netlink.FAMILY_V4)
+	out6, err6 := wayOut(netlink.FAMILY_V6)
+	if err := errors.Join(err4, err6); err != nil {
+		return nil, err
+	}
+	ways := map[bool]way{true: out4, false: out6}
 	links := map[int]*netlink.LinkAttrs{}
 	var all []Candidate
 	for _, a := range addrs {
@@ -60,12 +78,13 @@ type way struct {
 }
 
 // wayOut takes the default route that packets take: that with the lowest metric. None is no error.
-func wayOut(family int) way {
-	routes, err := whole(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
-	})
-	if err != nil {
-		return way{}
+func wayOut(family int) (way, error) {
+	routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+	if errors.Is(err, netlink.ErrDumpInterrupted) {
+		return way{}, err
+	}
+	if err != nil { // a kernel without the family
+		return way{}, nil
 	}
 	best := -1
 	for i, r := range routes {
@@ -74,7 +93,7 @@ func wayOut(family int) way {
 		}
 	}
 	if best < 0 {
-		return way{}
+		return way{}, nil
 	}
 	r := routes[best]
 	index, gateway := r.LinkIndex, r.Gw
@@ -88,16 +107,5 @@ func wayOut(family int) way {
 		}
 	}
 	ip, _ := netip.AddrFromSlice(source)
-	return way{link: index, source: ip.Unmap()}
-}
-
-// whole makes a list again if something came or went meanwhile.
-func whole[T any](list func() ([]T, error)) ([]T, error) {
-	const tries = 10
-	for try := 1; ; try++ {
-		all, err := list()
-		if try == tries || !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return all, err
-		}
-	}
+	return way{link: index, source: ip.Unmap()}, nil
 }

@@ -144,14 +144,19 @@ func (p *PKI) ensureCA(pair, commonName string) (*signer, error) {
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 	}
-	return p.issue(pair, template, nil)
+	return p.issue(pair, template, nil, nil)
 }
 
 func (p *PKI) ensureLeaf(pair string, issuer *signer, template *x509.Certificate) error {
-	if have, err := p.load(pair); err == nil && fits(have.cert, template, issuer.cert) {
+	have, err := p.load(pair)
+	if err == nil && fits(have.cert, template, issuer.cert) {
 		return nil
 	}
-	_, err := p.issue(pair, template, issuer)
+	var key *ecdsa.PrivateKey
+	if err == nil {
+		key, _ = have.key.(*ecdsa.PrivateKey) // kept: whoever reads both files meanwhile gets two that belong together
+	}
+	_, err = p.issue(pair, template, issuer, key)
 	return err
 }
 
@@ -163,11 +168,13 @@ func fits(have, want, issuer *x509.Certificate) bool {
 		slices.EqualFunc(have.IPAddresses, want.IPAddresses, net.IP.Equal)
 }
 
-// issue makes a key and a certificate; issuer nil makes it self-signed.
-func (p *PKI) issue(pair string, template *x509.Certificate, issuer *signer) (*signer, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("making the key of %s: %w", pair, err)
+// issue makes a certificate, and a key where there is none; issuer nil makes it self-signed.
+func (p *PKI) issue(pair string, template *x509.Certificate, issuer *signer, key *ecdsa.PrivateKey) (*signer, error) {
+	var err error
+	if key == nil {
+		if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			return nil, fmt.Errorf("making the key of %s: %w", pair, err)
+		}
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 126))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
@@ -30,7 +31,7 @@ type Config struct {
 	Store        *store.Store
 	Listener     net.Listener   // TCP; taken over by the server
 	Kubeconfig   string         // path the administrator's kubeconfig is written to
-	NodeIP       netip.Addr     // advertised in default/kubernetes
+	NodeIP       netip.Addr     // advertised in default/kubernetes; see SetNodeIP
 	ServiceCIDRs []netip.Prefix // one, or one of each family
 	NodePorts    string         // "30000-32767"
 	Domain       string         // cluster domain; part of the token issuer's name
@@ -39,6 +40,8 @@ type Config struct {
 	Full func() error
 	// Down says why the store has ended; nil: it has not. What the caches have can be read then.
 	Down func() error
+	// KubeletDial reaches the node without the network; nil: at the address of its Node.
+	KubeletDial func(context.Context) (net.Conn, error)
 }
 
 // Server is the API, from the first filter to the CRDs.
@@ -48,6 +51,9 @@ type Server struct {
 	ready     chan struct{}
 
 	bootstrapped chan struct{}
+
+	advertised *advertised
+	serving    dynamiccertificates.CertKeyContentProvider
 }
 
 // New builds the chain on the store; the store is read and written, but no request is served before Run.
@@ -81,10 +87,15 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 			return build(refusing(handler, cfg.Full, cfg.Down), c)
 		}
 	}
+	own := newAdvertised(cfg.NodeIP, config.KubeAPIs)
+	if cfg.KubeletDial != nil {
+		config.KubeAPIs.Extra.KubeletClientConfig.Lookup = inside(cfg.KubeletDial)
+	}
 	complete, err := config.Complete()
 	if err != nil {
 		return nil, fmt.Errorf("configuring the api server: %w", err)
 	}
+	own.discover(complete.KubeAPIs.ControlPlane.Generic)
 	chain, err := app.CreateServerChain(complete)
 	if err != nil {
 		return nil, fmt.Errorf("building the api server: %w", err)
@@ -94,6 +105,8 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		informers:    config.KubeAPIs.ControlPlane.VersionedInformers,
 		ready:        make(chan struct{}),
 		bootstrapped: make(chan struct{}),
+		advertised:   own,
+		serving:      config.KubeAPIs.ControlPlane.Generic.SecureServing.Cert,
 	}, nil
 }
 
@@ -210,7 +223,11 @@ func (s *Server) waitReady(ctx context.Context) error {
 	if !s.await(ctx, client, pathsBootstrapped) {
 		return nil
 	}
-	close(s.bootstrapped)
+	select {
+	case <-s.advertised.written: // what an earlier run wrote may name an address that is gone
+		close(s.bootstrapped)
+	case <-ctx.Done():
+	}
 	return nil
 }
 

@@ -2,10 +2,13 @@ package apiserver
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,9 +72,51 @@ func TestServer(t *testing.T) {
 	t.Run("says who carries out what it serves", func(t *testing.T) { checkResources(t, admin) })
 	t.Run("warns of what nobody carries out", func(t *testing.T) { checkWarnings(ctx, t, config, s.Loopback()) })
 
+	t.Run("follows the node", func(t *testing.T) { checkMove(ctx, t, s, p.dir, listener.Addr().String(), admin) })
+
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("stopping: %v", err)
+	}
+}
+
+// checkMove gives the node another address.
+func checkMove(ctx context.Context, t *testing.T, s *Server, pki, at string, client kubernetes.Interface) {
+	to := netip.MustParseAddr("192.0.2.77")
+	p, err := EnsurePKI(pki, names("192.0.2.77"), names("192.0.2.77"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetNodeIP(ctx, to); err != nil {
+		t.Fatal(err)
+	}
+	endpoints, err := client.CoreV1().Endpoints("default").Get(ctx, "kubernetes", metav1.GetOptions{})
+	if err != nil || len(endpoints.Subsets) != 1 || len(endpoints.Subsets[0].Addresses) != 1 || endpoints.Subsets[0].Addresses[0].IP != to.String() {
+		t.Errorf("default/kubernetes leads to %v, %v", endpoints.Subsets, err)
+	}
+	slice, err := client.DiscoveryV1().EndpointSlices("default").Get(ctx, "kubernetes", metav1.GetOptions{})
+	if err != nil || len(slice.Endpoints) != 1 || slice.Endpoints[0].Addresses[0] != to.String() {
+		t.Errorf("its slice: %v, %v", slice, err)
+	}
+	text, err := client.CoreV1().RESTClient().Get().AbsPath("/api").SetHeader("Accept", "application/json").DoRaw(ctx)
+	if err != nil || !strings.Contains(string(text), `"serverAddress":"192.0.2.77:`) {
+		t.Errorf("GET /api: %s, %v", text, err)
+	}
+	ca, err := p.CA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // the listener is told by a queue
+		conn, err := tls.Dial("tcp", at, &tls.Config{RootCAs: roots, ServerName: to.String()})
+		if err == nil {
+			conn.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the certificate is not for the new address: %v", err)
+		}
 	}
 }
 

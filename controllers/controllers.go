@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,7 +39,7 @@ type Config struct {
 	Broadcaster record.EventBroadcaster // records to the API; the caller starts it and shuts it down
 
 	NodeName  string
-	NodeAddrs []netip.Addr // of the node, in order of preference: what LoadBalancer Services get
+	NodeAddrs []netip.Addr // of the node, in order of preference: what LoadBalancer Services get; see SetNodeAddrs
 
 	// RootCA is the PEM of the authority that signed the API's certificate, published to every namespace.
 	RootCA []byte
@@ -56,13 +57,14 @@ type Config struct {
 
 // Controllers runs the controllers.
 type Controllers struct {
-	cfg      Config
-	parts    *parts
-	upstream map[string]runner
-	binder   *binder.Binder
-	balance  *loadbalancer.Controller
-	volumes  *localpath.Provisioner // nil: no VolumesDir
-	ready    chan struct{}
+	cfg       Config
+	parts     *parts
+	upstream  map[string]runner
+	binder    *binder.Binder
+	balance   *loadbalancer.Controller
+	volumes   *localpath.Provisioner // nil: no VolumesDir
+	ready     chan struct{}
+	nodeAddrs atomic.Pointer[[]netip.Addr]
 	// defaults is closed once the default objects exist.
 	defaults chan struct{}
 }
@@ -81,6 +83,7 @@ func New(ctx context.Context, cfg Config) (*Controllers, error) {
 	recorder := func(component string) record.EventRecorder {
 		return cfg.Broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component})
 	}
+	c.nodeAddrs.Store(&cfg.NodeAddrs)
 	var err error
 	c.binder, err = binder.New(binder.Config{
 		Client: cfg.Client, Factory: cfg.Factory, Recorder: recorder(corev1.DefaultSchedulerName),
@@ -177,6 +180,19 @@ func (c *Controllers) Run(ctx context.Context) error {
 	wg.Wait()
 	c.parts.resources.metadata.Shutdown() // waits for its informers, which ended with ctx
 	return cause(ctx)
+}
+
+// SetNodeAddrs follows the node's addresses: LoadBalancer Services get them, and the Service of the cluster DNS leads to
+// them.
+func (c *Controllers) SetNodeAddrs(ctx context.Context, addrs []netip.Addr) error {
+	c.nodeAddrs.Store(&addrs)
+	c.balance.SetAddrs(addrs)
+	select {
+	case <-c.defaults: // until then they may be made with what was before
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return c.ensureDNSEndpoints(ctx)
 }
 
 // quiet leaves out what upstream controllers say of their starting and stopping: it is not worth a line each.

@@ -80,10 +80,7 @@ func (c *Controllers) ensureOnce(ctx context.Context) error {
 	if err := c.ensureDNSService(ctx); err != nil {
 		return fmt.Errorf("making Service %s/%s on %s: %w", ns.Name, DNSServiceName, c.cfg.DNSAddrs, err)
 	}
-	if err := c.ensureDNSEndpoints(ctx); err != nil {
-		return fmt.Errorf("making the Endpoints of Service %s/%s: %w", ns.Name, DNSServiceName, err)
-	}
-	return nil
+	return c.ensureDNSEndpoints(ctx)
 }
 
 // ensureStorageClass makes the class where it is missing, as the default one unless there is a default already: of several
@@ -132,6 +129,9 @@ func (c *Controllers) ensureDNSService(ctx context.Context) error {
 
 // ensureDNSEndpoints says where the name server really is: on the node. The mirroring controller makes the slice of it.
 func (c *Controllers) ensureDNSEndpoints(ctx context.Context) error {
+	if len(c.cfg.DNSAddrs) == 0 {
+		return nil
+	}
 	addrs := c.dnsNodeAddrs()
 	if len(addrs) == 0 {
 		return nil
@@ -142,7 +142,10 @@ func (c *Controllers) ensureDNSEndpoints(ctx context.Context) error {
 	if apierrors.IsAlreadyExists(err) {
 		_, err = endpoints.Update(ctx, wanted, metav1.UpdateOptions{})
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("making the Endpoints of Service %s/%s: %w", wanted.Namespace, wanted.Name, err)
+	}
+	return nil
 }
 
 func ingressClass() *networkingv1.IngressClass {
@@ -210,8 +213,9 @@ func (c *Controllers) dnsService() *corev1.Service {
 // endpoints on loopback and link-local addresses, and nothing depends on these.
 func (c *Controllers) dnsNodeAddrs() []netip.Addr {
 	var addrs []netip.Addr
+	own := *c.nodeAddrs.Load()
 	for _, dns := range c.cfg.DNSAddrs {
-		for _, a := range c.cfg.NodeAddrs {
+		for _, a := range own {
 			if a.Unmap().Is4() == dns.Unmap().Is4() {
 				addrs = append(addrs, a.Unmap())
 				break
@@ -219,7 +223,7 @@ func (c *Controllers) dnsNodeAddrs() []netip.Addr {
 		}
 	}
 	if len(addrs) == 0 {
-		addrs = []netip.Addr{c.cfg.NodeAddrs[0].Unmap()}
+		addrs = []netip.Addr{own[0].Unmap()}
 	}
 	return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return a.IsLoopback() || a.IsLinkLocalUnicast() })
 }

@@ -29,7 +29,7 @@ func (s *Server) standingOf(from netip.Addr) standing {
 			return resident
 		}
 	}
-	if slices.Contains(s.cfg.Addrs, from) || slices.Contains(s.cfg.LANAddrs, from) {
+	if slices.Contains(s.cfg.Addrs, from) || slices.Contains(*s.nodeAddrs.Load(), from) {
 		return resident
 	}
 	if s.cfg.Clients == nil || containsAddr(s.cfg.Clients, from) {

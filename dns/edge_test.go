@@ -20,7 +20,7 @@ import (
 // may not ask does not wait.
 func TestLANNamesWaitForTheFirstSync(t *testing.T) {
 	f := newFixture(t, Config{
-		LANDomain: "lab.example", LANAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Clients: []netip.Prefix{},
+		LANDomain: "lab.example", NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Clients: []netip.Prefix{},
 		Ingresses: informers.NewSharedInformerFactory(fake.NewClientset(), 0).Networking().V1().Ingresses().Informer(),
 	}, loadBalancer("lb", "192.0.2.20"))
 	f.holdFor = 20 * time.Millisecond

@@ -22,11 +22,10 @@ import (
 type lanZone struct {
 	domain string // wire form
 	ttl    uint32
-	node   []netip.Addr // where an Ingress without a status is reached
-	server []netip.Addr // of ns.dns
 	serial atomic.Uint32
 
 	mu      sync.RWMutex
+	node    []netip.Addr         // where an Ingress without a status is reached
 	sources map[string][]lanName // who says what
 	names   map[string]*lanNode  // by name in wire form, "\x01*" and all
 }
@@ -46,11 +45,29 @@ type lanNode struct {
 
 func newLANZone(domain string, server []netip.Addr, ttl uint32) *lanZone {
 	z := &lanZone{
-		domain: domain, ttl: ttl, node: server, server: server,
+		domain: domain, ttl: ttl, node: server,
 		sources: map[string][]lanName{}, names: map[string]*lanNode{},
 	}
 	z.put("apex", []lanName{{domain, nil}, {"\x02ns\x03dns" + domain, server}})
 	return z
+}
+
+// move follows the node's addresses.
+func (z *lanZone) move(node []netip.Addr) {
+	z.mu.Lock()
+	z.node = node
+	z.mu.Unlock()
+	z.put("apex", []lanName{{z.domain, nil}, {"\x02ns\x03dns" + z.domain, node}})
+}
+
+// moveIngresses gives the hosts of Ingresses without a status the addresses of the node.
+func (z *lanZone) moveIngresses(ingresses toolscache.Store) {
+	for _, key := range ingresses.ListKeys() {
+		if o, ok, err := ingresses.GetByKey(key); err == nil && ok {
+			in := o.(*networkingv1.Ingress)
+			z.putIngress(catalog.Key{Namespace: in.Namespace, Name: in.Name}, in)
+		}
+	}
 }
 
 // put replaces what a source says; its cost does not depend on how many others there are.
@@ -199,6 +216,8 @@ func (z *lanZone) reachedAt(in *networkingv1.Ingress) []netip.Addr {
 		}
 	}
 	if len(addrs) == 0 {
+		z.mu.RLock()
+		defer z.mu.RUnlock()
 		return z.node
 	}
 	return addrs

@@ -43,7 +43,7 @@ func TestLANNames(t *testing.T) {
 	factory := informers.NewSharedInformerFactory(client, 0)
 	ingresses := factory.Networking().V1().Ingresses().Informer()
 	f := newFixture(t, Config{
-		LANDomain: "lab.example", LANAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Ingresses: ingresses,
+		LANDomain: "lab.example", NodeAddrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Ingresses: ingresses,
 		Clients: []netip.Prefix{}, Networks: specConfig().Networks,
 	}, append(cluster(), loadBalancer("lb", "192.0.2.20"))...)
 	factory.Start(t.Context().Done())

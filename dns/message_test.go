@@ -236,7 +236,7 @@ func FuzzMessage(f *testing.F) {
 	}
 	f.Add([]byte("\x00\x00\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\xC0\x0C\x00\x01\x00\x01"), true)
 	cfg := specConfig()
-	cfg.Pods, cfg.LANDomain, cfg.LANAddrs = everybody{}, "lab.example", []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	cfg.Pods, cfg.LANDomain, cfg.NodeAddrs = everybody{}, "lab.example", []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	s := synced(f, cfg, append(cluster(), crowd(100)...)...)
 	w := &scratch{from: netip.MustParseAddr("10.244.0.9")}
 	f.Fuzz(func(t *testing.T, msg []byte, tcp bool) {

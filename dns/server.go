@@ -46,9 +46,9 @@ type Config struct {
 
 	// LANDomain has names for LoadBalancer Services and Ingress hosts, which anybody may ask for; empty: none.
 	LANDomain string
-	// LANAddrs are the node's addresses that LANDomain is served on, besides Addrs, and that an Ingress without a
-	// status is reached at.
-	LANAddrs  []netip.Addr
+	// NodeAddrs are the node's addresses (see SetNodeAddrs): LANDomain is served on them, besides Addrs, an Ingress without
+	// a status is reached at them, and who asks from them is on this node.
+	NodeAddrs []netip.Addr
 	Ingresses toolscache.SharedIndexInformer // not started yet; nil: no hosts
 
 	// Clients may ask for every name, besides the node itself and Networks; nil: everybody may.
@@ -99,6 +99,9 @@ type Server struct {
 	mu          sync.Mutex
 	workers     []*tally
 
+	nodeAddrs atomic.Pointer[[]netip.Addr]
+	doors     doors // on them
+
 	isSynced atomic.Bool
 	synced   chan struct{} // closed when every Service of the first listing is in the zones
 	ready    chan struct{}
@@ -126,6 +129,7 @@ func New(cfg Config) (*Server, error) {
 		waiting:     make(chan struct{}, cfg.MaxWaiting),
 		synced:      make(chan struct{}), ready: make(chan struct{}),
 	}
+	s.nodeAddrs.Store(&cfg.NodeAddrs)
 	ttl := uint32(cfg.TTL / time.Second)
 	for _, domain := range append([]string{cfg.Domain}, cfg.Aliases...) {
 		wire, err := wireName(domain)
@@ -156,7 +160,7 @@ func (s *Server) makeLAN(ttl uint32) error {
 			return fmt.Errorf("dns: LAN domain %s and cluster domain %s contain one another, choose another --dns-lan-domain", s.cfg.LANDomain, textName([]byte(z.domain)))
 		}
 	}
-	s.lan = newLANZone(wire, s.cfg.LANAddrs, ttl)
+	s.lan = newLANZone(wire, s.cfg.NodeAddrs, ttl)
 	if s.cfg.Ingresses == nil {
 		return nil
 	}
@@ -193,7 +197,7 @@ func (c Config) withDefaults() Config {
 	if c.ReplyLimit == 0 {
 		c.ReplyLimit = defaultLimit
 	}
-	c.Addrs, c.LANAddrs = unmapped(c.Addrs), unmapped(c.LANAddrs)
+	c.Addrs, c.NodeAddrs = unmapped(c.Addrs), unmapped(c.NodeAddrs)
 	return c
 }
 
@@ -229,7 +233,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := ensureLink(s.cfg.LinkName, s.cfg.Addrs); err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
-	sockets, err := listen(ctx, s.listenOn(), s.cfg.Port, s.cfg.HTTP)
+	sockets, err := listen(ctx, s.cfg.Addrs, s.cfg.Port, s.cfg.HTTP)
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
@@ -257,11 +261,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if sockets.http != nil {
 		start(func(ctx context.Context) error { return s.serveHTTP(ctx, sockets.http) })
 	}
-	for _, conn := range sockets.udp {
-		start(func(ctx context.Context) error { return s.serveUDP(ctx, conn) })
-	}
-	for _, listener := range sockets.tcp {
-		start(func(ctx context.Context) error { return s.serveTCP(ctx, listener) })
+	s.serveOn(sockets, start)
+	if err := s.doors.begin(ctx, s); err != nil {
+		fail(err)
 	}
 	start(func(ctx context.Context) error {
 		select {
@@ -273,6 +275,7 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	<-ctx.Done()
 	workers.Wait()
+	s.doors.shut()
 	sockets.close()
 	sockets.release()
 	s.forward.workers.Wait()
@@ -283,19 +286,6 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("dns: %w", err)
 	}
 	return nil
-}
-
-// listenOn gives the cluster DNS addresses, and the node's if the LAN is served.
-func (s *Server) listenOn() []netip.Addr {
-	addrs := s.cfg.Addrs
-	if s.lan != nil {
-		for _, addr := range s.cfg.LANAddrs {
-			if !slices.Contains(addrs, addr) {
-				addrs = append(addrs[:len(addrs):len(addrs)], addr)
-			}
-		}
-	}
-	return addrs
 }
 
 // follow keeps the zones as the catalog is.

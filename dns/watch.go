@@ -47,7 +47,7 @@ func (s *Server) Healthy(ctx context.Context) error {
 	defer cancel()
 	query := new(dns.Msg)
 	query.SetQuestion(textName([]byte(s.zones[0].domain)), dns.TypeSOA)
-	for _, addr := range append(s.cfg.Addrs[:len(s.cfg.Addrs):len(s.cfg.Addrs)], s.cfg.LANAddrs...) {
+	for _, addr := range s.listenOn() {
 		u := &upstream{addr: netip.AddrPortFrom(addr, s.cfg.Port)}
 		if _, err := u.exchange(ctx, "udp", query); err != nil {
 			return fmt.Errorf("dns: %s does not answer: %w", u.addr, err)

@@ -3,6 +3,7 @@ package ingress
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"sync"
 	"time"
@@ -128,6 +129,16 @@ func onEvery(changed func(types.NamespacedName)) cache.ResourceEventHandler {
 		}
 	}
 	return cache.ResourceEventHandlerFuncs{AddFunc: mark, DeleteFunc: mark, UpdateFunc: func(_, o any) { mark(o) }}
+}
+
+// setAddresses has the statuses of our Ingresses name other addresses.
+func (c *controller) setAddresses(addresses []netip.Addr) {
+	c.told.want(addresses)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.compiled {
+		c.told.status(key) // there is none before start has made the queues
+	}
 }
 
 // markAll has every Ingress looked at again.

@@ -3,6 +3,7 @@ package ingress
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -276,4 +277,17 @@ func TestServiceThatComesSoonIsNoEvent(t *testing.T) {
 	if first := w.eventsUntil(1)[0]; !strings.Contains(first, "default/never") {
 		t.Errorf("event %q", first)
 	}
+}
+
+// TestStatusFollowsTheNode: its addresses change, and that of an Ingress of another controller stays.
+func TestStatusFollowsTheNode(t *testing.T) {
+	_, a := endpointServer(t, says("a"))
+	foreign := anIngress("foreign", rule("two.test", path("/", networkingv1.PathTypePrefix, "a")))
+	foreign.Spec.IngressClassName = ptr("theirs")
+	foreign.Status.LoadBalancer.Ingress = []networkingv1.IngressLoadBalancerIngress{{IP: "198.51.100.1"}}
+	w := newWorld(t, service("a"), slice("a", a), anIngress("x", rule("one.test", path("/", networkingv1.PathTypePrefix, "a"))), foreign)
+	w.hasAddresses("x", nodeAddr)
+	w.ingress.SetAddresses([]netip.Addr{netip.MustParseAddr("192.0.2.77"), netip.MustParseAddr("2001:db8::77")})
+	w.hasAddresses("x", "192.0.2.77 2001:db8::77")
+	w.hasAddresses("foreign", "198.51.100.1")
 }

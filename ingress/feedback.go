@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,7 +31,7 @@ const (
 type feedback struct {
 	client   kubernetes.Interface
 	recorder record.EventRecorder
-	wanted   []networkingv1.IngressLoadBalancerIngress
+	wanted   atomic.Pointer[[]networkingv1.IngressLoadBalancerIngress]
 	from     *controller
 
 	statuses workqueue.TypedRateLimitingInterface[types.NamespacedName]
@@ -42,14 +43,21 @@ type feedback struct {
 }
 
 func newFeedback(cfg Config, from *controller) *feedback {
-	return &feedback{
+	f := &feedback{
 		client:   cfg.Client,
 		recorder: cfg.Recorder,
-		wanted:   loadBalancerStatus(cfg.Addresses),
 		from:     from,
 		written:  names{},
 		said:     map[types.NamespacedName]map[Problem]bool{},
 	}
+	f.want(cfg.Addresses)
+	return f
+}
+
+// want changes the addresses that statuses are to have.
+func (f *feedback) want(addresses []netip.Addr) {
+	status := loadBalancerStatus(addresses)
+	f.wanted.Store(&status)
 }
 
 // open makes the queues, which start goroutines of their own; run ends them.
@@ -116,7 +124,7 @@ func (f *feedback) writeStatus(ctx context.Context, key types.NamespacedName) er
 		return nil // a lister fails only when there is none
 	}
 	owned := f.from.owns(key)
-	want := f.wanted
+	want := *f.wanted.Load()
 	switch {
 	case owned:
 	case f.leftOver(ing):
@@ -143,7 +151,7 @@ func (f *feedback) leftOver(ing *networkingv1.Ingress) bool {
 	wrote := f.written[nameOf(ing)]
 	f.mu.Unlock()
 	have := ing.Status.LoadBalancer.Ingress
-	return len(have) > 0 && sameAddresses(have, f.wanted) && (wrote || f.from.classes.ownerOf(ing) == unclaimed)
+	return len(have) > 0 && sameAddresses(have, *f.wanted.Load()) && (wrote || f.from.classes.ownerOf(ing) == unclaimed)
 }
 
 // sameAddresses compares what a status says with what it should say.

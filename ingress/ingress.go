@@ -32,7 +32,7 @@ type Config struct {
 	Controller  string // spec.controller of our IngressClasses; "svcplane.io/ingress" if empty
 	// NodeName restricts Services with internalTrafficPolicy Local to their endpoints here; empty: no restriction.
 	NodeName  string
-	Addresses []netip.Addr // written into status.loadBalancer of our Ingresses
+	Addresses []netip.Addr // written into status.loadBalancer of our Ingresses; see SetAddresses
 	Recorder  record.EventRecorder
 	// TrustedProxies are the networks of proxies in front of us: what they say about the client, in X-Forwarded-*
 	// headers or by the PROXY protocol, is believed.
@@ -121,6 +121,9 @@ func (i *Ingress) Run(ctx context.Context) error {
 	close(i.ready)
 	return i.server.run(ctx)
 }
+
+// SetAddresses follows the node's addresses: the statuses of our Ingresses get them.
+func (i *Ingress) SetAddresses(addresses []netip.Addr) { i.controller.setAddresses(addresses) }
 
 // Ready is closed once the routes that the API holds are served.
 func (i *Ingress) Ready() <-chan struct{} { return i.ready }

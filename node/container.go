@@ -138,7 +138,7 @@ func shareTarget(options *runtimeapi.NamespaceOption, l *launch, name string) er
 
 // facts are what the pod may know of itself.
 func (n *Node) facts(pod *corev1.Pod, ips []netip.Addr) downward.Facts {
-	return downward.Facts{Pod: pod, PodIPs: ips, HostIPs: n.cfg.Addrs, Allocatable: n.allocatable}
+	return downward.Facts{Pod: pod, PodIPs: ips, HostIPs: *n.addrs.Load(), Allocatable: n.allocatable}
 }
 
 // mounts lists the volumes of a container and the files that every pod gets.

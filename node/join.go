@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	nodeutil "k8s.io/component-helpers/node/util"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 )
@@ -118,14 +119,14 @@ func (n *Node) adoptNode(ctx context.Context, have *corev1.Node) (*corev1.Node, 
 	if equality.Semantic.DeepEqual(have, next) {
 		return have, nil
 	}
-	updated, err := n.patchNode(ctx, have, next, "")
+	updated, err := n.patchNode(ctx, have, next)
 	if err != nil {
 		return nil, fmt.Errorf("bringing node %s up to date: %w", n.cfg.Name, err)
 	}
 	return updated, nil
 }
 
-func (n *Node) patchNode(ctx context.Context, from, to *corev1.Node, sub string) (*corev1.Node, error) {
+func (n *Node) patchNode(ctx context.Context, from, to *corev1.Node) (*corev1.Node, error) {
 	before, err := json.Marshal(from)
 	if err != nil {
 		return nil, err
@@ -138,11 +139,7 @@ func (n *Node) patchNode(ctx context.Context, from, to *corev1.Node, sub string)
 	if err != nil {
 		return nil, err
 	}
-	var subs []string
-	if sub != "" {
-		subs = append(subs, sub)
-	}
-	return n.cfg.Client.CoreV1().Nodes().Patch(ctx, n.cfg.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, subs...)
+	return n.cfg.Client.CoreV1().Nodes().Patch(ctx, n.cfg.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 }
 
 // writeStatus writes capacity, addresses, conditions and description.
@@ -163,14 +160,15 @@ func (n *Node) writeStatus(ctx context.Context, have *corev1.Node) error {
 	s := &next.Status
 	s.NodeInfo, s.Capacity, s.Allocatable = info, capacity, capacity.DeepCopy()
 	s.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.ServerAddr.Port())
-	s.Addresses = addresses(n.cfg.Name, n.cfg.Addrs)
+	s.Addresses = addresses(n.cfg.Name, *n.addrs.Load())
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	setNodeCondition(s, now, corev1.NodeMemoryPressure, short.memory, why{"KubeletHasInsufficientMemory", "kubelet has insufficient memory available"}, why{"KubeletHasSufficientMemory", "kubelet has sufficient memory available"})
 	setNodeCondition(s, now, corev1.NodeDiskPressure, short.disk, why{"KubeletHasDiskPressure", "kubelet has disk pressure"}, why{"KubeletHasNoDiskPressure", "kubelet has no disk pressure"})
 	setNodeCondition(s, now, corev1.NodePIDPressure, short.pids, why{"KubeletHasInsufficientPID", "kubelet has insufficient PID available"}, why{"KubeletHasSufficientPID", "kubelet has sufficient PID available"})
 	ready, because := n.runtimeReady(ctx)
 	setNodeCondition(s, now, corev1.NodeReady, ready, why{"KubeletReady", "kubelet is posting ready status"}, why{"KubeletNotReady", because})
-	if _, err := n.patchNode(ctx, have, next, "status"); err != nil {
+	// upstream's, since a plain patch takes two addresses of one type for the same
+	if _, _, err := nodeutil.PatchNodeStatus(n.cfg.Client.CoreV1(), types.NodeName(n.cfg.Name), have, next); err != nil {
 		return fmt.Errorf("writing the status of node %s: %w", n.cfg.Name, err)
 	}
 	return nil
@@ -228,6 +226,8 @@ func (n *Node) heartbeat(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-n.moved:
+			last = signs{} // the addresses are to be written
 		}
 		if err := n.renewLease(ctx); err != nil && ctx.Err() == nil {
 			klog.ErrorS(err, "Renewing the node's lease")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,7 +43,7 @@ type Config struct {
 	Recorder record.EventRecorder
 
 	Name     string       // of the Node object; it is the identity, addresses may change
-	Addrs    []netip.Addr // of the machine, the preferred one first
+	Addrs    []netip.Addr // of the machine, the preferred one first; see SetAddrs
 	PodCIDRs []netip.Prefix
 	DNSAddrs []netip.Addr // of the cluster's DNS; none: pods get the host's resolver
 	Domain   string       // of the cluster, "cluster.local"
@@ -79,6 +80,11 @@ type Node struct {
 	volumes *volume.Manager
 	crash   *flowcontrol.Backoff
 	starts  chan struct{} // bounds how many sandboxes are made at once
+
+	addrs   atomic.Pointer[[]netip.Addr]
+	serving atomic.Pointer[tls.Certificate]
+	server  *server
+	moved   chan struct{} // receives when the addresses changed
 
 	ready chan struct{}
 
@@ -126,9 +132,13 @@ func New(cfg Config) (*Node, error) {
 		crash:    flowcontrol.NewBackOff(backOffInitial, backOffMax),
 		images:   newImages(cfg.Images, cfg.Recorder),
 		starts:   make(chan struct{}, parallelStarts),
+		moved:    make(chan struct{}, 1),
 		ready:    make(chan struct{}),
 		workers:  map[types.UID]*worker{},
 	}
+	n.addrs.Store(&cfg.Addrs)
+	n.serving.Store(&cfg.ServingCert)
+	n.server = newKubeletServer(n)
 	n.objects = &objects{
 		client: cfg.Client, configMaps: core.ConfigMaps().Lister(), secrets: core.Secrets().Lister(),
 		claims: core.PersistentVolumeClaims().Lister(), volumes: core.PersistentVolumes().Lister(),
@@ -146,17 +156,12 @@ func (n *Node) Run(ctx context.Context) error {
 	if err := n.askRuntime(ctx); err != nil {
 		return err
 	}
-	server, err := n.listen()
-	if err != nil {
+	defer n.server.end()
+	if err := n.server.begin(ctx, cancel); err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() {
-		if err := server.serve(ctx); err != nil {
-			cancel(err)
-		}
-	})
 	if !cache.WaitForCacheSync(ctx.Done(), n.synced...) {
 		return failure(ctx)
 	}

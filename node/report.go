@@ -27,7 +27,7 @@ func (w *worker) report(ctx context.Context, st *podState, terminal bool) error 
 		probes:   w.n.probes.Verdict,
 		waiting:  w.waiting,
 		runtime:  w.n.runtimeName,
-		hostIPs:  w.n.cfg.Addrs,
+		hostIPs:  *w.n.addrs.Load(),
 		terminal: terminal,
 		failed:   w.failed,
 		messages: w.n.message,

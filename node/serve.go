@@ -10,7 +10,9 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,11 +20,19 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// server is the kubelet's HTTPS endpoint: logs, exec, attach and port-forward for the API server.
+// server is the kubelet's HTTPS endpoint: logs, exec, attach and port-forward for the API server, on the node's address,
+// and on connections that never leave the process (Node.Dial).
 type server struct {
-	n        *Node
-	listener net.Listener
-	http     *http.Server
+	n      *Node
+	http   *http.Server
+	tls    *tls.Config
+	inside *insideListener
+
+	mu    sync.Mutex
+	fail  func(error) // nil: it does not run
+	at    netip.AddrPort
+	outer net.Listener
+	wg    sync.WaitGroup
 }
 
 // apiServerClient is the common name of the API server's client certificate (kubeadm's layout).
@@ -30,25 +40,20 @@ const apiServerClient = "kube-apiserver-kubelet-client"
 
 const systemMasters = "system:masters"
 
-// listen takes the port, so that a taken one fails the start and not the first `kubectl logs`.
-func (n *Node) listen() (*server, error) {
-	listener, err := net.Listen("tcp", n.cfg.ServerAddr.String())
-	if err != nil {
-		return nil, fmt.Errorf("serving logs and exec at %s: %w; stop what has the port, a kubelet perhaps, or choose another node address", n.cfg.ServerAddr, err)
+func newKubeletServer(n *Node) *server {
+	s := &server{n: n, inside: newInsideListener(), at: n.cfg.ServerAddr}
+	s.tls = &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.serving.Load(), nil },
+		ClientAuth:     tls.RequestClientCert, // checked per request, for an answer in HTTP
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"http/1.1"}, // upgrades to SPDY and WebSocket need it
 	}
-	s := &server{n: n}
-	s.listener = tls.NewListener(listener, &tls.Config{
-		Certificates: []tls.Certificate{n.cfg.ServingCert},
-		ClientAuth:   tls.RequestClientCert, // checked per request, for an answer in HTTP
-		MinVersion:   tls.VersionTLS12,
-		NextProtos:   []string{"http/1.1"}, // upgrades to SPDY and WebSocket need it
-	})
 	s.http = &http.Server{
 		Handler:           s.authorized(s.routes()),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(quiet{}, "", 0),
 	}
-	return s, nil
+	return s
 }
 
 // quiet drops what the HTTP server writes about connections that were not meant for it.
@@ -59,15 +64,60 @@ func (quiet) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// serve answers until ctx ends.
-func (s *server) serve(ctx context.Context) error {
+// begin takes the port, so that a taken one fails the start and not the first `kubectl logs`, and answers until end.
+func (s *server) begin(ctx context.Context, fail func(error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
-	stop := context.AfterFunc(ctx, func() { s.http.Close() })
-	defer stop()
-	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving logs and exec at %s: %w", s.n.cfg.ServerAddr, err)
+	s.fail = fail
+	s.serve(s.inside)
+	return s.open()
+}
+
+func (s *server) end() {
+	s.mu.Lock()
+	s.fail = nil
+	s.mu.Unlock()
+	s.http.Close()
+	s.wg.Wait()
+}
+
+// move answers at another address of the node. What goes on at the one before ends with it.
+func (s *server) move(to netip.Addr) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if at := netip.AddrPortFrom(to, s.at.Port()); at != s.at || s.outer == nil {
+		s.at = at
+		if s.outer != nil {
+			s.outer.Close()
+			s.outer = nil
+		}
 	}
+	if s.fail == nil || s.outer != nil {
+		return nil
+	}
+	return s.open()
+}
+
+func (s *server) open() error {
+	listener, err := net.Listen("tcp", s.at.String())
+	if err != nil {
+		return fmt.Errorf("serving logs and exec at %s: %w; stop what has the port, a kubelet perhaps, or choose another node address", s.at, err)
+	}
+	s.outer = listener
+	s.serve(listener)
 	return nil
+}
+
+// serve answers on a listener until it is closed.
+func (s *server) serve(listener net.Listener) {
+	fail := s.fail
+	s.wg.Go(func() {
+		err := s.http.Serve(tls.NewListener(listener, s.tls))
+		if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			fail(fmt.Errorf("serving logs and exec at %s: %w", listener.Addr(), err))
+		}
+	})
 }
 
 func (s *server) routes() http.Handler {

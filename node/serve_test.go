@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
@@ -92,9 +93,58 @@ func TestATakenPortFailsTheStart(t *testing.T) {
 	}
 	defer taken.Close()
 	l.cfg.ServerAddr = netip.MustParseAddrPort(taken.Addr().String())
-	n := &Node{cfg: l.cfg}
-	if _, err := n.listen(); err == nil || !strings.Contains(err.Error(), "stop what has the port") {
+	s := newKubeletServer(&Node{cfg: l.cfg})
+	defer s.end()
+	if err := s.begin(t.Context(), func(error) {}); err == nil || !strings.Contains(err.Error(), "stop what has the port") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestNodeMoves: the machine gets another address while a pod runs on it.
+func TestNodeMoves(t *testing.T) {
+	l := newLab(t)
+	ca := l.kubelet()
+	hosted := pod("hosted")
+	hosted.Spec.HostNetwork = true
+	l.create(hosted)
+	l.create(pod("web"))
+	first := l.wantPod("web", isReady).Status.ContainerStatuses[0].ContainerID
+	l.wantPod("hosted", isReady)
+	c := ca.client(l.cfg.ServerAddr.String(), ca, apiServer)
+	conn, err := l.node.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+
+	to := netip.MustParseAddr("127.83.4.1")
+	if err := l.node.SetAddrs([]netip.Addr{to}, l.cfg.ServingCert); err != nil {
+		t.Fatal(err)
+	}
+	l.wantPod("web", func(p *corev1.Pod) bool { return p.Status.HostIP == to.String() })
+	l.wantPod("hosted", func(p *corev1.Pod) bool { return p.Status.PodIP == to.String() && len(p.Status.HostIPs) == 1 })
+	l.eventually("the node's object", func() string {
+		n, err := l.client.CoreV1().Nodes().Get(t.Context(), l.cfg.Name, metav1.GetOptions{})
+		if err != nil || n.Status.Addresses[0].Address != to.String() {
+			return fmt.Sprintf("addresses %v, %v", n.Status.Addresses, err)
+		}
+		return ""
+	})
+	if now := l.get("web").Status.ContainerStatuses[0].ContainerID; now != first {
+		t.Errorf("the pod was started again: %s, was %s", now, first)
+	}
+	c.Host = "https://" + netip.AddrPortFrom(to, l.cfg.ServerAddr.Port()).String()
+	c.TLSClientConfig.ServerName = l.cfg.ServerAddr.Addr().String()
+	if code, body := ask(t, c, "/healthz"); code != http.StatusOK {
+		t.Errorf("at the new address: %d %s", code, body)
+	}
+	if _, err := net.Dial("tcp", l.cfg.ServerAddr.String()); err == nil {
+		t.Error("the address before is still served")
+	}
+	// a connection inside of the process is there as before
+	c.Dial = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+	if code, body := ask(t, c, "/healthz"); code != http.StatusOK {
+		t.Errorf("inside: %d %s", code, body)
 	}
 }
 

@@ -234,7 +234,7 @@ func (w *worker) reported(name, id string) (ready, started bool) {
 // ips are the addresses of the pod as containers and probes see them.
 func (w *worker) ips(st *podState) []netip.Addr {
 	if w.pod.Spec.HostNetwork {
-		return w.n.cfg.Addrs
+		return *w.n.addrs.Load()
 	}
 	return st.ips()
 }

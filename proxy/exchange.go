@@ -24,6 +24,8 @@ const (
 // work in every role.
 type Exchangeable interface {
 	Dataplane
+	// SetSource follows the node's addresses, at most one of a family. It may be called at any time.
+	SetSource(ctx context.Context, source []netip.Addr) error
 	// Act gives it a role; called again with the same, it looks again at the connections of both.
 	Act(ctx context.Context, role Role) error
 	// Prove makes a real connection through ProbeAddress, which is translated only by the Dataplane that is

@@ -80,6 +80,7 @@ func (p *Proxy) start(ctx context.Context, sub *catalog.Subscription) error {
 	if err == nil {
 		p.applied(ctx, next)
 		p.settle(ctx, sub, batch, nil)
+		p.built, p.settled = true, true
 		return nil
 	}
 	next.undo()
@@ -88,6 +89,7 @@ func (p *Proxy) start(ctx context.Context, sub *catalog.Subscription) error {
 		return fmt.Errorf("programming all services: %w", err)
 	}
 	p.settle(ctx, sub, batch, p.apply(ctx, batch))
+	p.built, p.settled = true, true
 	return nil
 }
 
@@ -115,7 +117,7 @@ func (p *Proxy) loop(ctx context.Context, sub *catalog.Subscription) {
 			p.health.queued(time.Now())
 			p.reconcile(ctx, sub, sub.Take())
 		case <-p.zoned:
-			if err := p.SetNode(ctx, p.atHome(p.node)); err != nil && ctx.Err() == nil {
+			if err := p.setNode(ctx, func(node *Node) { *node = p.atHome(*node) }); err != nil && ctx.Err() == nil {
 				klog.ErrorS(err, "following the node's zone; services are served as before")
 			}
 		case now := <-tick.C:

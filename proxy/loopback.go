@@ -20,7 +20,7 @@ import (
 // addresses only with route_localnet, which lets neighbours on the link reach what listens on loopback
 // (CVE-2020-8558). What comes in goes out again to the node's own address, where the data plane balances it.
 type loopbacks struct {
-	open map[catalog.Key]map[Address]io.Closer
+	open map[catalog.Key]map[Address]*relay
 }
 
 // datagramPause ends the relay of a UDP client that has been silent.
@@ -53,9 +53,9 @@ func (l *loopbacks) wanted(svc *catalog.Service, node Node) map[Address]netip.Ad
 // set opens and closes what differs; svc is nil when there is none any more.
 func (l *loopbacks) set(key catalog.Key, svc *catalog.Service, node Node) error {
 	wanted := l.wanted(svc, node)
-	for at, closer := range l.open[key] {
-		if _, stays := wanted[at]; !stays {
-			closer.Close()
+	for at, r := range l.open[key] {
+		if wanted[at] != r.to { // the node's address changes
+			r.Close()
 			delete(l.open[key], at)
 		}
 	}
@@ -64,15 +64,15 @@ func (l *loopbacks) set(key catalog.Key, svc *catalog.Service, node Node) error 
 		if l.open[key][at] != nil {
 			continue
 		}
-		relay, err := openRelay(at, to)
+		opened, err := openRelay(at, to)
 		if err != nil {
 			problems = append(problems, err)
 			continue
 		}
 		if l.open[key] == nil {
-			l.open[key] = map[Address]io.Closer{}
+			l.open[key] = map[Address]*relay{}
 		}
-		l.open[key][at] = relay
+		l.open[key][at] = opened
 	}
 	if len(l.open[key]) == 0 {
 		delete(l.open, key)
@@ -91,6 +91,7 @@ func (l *loopbacks) close() {
 
 // relay carries connections, or datagrams, from one address to another until Close.
 type relay struct {
+	to   netip.AddrPort
 	stop context.CancelFunc
 	own  io.Closer
 	wg   sync.WaitGroup
@@ -104,9 +105,9 @@ func (r *relay) Close() error {
 	return err
 }
 
-func openRelay(at Address, to netip.AddrPort) (io.Closer, error) {
+func openRelay(at Address, to netip.AddrPort) (*relay, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	r := &relay{stop: stop}
+	r := &relay{to: to, stop: stop}
 	network := strings.ToLower(string(at.Protocol))
 	if at.Protocol == corev1.ProtocolUDP {
 		conn, err := net.ListenPacket(network, at.AddrPort.String())

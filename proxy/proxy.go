@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +51,8 @@ type Proxy struct {
 
 	mu      sync.Mutex // held while the kernel is read or written, and for all below
 	node    Node
+	built   bool // the start is through
+	settled bool // and everything is built for node
 	ledger  *ledger
 	version uint64          // counts what the kernel was told
 	gone    map[Address]int // Addresses removed of late, with the sweeps left until they are forgotten
@@ -93,7 +95,7 @@ func New(cfg Config) (*Proxy, error) {
 		cfg.Metrics = NewMetrics()
 	}
 	p := &Proxy{
-		cfg: cfg, ready: make(chan struct{}), zoned: make(chan struct{}, 1), loopbacks: loopbacks{open: map[catalog.Key]map[Address]io.Closer{}}, node: cfg.Node, ledger: newLedger(), began: time.Now(),
+		cfg: cfg, ready: make(chan struct{}), zoned: make(chan struct{}, 1), loopbacks: loopbacks{open: map[catalog.Key]map[Address]*relay{}}, node: cfg.Node, ledger: newLedger(), began: time.Now(),
 		gone: map[Address]int{}, failing: map[catalog.Key]failure{}, triggered: map[catalog.Key]time.Time{}, notices: notices{},
 	}
 	p.health = newHealth(func() bool { return !p.ineligible.Load() })
@@ -124,17 +126,30 @@ func (p *Proxy) Kernel(ctx context.Context) (Table, error) {
 	return table, nil
 }
 
-// SetNode rebuilds everything for a node whose addresses or zone changed. The CIDRs must stay.
-func (p *Proxy) SetNode(ctx context.Context, node Node) error {
+// SetAddrs follows the node's addresses that NodePorts are served on.
+func (p *Proxy) SetAddrs(ctx context.Context, addrs []netip.Addr) error {
+	return p.setNode(ctx, func(node *Node) { node.Addrs = addrs })
+}
+
+// setNode rebuilds everything for a node whose addresses or zone changed. The CIDRs must stay.
+func (p *Proxy) setNode(ctx context.Context, change func(*Node)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.node = node
+	before := p.node
+	if change(&p.node); reflect.DeepEqual(before, p.node) && p.settled {
+		return nil
+	}
+	if !p.built {
+		return nil // the start builds everything
+	}
+	p.settled = false
 	keys := append(p.cfg.Catalog.Keys(), p.ledger.keys()...)
 	if failed := p.apply(ctx, p.build(keys)); len(failed) > 0 {
 		for key, err := range failed {
 			return fmt.Errorf("moving %d services to the node's new addresses, first %s: %w", len(failed), key, err)
 		}
 	}
+	p.settled = true
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
+	"svcplane/address"
 	"svcplane/controllers/loadbalancer"
 	"svcplane/proxy/switchover"
 )
@@ -20,10 +21,12 @@ import (
 // port, the tools of the data plane. The ports of other rooms are tried, so that a taken one stops the start
 // and not a half of it.
 type claims struct {
-	data  *dataLock
-	api   net.Listener
-	plane *switchover.Switch // nil without the proxy
-	held  []net.Listener     // the ingress's, of a run that ended a moment ago
+	data *dataLock
+	// addresses are the node's
+	addresses *address.Source
+	api       net.Listener
+	plane     *switchover.Switch // nil without the proxy
+	held      []net.Listener     // the ingress's, of a run that ended a moment ago
 }
 
 func (c *claims) release() {
@@ -42,12 +45,12 @@ const kubeletPort = 10250
 // dnsPort is RFC 1035's.
 const dnsPort = 53
 
-func claim(ctx context.Context, cfg *Config) (*claims, error) {
+func claim(ctx context.Context, cfg *Config, host Host) (*claims, error) {
 	lock, err := lockDataDir(cfg.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	c := &claims{data: lock}
+	c := &claims{data: lock, addresses: address.New(address.Config{Wish: cfg.Addresses, Doors: cfg.doors()}, host.Machine)}
 	if err := c.take(ctx, cfg); err != nil {
 		c.release()
 		lock.abandon()
@@ -77,6 +80,18 @@ func (c *claims) take(ctx context.Context, cfg *Config) error {
 func hasIPv6() bool {
 	_, err := os.Stat("/proc/net/if_inet6")
 	return err == nil
+}
+
+// doors are the addresses that flags name for listeners.
+func (c *Config) doors() []address.Door {
+	doors := []address.Door{{Flag: "api-address", At: c.API}}
+	if c.Enabled(partIngress) {
+		doors = append(doors, address.Door{Flag: "ingress-http", At: c.HTTP}, address.Door{Flag: "ingress-https", At: c.HTTPS})
+	}
+	if c.Enabled(partProxy) && c.Proxy.Health.IsValid() {
+		doors = append(doors, address.Door{Flag: "proxy-health-address", At: c.Proxy.Health})
+	}
+	return doors
 }
 
 func tryPorts(cfg *Config, held []net.Listener) error {

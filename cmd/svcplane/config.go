@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
+	"svcplane/address"
 	"svcplane/dns"
 )
 
@@ -30,7 +31,7 @@ type Options struct {
 // register declares the flags; their names are also the keys of the config file.
 func (o *Options) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.NodeName, "node-name", "", "name of this node (default: the host's name)")
-	fs.StringVar(&o.NodeIP, "node-ip", "", "this node's address, IPv4[,IPv6] (default: those the default routes leave from)")
+	fs.StringVar(&o.NodeIP, "node-ip", "", "this node's address, IPv4[,IPv6] (default: those the default routes leave from, followed)")
 	fs.StringVar(&o.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range that ClusterIPs come from, IPv4[,IPv6]")
 	fs.StringVar(&o.PodCIDR, "pod-cidr", "10.244.0.0/16", "range that pod addresses come from, IPv4[,IPv6]; with two ranges pods and Services have both families")
 	fs.StringVar(&o.Domain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
@@ -101,7 +102,8 @@ type Config struct {
 	DataDir  string
 	NodeName string
 	// One of each of these, IPv4, or two with the IPv6 one second: the cluster then is dual-stack (KEP-563).
-	NodeIPs, DNSIPs        []netip.Addr
+	NodeIPs, DNSIPs        []netip.Addr // the node's are those at the start
+	Addresses              address.Wish
 	ServiceCIDRs, PodCIDRs []netip.Prefix
 	Domain                 string
 	KubernetesIP           netip.Addr
@@ -115,7 +117,7 @@ type Config struct {
 	Proxy                  proxyConfig
 }
 
-// NodeIP is the node's IPv4 address.
+// NodeIP is the node's IPv4 address at the start.
 func (c *Config) NodeIP() netip.Addr { return c.NodeIPs[0] }
 
 // podCIDR6 is zero on a cluster of one address family.
@@ -162,7 +164,7 @@ func (o *Options) check(host Host) (*Config, error) {
 	if c.Ingress, err = o.Ingress.check(); err != nil {
 		return nil, err
 	}
-	if c.Proxy, err = o.Proxy.check(c.NodeIPs, host); err != nil {
+	if c.Proxy, err = o.Proxy.check(host); err != nil {
 		return nil, err
 	}
 	c.openBoth()

@@ -10,16 +10,17 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"svcplane/address"
 	"svcplane/proxy/ebpf"
 )
 
 func lab() Host {
 	lan := netip.MustParsePrefix("192.0.2.1/24")
 	pod := netip.MustParsePrefix("10.96.0.10/32")
-	return Host{
-		Name: "Edge", Default: lan.Addr(), Addrs: []netip.Prefix{lan, pod},
-		links: map[netip.Prefix]string{lan: "eth0", pod: "sp-dns"},
-	}
+	return Host{Name: "Edge", Machine: []address.Candidate{
+		{Prefix: lan, Link: "eth0", Up: true, Carrier: true, Outward: true, Source: true},
+		{Prefix: pod, Link: "sp-dns", Up: true, Own: true},
+	}}
 }
 
 func flags(t *testing.T, args ...string) (*Options, *pflag.FlagSet) {
@@ -51,7 +52,7 @@ func TestDefaultsAreComplete(t *testing.T) {
 
 func TestTwoFamilies(t *testing.T) {
 	host := lab()
-	host.Default6 = netip.MustParseAddr("2001:db8::1")
+	host.Machine = append(host.Machine, address.Candidate{Prefix: netip.MustParsePrefix("2001:db8::1/64"), Link: "eth0", Up: true, Carrier: true})
 	o, _ := flags(t, "--service-cidr=10.96.0.0/16,fd00:96::/112", "--pod-cidr=10.244.0.0/16,fd00:244::/64")
 	c, err := o.check(host)
 	if err != nil {
@@ -64,7 +65,7 @@ func TestTwoFamilies(t *testing.T) {
 		return all
 	}
 	if !slices.Equal(c.DNSIPs, addrs("10.96.0.10", "fd00:96::a")) || !slices.Equal(c.NodeIPs, addrs("192.0.2.1", "2001:db8::1")) ||
-		c.podCIDR6() != netip.MustParsePrefix("fd00:244::/64") || !slices.Equal(c.Proxy.NodePortAddrs, c.NodeIPs) {
+		c.podCIDR6() != netip.MustParsePrefix("fd00:244::/64") || !slices.Equal(c.Proxy.nodePortAddrs(address.State{Node: c.NodeIPs}), c.NodeIPs) {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -72,15 +73,30 @@ func TestTwoFamilies(t *testing.T) {
 func TestProxyFlags(t *testing.T) {
 	host := lab()
 	other := netip.MustParsePrefix("198.51.100.7/24")
-	host.Addrs = append(host.Addrs, other)
+	host.Machine = append(host.Machine, address.Candidate{Prefix: other, Link: "eth1", Up: true, Carrier: true})
 	o, _ := flags(t, "--node-port-addresses=198.51.100.0/24,10.0.0.0/8", "--external-ips=false", "--proxy-health-address=", "--node-port-loopback", "--xdp=auto", "--ebpf-scheduler=maglev")
 	c, err := o.check(host)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := c.Proxy
-	if !slices.Equal(p.NodePortAddrs, []netip.Addr{other.Addr()}) || !p.NoExternalIPs || p.Health.IsValid() || !p.LoopbackNodePorts || !p.XDP || p.Scheduler != ebpf.Maglev {
+	if !slices.Equal(p.nodePortAddrs(address.New(address.Config{}, host.Machine).State()), []netip.Addr{other.Addr()}) || !p.NoExternalIPs || p.Health.IsValid() || !p.LoopbackNodePorts || !p.XDP || p.Scheduler != ebpf.Maglev {
 		t.Errorf("got %+v", p)
+	}
+}
+
+// TestNodeWithoutAddresses: a laptop without a network, and a machine whose address is not there yet.
+func TestNodeWithoutAddresses(t *testing.T) {
+	o, _ := flags(t)
+	if c, err := o.check(Host{Name: "x"}); err != nil || c.NodeIP() != netip.MustParseAddr("10.244.0.0") {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	o, _ = flags(t, "--node-ip=192.0.2.9", "--node-port-addresses=203.0.113.0/24", "--service-cidr=10.96.0.0/16,fd00:96::/112", "--pod-cidr=10.244.0.0/16,fd00:244::/64")
+	host := lab()
+	host.Served = true
+	c, err := o.check(host)
+	if want := []netip.Addr{netip.MustParseAddr("10.244.0.0"), netip.MustParseAddr("fd00:244::")}; err != nil || !slices.Equal(c.NodeIPs, want) {
+		t.Errorf("after a run that had them: got %+v, %v; want %v", c, err, want)
 	}
 }
 
@@ -102,7 +118,6 @@ func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 		"IPv6 dns, one family":  {args: []string{"--dns-ip=10.96.0.10,fd00:96::a"}, want: []string{"--dns-ip fd00:96::a", "IPv6 range"}},
 		"dns outside":           {args: []string{"--dns-ip=10.97.0.1"}, want: []string{"--dns-ip 10.97.0.1", "10.96.0.0/16"}},
 		"dns is the api":        {args: []string{"--dns-ip=10.96.0.1"}, want: []string{"--dns-ip 10.96.0.1"}},
-		"no address":            {host: func(h *Host) { *h = Host{Name: "x"} }, want: []string{"--node-ip"}},
 		"foreign address":       {args: []string{"--node-ip=192.0.2.9"}, want: []string{"192.0.2.9", "192.0.2.1"}},
 		"bad host name":         {host: func(h *Host) { h.Name = "my_host" }, want: []string{"my_host", "--node-name"}},
 		"nodeports elsewhere":   {args: []string{"--node-port-addresses=198.51.100.0/24"}, want: []string{"--node-port-addresses", "192.0.2.1"}},

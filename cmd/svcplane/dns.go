@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/component-base/metrics/legacyregistry"
 
+	"svcplane/address"
 	"svcplane/catalog"
 	"svcplane/dns"
 	"svcplane/node/names"
@@ -54,9 +55,7 @@ func (o *dnsOptions) config(c *Config) (dns.Config, error) {
 	d := dns.Config{
 		Domain: c.Domain, Aliases: o.Alias, Addrs: c.DNSIPs, Port: dnsPort, TTL: o.TTL, CacheSize: o.CacheMB << 20,
 		Networks: slices.Concat(c.ServiceCIDRs, c.PodCIDRs), NoAutopath: !o.Autopath, ReplyLimit: o.ReplyLimit, LogEvery: o.LogEvery,
-	}
-	for _, ip := range c.NodeIPs {
-		d.Clients = append(d.Clients, netip.PrefixFrom(ip, ip.BitLen()))
+		Clients: []netip.Prefix{}, NodeAddrs: c.NodeIPs, LANDomain: o.LANDomain,
 	}
 	var failed []error
 	for _, text := range o.Upstream {
@@ -85,9 +84,6 @@ func (o *dnsOptions) config(c *Config) (dns.Config, error) {
 	}
 	ranges("dns-allow", o.Allow, &d.Clients)
 	ranges("dns-axfr", o.Transfer, &d.Transfer)
-	if o.LANDomain != "" {
-		d.LANDomain, d.LANAddrs = o.LANDomain, c.NodeIPs
-	}
 	if o.HTTP != "" {
 		var err error
 		d.HTTP, err = netip.ParseAddrPort(o.HTTP)
@@ -137,7 +133,7 @@ func (h *house) addDNS(services *catalog.Catalog) error {
 		return err
 	}
 	cfg := h.cfg.DNS
-	cfg.Catalog, cfg.Pods = services, pods
+	cfg.Catalog, cfg.Pods, cfg.NodeAddrs = services, pods, h.addresses.State().Node
 	cfg.MaxConns, cfg.MaxWaiting = h.shares.DNSClients(), h.shares.DNSQuestions()
 	if cfg.LANDomain != "" && h.cfg.Enabled(partIngress) {
 		cfg.Ingresses = informers.Networking().V1().Ingresses().Informer()
@@ -150,6 +146,7 @@ func (h *house) addDNS(services *catalog.Catalog) error {
 	h.admin.mux.Handle("/dns/", http.StripPrefix("/dns", d.Handler()))
 	h.admin.handle("GET /dns/query", func(r *http.Request) (any, error) { return h.explain(r, d) })
 	h.add("dns", d)
+	h.addresses.Follow("the name server", func(_ context.Context, now address.State) error { return d.SetNodeAddrs(now.Node) })
 	return nil
 }
 

@@ -63,6 +63,8 @@ func newIngressHold() *cobra.Command {
 			for i := range count {
 				sockets = append(sockets, os.NewFile(uintptr(3+i), "socket")) // where exec.Cmd.ExtraFiles begin
 			}
+			var s signals
+			defer s.outlive()()
 			ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 			defer cancel()
 			return ingress.Hold(ctx, args[0], sockets, func() { fmt.Fprintln(cmd.OutOrStdout(), "holding") })

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -15,28 +16,33 @@ import (
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
 
+	"svcplane/address"
 	"svcplane/apiserver"
 	"svcplane/apiserver/store"
 	"svcplane/catalog"
 	"svcplane/controllers"
 	"svcplane/descriptors"
 	"svcplane/disk"
+	"svcplane/node"
 )
 
 // house is everything of one server process, built and not yet running.
 type house struct {
-	cfg     *Config
-	parts   *parts
-	mode    string // of the proxy
-	order   []room // in the order of their start
-	store   *storePart
-	shares  descriptors.Shares
-	disk    *disk.Watch
-	api     *apiserver.Server
-	events  record.EventBroadcaster
-	client  kubernetes.Interface
-	admin   *admin
-	closing context.CancelFunc // ends the admin socket
+	cfg       *Config
+	addresses *address.Source
+	node      *node.Node // nil: --disable node
+	accessLog *logFile
+	parts     *parts
+	mode      string // of the proxy
+	order     []room // in the order of their start
+	store     *storePart
+	shares    descriptors.Shares
+	disk      *disk.Watch
+	api       *apiserver.Server
+	events    record.EventBroadcaster
+	client    kubernetes.Interface
+	admin     *admin
+	closing   context.CancelFunc // ends the admin socket
 }
 
 type room struct {
@@ -52,11 +58,11 @@ func build(ctx context.Context, cfg *Config, c *claims) (*house, error) {
 	for _, note := range notes {
 		fmt.Fprintln(os.Stderr, "svcplane:", note)
 	}
-	pki, err := apiserver.EnsurePKI(apiserver.PKIDir(cfg.DataDir), cfg.apiNames(), cfg.nodeNames())
+	pki, err := apiserver.EnsurePKI(apiserver.PKIDir(cfg.DataDir), cfg.apiNames(cfg.NodeIPs), cfg.nodeNames(cfg.NodeIPs))
 	if err != nil {
 		return nil, err
 	}
-	h := &house{cfg: cfg, parts: newParts(), closing: func() {}}
+	h := &house{cfg: cfg, addresses: c.addresses, parts: newParts(), closing: func() {}}
 	if h.shares, err = shareOut(); err != nil {
 		return nil, err
 	}
@@ -76,12 +82,15 @@ func build(ctx context.Context, cfg *Config, c *claims) (*house, error) {
 // furnish builds the rooms; none of them runs yet.
 func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) error {
 	var err error
-	h.api, err = apiserver.New(ctx, apiserver.Config{
+	api := apiserver.Config{
 		PKI: pki, Store: h.store.Store, Listener: descriptors.Bound(c.api, h.shares.API, h.shares.API/8), Kubeconfig: apiserver.KubeconfigPath(h.cfg.DataDir),
 		NodeIP: h.cfg.NodeIP(), ServiceCIDRs: h.cfg.ServiceCIDRs, NodePorts: h.cfg.NodePorts,
 		Domain: h.cfg.Domain, KubeletPort: kubeletPort, Full: h.disk.Refusal, Down: h.store.Down,
-	})
-	if err != nil {
+	}
+	if h.cfg.Enabled(partNode) {
+		api.KubeletDial = func(ctx context.Context) (net.Conn, error) { return h.node.Dial(ctx) }
+	}
+	if h.api, err = apiserver.New(ctx, api); err != nil {
 		return err
 	}
 	if h.client, err = kubernetes.NewForConfig(h.api.Loopback()); err != nil {
@@ -93,6 +102,8 @@ func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) erro
 	h.admin.handle("GET /status", func(*http.Request) (any, error) { return h.parts.status(), nil })
 	h.events = record.NewBroadcaster()
 
+	h.add("address", h.addresses)
+	h.addresses.Follow("certificates, the API and the node", h.moveNode)
 	h.add("store", h.store)
 	h.add("disk", h.disk)
 	h.add("api", h.api)
@@ -161,7 +172,7 @@ func (h *house) summary() string {
 	if h.cfg.Enabled(partIngress) {
 		ingress = fmt.Sprintf("ingress :%d :%d", h.cfg.HTTP.Port(), h.cfg.HTTPS.Port())
 	}
-	words := []string{fmt.Sprintf("api https://%s", netip.AddrPortFrom(h.cfg.NodeIP(), h.cfg.API.Port()))}
+	words := []string{fmt.Sprintf("api https://%s", netip.AddrPortFrom(h.addresses.State().Node[0], h.cfg.API.Port()))}
 	for _, w := range []struct{ part, text string }{
 		{partProxy, "proxy " + h.mode},
 		{partDNS, "dns " + h.cfg.DNSIPs[0].String()},
@@ -175,15 +186,15 @@ func (h *house) summary() string {
 }
 
 // apiNames are what clients call the API by (Kubernetes: "Accessing the API from a Pod").
-func (c *Config) apiNames() apiserver.Names {
+func (c *Config) apiNames(node []netip.Addr) apiserver.Names {
 	return apiserver.Names{
 		DNS: []string{"localhost", c.NodeName, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + c.Domain},
-		IPs: append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), c.KubernetesIP}, c.NodeIPs...),
+		IPs: append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), c.KubernetesIP}, node...),
 	}
 }
 
-func (c *Config) nodeNames() apiserver.Names {
-	return apiserver.Names{DNS: []string{c.NodeName}, IPs: c.NodeIPs}
+func (c *Config) nodeNames(node []netip.Addr) apiserver.Names {
+	return apiserver.Names{DNS: []string{c.NodeName}, IPs: node}
 }
 
 // reservedPorts are the node's ports that no LoadBalancer Service can have.
@@ -192,7 +203,7 @@ func (h *house) reservedPorts() []controllers.ReservedPort {
 		{Addr: h.cfg.API.Addr(), Port: h.cfg.API.Port(), Protocol: corev1.ProtocolTCP, Owner: "the API"},
 	}
 	if h.cfg.Enabled(partNode) {
-		ports = append(ports, controllers.ReservedPort{Addr: h.cfg.NodeIP(), Port: kubeletPort, Protocol: corev1.ProtocolTCP, Owner: "the node's own server"})
+		ports = append(ports, controllers.ReservedPort{Port: kubeletPort, Protocol: corev1.ProtocolTCP, Owner: "the node's own server"})
 	}
 	if h.cfg.Enabled(partProxy) && h.cfg.Proxy.Health.IsValid() {
 		ports = append(ports, controllers.ReservedPort{Addr: h.cfg.Proxy.Health.Addr(), Port: h.cfg.Proxy.Health.Port(), Protocol: corev1.ProtocolTCP, Owner: "the service proxy's health port"})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/component-base/metrics/legacyregistry"
 
+	"svcplane/address"
 	"svcplane/catalog"
 	"svcplane/ingress"
 )
@@ -183,14 +185,14 @@ func (o *ingressOptions) check() (ingressConfig, error) {
 }
 
 // openLog opens the access log for appending; nil when there is to be none.
-func (c *ingressConfig) openLog() (*os.File, error) {
+func (c *ingressConfig) openLog() (*logFile, error) {
 	switch c.log {
 	case "":
 		return nil, nil
 	case "-":
-		return os.Stdout, nil
+		return &logFile{file: os.Stdout}, nil
 	}
-	f, err := os.OpenFile(c.log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	f, err := openLogFile(c.log)
 	if err != nil {
 		return nil, fmt.Errorf("--ingress-access-log: %w", err)
 	}
@@ -201,7 +203,7 @@ func (h *house) addIngress(services *catalog.Catalog, held []net.Listener) error
 	o := &h.cfg.Ingress
 	cfg := ingress.Config{
 		Client: h.client, Factory: h.api.Informers(), Catalog: services,
-		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: h.cfg.NodeIPs,
+		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: h.addresses.State().Node,
 		NodeName: h.cfg.NodeName, Recorder: h.recorder("svcplane-ingress"),
 		TrustedProxies: o.trusted, MaxConnections: min(o.maxConns, h.shares.IngressClients()), MaxPerClient: o.client,
 		MaxEndpointConnections: h.shares.IngressEndpoints(),
@@ -215,7 +217,7 @@ func (h *house) addIngress(services *catalog.Catalog, held []net.Listener) error
 		return err
 	}
 	if log != nil {
-		cfg.AccessLog = log
+		cfg.AccessLog, h.accessLog = log, log
 	}
 	i, err := ingress.New(cfg)
 	if err != nil {
@@ -225,5 +227,9 @@ func (h *house) addIngress(services *catalog.Catalog, held []net.Listener) error
 		return err
 	}
 	h.add("ingress", i)
+	h.addresses.Follow("the statuses of Ingresses", func(_ context.Context, now address.State) error {
+		i.SetAddresses(now.Node)
+		return nil
+	})
 	return nil
 }

@@ -59,6 +59,7 @@ var noNews = [][2]string{
 	{"apiserver was unable to write", "http: Handler timeout"},
 	{"Failed to watch", "the server could not find the requested resource"}, // the kind's definition was deleted
 	{"unable to create new content in namespace", "because it is being terminated"},
+	{"Resetting endpoints for master service", "kubernetes"},                       // the node's address changed
 	{"Deletion of namespace failed", "unexpected items still remain in namespace"}, // its pods have their grace periods
 	{"Server rejected event", "reading and deleting go on"},                        // the disk is full, which is said once
 	{`failed with replicasets.apps`, "not found"},                                  // deleted while it was looked at

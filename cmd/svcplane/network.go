@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
+	"svcplane/address"
 	"svcplane/apiserver"
 )
 
@@ -81,32 +81,32 @@ func parseAddrs(flag, text string) ([]netip.Addr, error) {
 	return all, nil
 }
 
-// nodeIPs takes the node's addresses from the flag, and those that it leaves out from the machine.
+// nodeIPs takes the node's addresses from the flag, and those that it leaves out from the machine. A machine without any
+// has a node, too, which goes by the first addresses of its pod ranges.
 func (c *Config) nodeIPs(flag string, host Host) error {
 	if flag != "" {
 		var err error
-		if c.NodeIPs, err = parseAddrs("node-ip", flag); err != nil {
+		if c.Addresses.Pinned, err = parseAddrs("node-ip", flag); err != nil {
 			return err
 		}
-	} else if host.Default.IsValid() {
-		c.NodeIPs = []netip.Addr{host.Default}
-	} else {
-		return errors.New("this machine has no address but loopback: bring a link up or give --node-ip")
 	}
-	for _, ip := range c.NodeIPs {
-		if !slices.ContainsFunc(host.Addrs, func(p netip.Prefix) bool { return p.Addr() == ip }) {
+	for _, ip := range c.Addresses.Pinned {
+		if !host.Served && !host.has(ip) {
 			return fmt.Errorf("--node-ip %s: no link of this machine has that address: add it, or choose one of %s", ip, host.addrTexts())
 		}
 	}
-	switch {
-	case len(c.NodeIPs) == len(c.PodCIDRs):
-		return nil
-	case len(c.NodeIPs) > 1:
+	if len(c.Addresses.Pinned) > len(c.PodCIDRs) {
 		return fmt.Errorf("--node-ip %s: an IPv6 address needs an IPv6 range in --service-cidr and --pod-cidr", flag)
-	case !host.Default6.IsValid():
-		return errors.New("--pod-cidr has an IPv6 range, and this machine has no IPv6 address but loopback and link-local ones: add one, or leave the IPv6 ranges out")
 	}
-	c.NodeIPs = append(c.NodeIPs, host.Default6)
+	for _, pods := range c.PodCIDRs {
+		c.Addresses.Spares = append(c.Addresses.Spares, pods.Addr())
+	}
+	for _, choice := range address.Decide(nil, host.Machine, c.Addresses) {
+		if choice.Spare && choice.Addr.Is6() && !host.Served {
+			return errors.New("--pod-cidr has an IPv6 range, and this machine has no IPv6 address but loopback and link-local ones: add one, or leave the IPv6 ranges out")
+		}
+		c.NodeIPs = append(c.NodeIPs, choice.Addr)
+	}
 	return nil
 }
 
@@ -130,9 +130,9 @@ func (c *Config) checkRanges(host Host) error {
 			flag string
 			cidr netip.Prefix
 		}{{"service-cidr", services}, {"pod-cidr", pods}} {
-			for _, a := range host.Addrs {
-				if a.Masked().Overlaps(r.cidr) && !host.own(a) {
-					return fmt.Errorf("--%s %s overlaps with this machine's network %s: choose another range", r.flag, r.cidr, a.Masked())
+			for _, a := range host.Machine {
+				if network := a.Prefix.Masked(); network.Overlaps(r.cidr) && !a.Own {
+					return fmt.Errorf("--%s %s overlaps with this machine's network %s: choose another range", r.flag, r.cidr, network)
 				}
 			}
 		}

@@ -177,3 +177,19 @@ func TestAskWithoutServer(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// lacking is a part that serves, but not all that it should.
+type lacking struct{ *fakePart }
+
+func (lacking) Trouble() string { return "a link is down: bring it up" }
+
+func TestAPartThatLacksSomethingSaysSo(t *testing.T) {
+	ps := newParts()
+	if err := ps.start(context.Background(), "a", lacking{newFake("a", &diary{})}); err != nil {
+		t.Fatal(err)
+	}
+	defer ps.stop()
+	if got := ps.status(); len(got) != 1 || got[0].State != "degraded" || got[0].Figure != "fine: a link is down: bring it up" {
+		t.Errorf("got %+v", got)
+	}
+}

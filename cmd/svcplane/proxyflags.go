@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/component-base/metrics/legacyregistry"
 
+	"svcplane/address"
 	"svcplane/catalog"
 	"svcplane/proxy"
 	"svcplane/proxy/ebpf"
@@ -40,7 +43,7 @@ func (o *proxyOptions) register(fs *pflag.FlagSet) {
 
 // proxyConfig is the checked form of proxyOptions.
 type proxyConfig struct {
-	NodePortAddrs     []netip.Addr
+	NodePortRanges    []netip.Prefix // none: the node's own addresses
 	Health            netip.AddrPort // invalid: nowhere
 	NoExternalIPs     bool
 	LoopbackNodePorts bool
@@ -56,8 +59,8 @@ const (
 	valueOff  = "off"
 )
 
-func (o *proxyOptions) check(nodeIPs []netip.Addr, host Host) (proxyConfig, error) {
-	c := proxyConfig{NodePortAddrs: nodeIPs, NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain, XDP: o.XDP == valueAuto, NoShortcut: o.Shortcut == valueOff}
+func (o *proxyOptions) check(host Host) (proxyConfig, error) {
+	c := proxyConfig{NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain, XDP: o.XDP == valueAuto, NoShortcut: o.Shortcut == valueOff}
 	if o.XDP != valueAuto && o.XDP != valueOff {
 		return c, fmt.Errorf("--xdp %q: must be auto or off", o.XDP)
 	}
@@ -76,10 +79,6 @@ func (o *proxyOptions) check(nodeIPs []netip.Addr, host Host) (proxyConfig, erro
 			return c, err
 		}
 	}
-	if len(o.NodePortAddresses) == 0 {
-		return c, nil
-	}
-	c.NodePortAddrs = nil
 	for _, text := range o.NodePortAddresses {
 		cidr, err := netip.ParsePrefix(text)
 		if err != nil {
@@ -88,16 +87,28 @@ func (o *proxyOptions) check(nodeIPs []netip.Addr, host Host) (proxyConfig, erro
 		if cidr.Addr().IsLoopback() {
 			return c, errors.New("--node-port-addresses: loopback addresses are served with --node-port-loopback")
 		}
-		for _, addr := range host.Addrs {
-			if cidr.Contains(addr.Addr()) && !host.own(addr) {
-				c.NodePortAddrs = append(c.NodePortAddrs, addr.Addr())
-			}
-		}
+		c.NodePortRanges = append(c.NodePortRanges, cidr)
 	}
-	if len(c.NodePortAddrs) == 0 {
+	if now := address.New(address.Config{}, host.Machine).State(); len(c.nodePortAddrs(now)) == 0 && len(c.NodePortRanges) > 0 && !host.Served {
 		return c, fmt.Errorf("--node-port-addresses %v: no address of this machine lies in them: choose among %s", o.NodePortAddresses, host.addrTexts())
 	}
 	return c, nil
+}
+
+// nodePortAddrs are the addresses that NodePorts answer on.
+func (c *proxyConfig) nodePortAddrs(now address.State) []netip.Addr {
+	if len(c.NodePortRanges) == 0 {
+		return now.Node
+	}
+	var all []netip.Addr
+	for _, r := range c.NodePortRanges {
+		for _, a := range now.Machine {
+			if r.Contains(a) && !slices.Contains(all, a) {
+				all = append(all, a)
+			}
+		}
+	}
+	return all
 }
 
 func (h *house) addProxy(services *catalog.Catalog, planes *switchover.Switch) error {
@@ -106,7 +117,7 @@ func (h *house) addProxy(services *catalog.Catalog, planes *switchover.Switch) e
 		Health: h.cfg.Proxy.Health, LoopbackNodePorts: h.cfg.Proxy.LoopbackNodePorts,
 		Nodes: h.api.Informers().Core().V1().Nodes().Informer(),
 		Node: proxy.Node{
-			Name: h.cfg.NodeName, Addrs: h.cfg.Proxy.NodePortAddrs, NoExternalIPs: h.cfg.Proxy.NoExternalIPs,
+			Name: h.cfg.NodeName, Addrs: h.cfg.Proxy.nodePortAddrs(h.addresses.State()), NoExternalIPs: h.cfg.Proxy.NoExternalIPs,
 			PodCIDRs: h.cfg.PodCIDRs, ServiceCIDRs: h.cfg.ServiceCIDRs,
 		},
 	}
@@ -121,5 +132,9 @@ func (h *house) addProxy(services *catalog.Catalog, planes *switchover.Switch) e
 	adminSwitch(h.admin, planes, h.cfg.Proxy.Drain)
 	h.add("proxy", proxyPart{p, planes})
 	h.mode = planes.Mode()
+	h.addresses.Follow("the data plane", func(ctx context.Context, now address.State) error { return planes.SetSource(ctx, now.Node) })
+	h.addresses.Follow("NodePorts", func(ctx context.Context, now address.State) error {
+		return p.SetAddrs(ctx, h.cfg.Proxy.nodePortAddrs(now))
+	})
 	return nil
 }

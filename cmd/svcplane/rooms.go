@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 
+	"svcplane/address"
 	"svcplane/apiserver"
 	"svcplane/catalog"
 	"svcplane/controllers"
@@ -53,7 +54,7 @@ func (h *house) addControllers(ctx context.Context, pki *apiserver.PKI) error {
 	}
 	cfg := controllers.Config{
 		RestConfig: h.api.Loopback(), Client: h.client, Factory: h.api.Informers(), Broadcaster: h.events,
-		NodeName: h.cfg.NodeName, NodeAddrs: h.cfg.NodeIPs,
+		NodeName: h.cfg.NodeName, NodeAddrs: h.addresses.State().Node,
 		RootCA: ca, ServiceAccountKey: key, ClientCA: clientCA(pki),
 		Reserved:     h.reservedPorts(),
 		IngressClass: h.cfg.Enabled(partIngress),
@@ -71,6 +72,7 @@ func (h *house) addControllers(ctx context.Context, pki *apiserver.PKI) error {
 		return err
 	}
 	h.add("controllers", c)
+	h.addresses.Follow("load-balancer addresses", func(ctx context.Context, now address.State) error { return c.SetNodeAddrs(ctx, now.Node) })
 	return nil
 }
 
@@ -110,8 +112,17 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 	if err != nil {
 		return err
 	}
+	h.node = n
 	h.add("runtime", rt)
 	h.add("node", n)
+	h.addresses.Follow("routes to pods", func(ctx context.Context, now address.State) error {
+		select {
+		case <-rt.Ready():
+			return rt.SetNodeIPs(now.Node)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
 	return nil
 }
 
@@ -146,6 +157,7 @@ func cleanupKernel(ctx context.Context, dataDir string) error {
 		cleanupStep{"pods, their links and namespaces", func() error { return runtime.Cleanup(ctx, runtimeDir(dataDir)) }},
 		cleanupStep{"the pods' volumes", func() error { return node.Cleanup(nodeDir(dataDir)) }},
 		cleanupStep{"the cluster DNS address", dns.Cleanup},
+		cleanupStep{"the node's spare address", address.Cleanup},
 		cleanupStep{"the sockets that wait for the next start", dropSockets},
 		cleanupStep{"eBPF programs", ebpf.Cleanup},
 		cleanupStep{"iptables chains", func() error { return iptables.Cleanup(ctx) }},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
 )
 
 func newServer(dataDir *string) *cobra.Command {
@@ -32,7 +33,9 @@ func newServer(dataDir *string) *cobra.Command {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second signal ends what does not want to end
-			err := runServer(ctx, &opts, cmd.OutOrStdout())
+			var s signals
+			defer s.outlive()()
+			err := runServer(ctx, &opts, cmd.OutOrStdout(), &s)
 			var restart *again
 			if errors.As(err, &restart) {
 				return beginAgain()
@@ -58,9 +61,9 @@ const startAborts = 10 * time.Second
 
 // runServer serves until ctx ends. A start may be in a call that nothing interrupts, a disk that does not answer or a lock
 // that somebody else has: it is left behind then.
-func runServer(ctx context.Context, opts *Options, out io.Writer) error {
+func runServer(ctx context.Context, opts *Options, out io.Writer, s *signals) error {
 	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- serve(ctx, opts, out, ready) }()
+	go func() { ended <- serve(ctx, opts, out, ready, s) }()
 	select {
 	case err := <-ended:
 		return err
@@ -78,7 +81,7 @@ func runServer(ctx context.Context, opts *Options, out io.Writer) error {
 
 // serve checks everything that can be checked, takes what it needs of the machine, runs until ctx ends
 // and stops in the reverse order. Until the checks have passed nothing on the machine is changed.
-func serve(ctx context.Context, opts *Options, out io.Writer, ready chan<- struct{}) (err error) {
+func serve(ctx context.Context, opts *Options, out io.Writer, ready chan<- struct{}, s *signals) (err error) {
 	began := time.Now()
 	log := setUpLogging(opts.Verbosity)
 	slow := time.AfterFunc(slowStart, log.reveal)
@@ -86,7 +89,7 @@ func serve(ctx context.Context, opts *Options, out io.Writer, ready chan<- struc
 	if os.Geteuid() != 0 {
 		return errors.New("server must run as root: it makes network namespaces and links: use sudo")
 	}
-	host, err := readHost()
+	host, err := readHost(opts.DataDir)
 	if err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func serve(ctx context.Context, opts *Options, out io.Writer, ready chan<- struc
 	if err != nil {
 		return err
 	}
-	claims, err := claim(ctx, cfg)
+	claims, err := claim(ctx, cfg, host)
 	if err != nil {
 		return err
 	}
@@ -107,6 +110,7 @@ func serve(ctx context.Context, opts *Options, out io.Writer, ready chan<- struc
 		return tellSpace(cfg.DataDir, err)
 	}
 	defer h.stop()
+	s.onHangup(h.reopenLogs)
 	if err := h.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop while starting
@@ -121,7 +125,7 @@ func serve(ctx context.Context, opts *Options, out io.Writer, ready chan<- struc
 	go settle(ctx)
 	h.tellShares()
 	if _, err := fmt.Fprintf(out, "svcplane ready in %d ms (%s)\n", time.Since(began).Milliseconds(), h.summary()); err != nil {
-		return fmt.Errorf("printing the ready line: %w", err)
+		klog.ErrorS(err, "The ready line could not be printed: whoever started the server does not read it") // others are served
 	}
 	return h.parts.wait(ctx)
 }

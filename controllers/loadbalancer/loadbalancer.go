@@ -23,7 +23,7 @@ type Config struct {
 	Client   kubernetes.Interface // may update services/status
 	Factory  informers.SharedInformerFactory
 	Recorder record.EventRecorder
-	Addrs    []netip.Addr // of the node, in order of preference
+	Addrs    []netip.Addr // of the node, in order of preference; see SetAddrs
 	Reserved []ReservedPort
 }
 
@@ -31,7 +31,7 @@ type Config struct {
 type Controller struct {
 	client   kubernetes.Interface
 	recorder record.EventRecorder
-	addrs    []netip.Addr
+	addrs    atomic.Pointer[[]netip.Addr]
 	reserved []ReservedPort
 	services cache.SharedIndexInformer
 	synced   cache.DoneChecker
@@ -72,9 +72,7 @@ func New(cfg Config) (*Controller, error) {
 		ready: make(chan struct{}),
 		known: map[types.NamespacedName]known{},
 	}
-	for _, a := range cfg.Addrs {
-		c.addrs = append(c.addrs, a.Unmap())
-	}
+	c.addrs.Store(unmapped(cfg.Addrs))
 	if err := c.services.AddIndexers(cache.Indexers{byPort: indexByPort}); err != nil {
 		return nil, fmt.Errorf("indexing services by port: %w", err)
 	}
@@ -88,6 +86,24 @@ func New(cfg Config) (*Controller, error) {
 	}
 	c.synced = registration.HasSyncedChecker()
 	return c, nil
+}
+
+func unmapped(addrs []netip.Addr) *[]netip.Addr {
+	var all []netip.Addr
+	for _, a := range addrs {
+		all = append(all, a.Unmap())
+	}
+	return &all
+}
+
+// SetAddrs follows the node's addresses: all Services get theirs anew.
+func (c *Controller) SetAddrs(addrs []netip.Addr) {
+	c.addrs.Store(unmapped(addrs))
+	for _, o := range c.services.GetStore().List() {
+		if svc, ok := o.(*corev1.Service); ok && Ours(svc) {
+			c.queue.Add(keyOf(svc))
+		}
+	}
 }
 
 func indexByPort(o any) ([]string, error) {
@@ -182,7 +198,7 @@ func (c *Controller) sync(ctx context.Context, key types.NamespacedName) error {
 		return nil
 	}
 	var looked look
-	made := Decide(svc, Node{Addrs: c.addrs, Reserved: c.reserved, Rivals: c.rivals, Listener: looked.listener, Holds: c.holds})
+	made := Decide(svc, Node{Addrs: *c.addrs.Load(), Reserved: c.reserved, Rivals: c.rivals, Listener: looked.listener, Holds: c.holds})
 	if looked.err != nil {
 		return looked.err
 	}

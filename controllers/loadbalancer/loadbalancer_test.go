@@ -19,8 +19,9 @@ import (
 // bench is a Controller at work on a fake API; its node has 127.83.2.1, so that real sockets can be in the way.
 type bench struct {
 	*testing.T
-	api    *fake.Clientset
-	events *record.FakeRecorder
+	api     *fake.Clientset
+	control *Controller
+	events  *record.FakeRecorder
 }
 
 const nodeAddr = "127.83.2.1"
@@ -38,6 +39,7 @@ func start(t *testing.T, objects ...*corev1.Service) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.control = c
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	factory.Start(ctx.Done())
@@ -122,6 +124,26 @@ func TestAddressIsGivenAndTakenBack(t *testing.T) {
 	b.event("Normal EnsuredLoadBalancer")
 	b.update("web", typed(corev1.ServiceTypeClusterIP))
 	b.has("web", "")
+}
+
+// TestAddressFollowsTheNode: also over a restart, and also for a Service on a port that a local process has got since.
+func TestAddressFollowsTheNode(t *testing.T) {
+	b := start(t, service("before", 9, ports(81), having("192.0.2.7"))) // given by an earlier process
+	b.has("before", nodeAddr)
+	b.create(service("web", 1))
+	b.has("web", nodeAddr)
+	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	b.control.SetAddrs([]netip.Addr{netip.MustParseAddr("127.83.2.9")})
+	b.has("web", "127.83.2.9")
+	b.has("before", "127.83.2.9")
+	b.create(service("late", 0, ports(int32(port(t, l.Addr()))))) // has held nothing
+	b.control.SetAddrs([]netip.Addr{netip.MustParseAddr(nodeAddr)})
+	b.has("web", nodeAddr)
+	b.has("late", "")
 }
 
 func TestYoungerWaitsForOlder(t *testing.T) {

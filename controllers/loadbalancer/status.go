@@ -71,14 +71,21 @@ func (c *Controller) count() (n int64) {
 	return n
 }
 
-// holds says whether svc was given the port of addr. What the status of a Service said when it was first seen was given
-// by the process before this one.
+// holds says whether svc was given the port of addr, or of the address that the node had before. What the status of a
+// Service said when it was first seen was given by the process before this one.
 func (c *Controller) holds(svc *corev1.Service, addr netip.Addr, port PortKey) bool {
 	k, ok := c.known[keyOf(svc)]
 	if !ok || k.uid != svc.UID {
-		return slices.Contains(statusAddrs(svc), addr)
+		return c.stands(addr, statusAddrs(svc))
 	}
-	return slices.Contains(k.addrs, addr) && slices.Contains(k.ports, port)
+	return c.stands(addr, k.addrs) && slices.Contains(k.ports, port)
+}
+
+// stands says whether one of given is addr, or was the node's in its place.
+func (c *Controller) stands(addr netip.Addr, given []netip.Addr) bool {
+	return slices.ContainsFunc(given, func(a netip.Addr) bool {
+		return a == addr || a.Is4() == addr.Is4() && !slices.Contains(*c.addrs.Load(), a)
+	})
 }
 
 func statusAddrs(svc *corev1.Service) []netip.Addr {

@@ -24,7 +24,8 @@ import (
 func Main(dir string) int {
 	// Memory is what limits how many pods fit: collect early, give back what start-up took.
 	debug.SetGCPercent(25)
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	// Handled, and not ignored: what is ignored would be ignored by every process in a pod, too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err := serve(ctx, dir); err != nil {

@@ -66,11 +66,12 @@ func New(cfg Config) *Manager {
 }
 
 // Watch begins to probe a container until ctx ends or Retain drops it. For one that is probed already it
-// does nothing.
+// does nothing, but for the address.
 func (m *Manager) Watch(ctx context.Context, t Target) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, known := m.watches[t.ID]; known {
+	if w, known := m.watches[t.ID]; known {
+		w.move(t.IP)
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -93,6 +94,19 @@ func (m *Manager) Watch(ctx context.Context, t Target) {
 	if c.LivenessProbe != nil {
 		m.wg.Go(func() { m.run(alive, w, Liveness, c.LivenessProbe) })
 	}
+}
+
+// move follows the address of a pod with the host's network.
+func (w *watch) move(to netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.IP = to
+}
+
+func (w *watch) target() Target {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.Target
 }
 
 // Retain stops probing every container of the pod that is not in ids.
@@ -183,7 +197,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // once makes one try and reports it; valid is false when it had no result.
 func (m *Manager) once(ctx context.Context, w *watch, kind Kind, p *corev1.Probe, extra bool) (ok, valid bool) {
-	result, output, err := m.tools.try(ctx, p, &w.Target)
+	target := w.target()
+	result, output, err := m.tools.try(ctx, p, &target)
 	if ctx.Err() != nil || extra && (err != nil || result == kprobe.Failure) {
 		return false, err == nil
 	}

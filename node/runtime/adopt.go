@@ -120,7 +120,11 @@ func (r *Runtime) adoptSandbox(ctx context.Context, entry *sandboxEntry, held ho
 	if hostNetwork(entry.config) {
 		return nil
 	}
-	// This run may have another mount namespace than the one before (ip netns exec makes one).
+	// This run may have another mount namespace than the one before (ip netns exec makes one), and the node another
+	// address, with which routes went.
+	if err := r.network.Reroute(entry.ID, entry.addrs()); err != nil {
+		klog.ErrorS(err, "A pod's routes are not as they should be; they are made again when the node's address changes", "pod", podName(entry.config))
+	}
 	return namespaces.Publish(sandbox.NetnsName(entry.ID))
 }
 

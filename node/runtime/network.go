@@ -18,6 +18,46 @@ import (
 	"svcplane/node/sandbox"
 )
 
+// SetNodeIPs follows the node's addresses: it puts the routes to all pods in order. To be called when Ready is closed.
+func (r *Runtime) SetNodeIPs(addrs []netip.Addr) error {
+	r.mu.Lock()
+	r.network.NodeIPs = addrs
+	var joined []*sandboxEntry
+	for _, s := range r.sandboxes {
+		if s.State != sandboxStopped && !hostNetwork(s.config) { // one that is being made, too: its routes may be the old ones
+			joined = append(joined, s)
+		}
+	}
+	r.mu.Unlock()
+	var errs []error
+	for _, s := range joined {
+		errs = append(errs, r.reroute(s))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Runtime) reroute(s *sandboxEntry) error {
+	s.op.Lock()
+	defer s.op.Unlock()
+	r.mu.Lock()
+	gone, network := s.gone || s.State != sandboxReady, r.network
+	r.mu.Unlock()
+	if gone {
+		return nil
+	}
+	if err := network.Reroute(s.ID, s.addrs()); err != nil {
+		return fmt.Errorf("lead to pod %s from the node's new address: %w", podName(s.config), err)
+	}
+	return nil
+}
+
+// net is the network as pods are joined to it now.
+func (r *Runtime) net() sandbox.Network {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.network
+}
+
 // applyRules renders our netfilter rules from all sandboxes there are.
 func (r *Runtime) applyRules() error {
 	r.rules.Lock() // what was seen last is also applied last

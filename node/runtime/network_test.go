@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
@@ -346,5 +347,45 @@ func TestSandboxesThatCannotBeMade(t *testing.T) {
 	}
 	if list, err := l.ListPodSandbox(t.Context(), nil); err != nil || len(list) > 0 {
 		t.Errorf("there are %d sandboxes, %v", len(list), err)
+	}
+}
+
+// TestRoutesOutliveTheNodesAddress: the kernel takes away the routes that name an address which goes, also while no
+// runtime runs.
+func TestRoutesOutliveTheNodesAddress(t *testing.T) {
+	l := newLab(t)
+	pod := l.sandbox(podConfig("server"))
+	l.run(pod, containerConfig("svcplane/echo"))
+	asked := func() string { return sh(t, "curl -s --max-time 3 http://"+l.ip(pod)+":8080/clientip") }
+	sh(t, "ip addr add 198.51.100.1/32 dev lo; ip addr add 198.51.100.2/32 dev lo")
+	t.Cleanup(func() { sh(t, "ip addr del 198.51.100.2/32 dev lo") })
+	if err := l.SetNodeIPs([]netip.Addr{netip.MustParseAddr("198.51.100.1")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := asked(); !strings.HasPrefix(got, "198.51.100.1:") {
+		t.Errorf("the node comes as %s", got)
+	}
+	sh(t, "ip addr del 198.51.100.1/32 dev lo")
+	if got := asked(); got == "" {
+		t.Errorf("the pod is out of reach: %s", sh(t, "ip route show table main"))
+	}
+	if err := l.SetNodeIPs([]netip.Addr{netip.MustParseAddr("198.51.100.2")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := asked(); !strings.HasPrefix(got, "198.51.100.2:") {
+		t.Errorf("the node comes as %s", got)
+	}
+}
+
+// TestAdoptionLeadsToPods: routes that went between two runs are made again.
+func TestAdoptionLeadsToPods(t *testing.T) {
+	l := newLab(t)
+	pod := l.sandbox(podConfig("server"))
+	l.run(pod, containerConfig("svcplane/echo"))
+	l.stop()
+	sh(t, "ip route flush "+l.ip(pod)+"/32")
+	l.start()
+	if got := sh(t, "curl -s --max-time 3 http://"+l.ip(pod)+":8080/clientip || true"); got == "" {
+		t.Errorf("the pod is out of reach: %s", sh(t, "ip route show table main"))
 	}
 }

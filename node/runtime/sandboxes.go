@@ -97,7 +97,7 @@ func (r *Runtime) makeSandbox(ctx context.Context, entry *sandboxEntry) error {
 	entry.namespaces = namespaces
 	r.mu.Unlock()
 	if !hostNetwork(config) {
-		if err := r.network.Attach(id, namespaces.Net, entry.addrs()); err != nil {
+		if err := r.net().Attach(id, namespaces.Net, entry.addrs()); err != nil {
 			return err
 		}
 		if err := namespaces.Publish(sandbox.NetnsName(id)); err != nil {

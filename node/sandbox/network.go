@@ -88,29 +88,58 @@ func (n Network) attach(id string, ns *os.File, addrs []netip.Addr) error {
 		return err
 	}
 	for _, addr := range addrs {
-		if err := n.route(host, addr, podMAC); err != nil {
+		if err := n.route(host, addr); err != nil {
+			return err
+		}
+		if addr.Is4() {
+			continue
+		}
+		if err := neighbour(host.Attrs().Index, addr, podMAC); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// route leads addr to a pod by the host end of its veth.
-func (n Network) route(host netlink.Link, addr netip.Addr, podMAC net.HardwareAddr) error {
-	index := host.Attrs().Index
-	route := &netlink.Route{LinkIndex: index, Dst: single(addr), Scope: netlink.SCOPE_LINK}
+// spareMetric is that of the route which leads to a pod when the one with the node's address is not there.
+const spareMetric = 4096
+
+// Reroute puts the routes of sandbox id to what Attach would make now.
+func (n Network) Reroute(id string, addrs []netip.Addr) error {
+	host, err := netlink.LinkByName(LinkName(id))
+	if err != nil {
+		return fmt.Errorf("find link %s: %w", LinkName(id), err)
+	}
+	for _, addr := range addrs {
+		if err := n.route(host, addr); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// route leads addr to a pod by the host end of its veth. The kernel takes away an IPv4 route with an address that the
+// machine loses, at a time when nobody of us may be running: a second one, without, leads to the pod then.
+func (n Network) route(host netlink.Link, addr netip.Addr) error {
+	route := &netlink.Route{LinkIndex: host.Attrs().Index, Dst: single(addr), Scope: netlink.SCOPE_LINK}
+	spare := *route
+	spare.Priority = spareMetric
 	for _, own := range n.NodeIPs {
 		if own.Is4() == addr.Is4() {
 			route.Src = own.AsSlice()
 		}
 	}
-	if err := netlink.RouteReplace(route); err != nil {
+	var err error
+	if addr.Is4() {
+		err = netlink.RouteReplace(&spare)
+	}
+	if err == nil {
+		err = netlink.RouteReplace(route)
+	}
+	if err != nil {
 		return fmt.Errorf("route %s to link %s: %w", addr, host.Attrs().Name, err)
 	}
-	if addr.Is4() {
-		return nil
-	}
-	return neighbour(index, addr, podMAC)
+	return nil
 }
 
 // neighbour tells the kernel the link address of addr for good.

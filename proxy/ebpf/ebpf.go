@@ -234,6 +234,17 @@ func (d *Dataplane) surround() error {
 	return nil
 }
 
+// SetSource follows the node's addresses.
+func (d *Dataplane) SetSource(_ context.Context, source []netip.Addr) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cfg.Source = source
+	if d.kernel == nil {
+		return nil
+	}
+	return d.surround()
+}
+
 // source is the node's address of a family.
 func (d *Dataplane) source(v4 bool) netip.Addr {
 	for _, a := range d.cfg.Source {
@@ -259,8 +270,8 @@ func (d *Dataplane) settings() (entry, error) {
 	return entry{mapConfig, string(native.AppendUint32(nil, 0)), string(b)}, nil
 }
 
-// cidrs are the prefixes of pods and Services. An address of a Service range that the node itself has, as its
-// DNS server's, stands there as neither: the longest prefix counts.
+// cidrs are the prefixes of pods and Services. An address in them that the node itself has, as its DNS server's, stands
+// there as neither: the longest prefix counts.
 func (d *Dataplane) cidrs() (map[string]string, error) {
 	all := map[string]string{}
 	own, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
@@ -269,7 +280,7 @@ func (d *Dataplane) cidrs() (map[string]string, error) {
 	}
 	for _, a := range own {
 		addr, ok := netip.AddrFromSlice(a.IP)
-		if addr = addr.Unmap(); ok && contains(d.cfg.ServiceCIDRs, addr) {
+		if addr = addr.Unmap(); ok && (contains(d.cfg.ServiceCIDRs, addr) || contains(d.cfg.PodCIDRs, addr)) {
 			all[cidrKey(netip.PrefixFrom(addr, addr.BitLen()))] = string(native.AppendUint32(nil, 0))
 		}
 	}

@@ -28,9 +28,11 @@ func (d *Dataplane) Act(context.Context, proxy.Role) error { return nil }
 
 // Prove makes a connection through an address that only the rules translate. Resync comes first.
 func (d *Dataplane) Prove(ctx context.Context) error {
-	at := d.cfg.Source
-	if !at.Is4() {
-		at = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	at := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	for _, own := range *d.source.Load() {
+		if own.Is4() {
+			at = own
+		}
 	}
 	there := func(f proxy.Frontend) error { return d.Sync(ctx, proxy.Change{Set: []proxy.Frontend{f}}) }
 	away := func(f proxy.Frontend) error {

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink"
 
 	"svcplane/proxy"
 )
@@ -19,8 +23,9 @@ type Config struct {
 	// PodCIDRs tell pods from other clients; ServiceCIDRs are where an address without a Service is refused.
 	PodCIDRs     []netip.Prefix
 	ServiceCIDRs []netip.Prefix
-	// Source is the address of packets that the node sends to ServiceCIDRs; the kernel chooses when invalid.
-	Source netip.Addr
+	// Source are the node's addresses, at most one of a family: packets that it sends to ServiceCIDRs carry them. The
+	// kernel chooses where there is none.
+	Source []netip.Addr
 	// IPv6 programs ip6tables also. Without it a Frontend with an IPv6 address is an error.
 	IPv6 bool
 	// Variant is found out when empty.
@@ -30,6 +35,8 @@ type Config struct {
 // Dataplane writes iptables rules into the network namespace of the calling process.
 type Dataplane struct {
 	cfg      Config
+	source   atomic.Pointer[[]netip.Addr]
+	routing  sync.Mutex // held while routes are made: the newest source is what stays
 	families []*family
 	meters   *meters
 }
@@ -61,6 +68,7 @@ func New(cfg Config) (*Dataplane, error) {
 		}
 	}
 	d := &Dataplane{cfg: cfg, meters: newMeters()}
+	d.source.Store(&cfg.Source)
 	for _, ipv6 := range families(cfg.IPv6) {
 		t, err := findTool(cfg.Variant, ipv6)
 		if err != nil {
@@ -158,7 +166,7 @@ func (d *Dataplane) Resync(ctx context.Context, table proxy.Table) error {
 	if err := d.supported(table.Frontends); err != nil {
 		return err
 	}
-	if err := ensureRoutes(d.cfg.ServiceCIDRs, d.cfg.Source); err != nil {
+	if err := d.route(); err != nil {
 		return err
 	}
 	for _, f := range d.families {
@@ -171,6 +179,21 @@ func (d *Dataplane) Resync(ctx context.Context, table proxy.Table) error {
 		}
 	}
 	return nil
+}
+
+// SetSource follows the node's addresses. It changes nothing where nothing is in force.
+func (d *Dataplane) SetSource(_ context.Context, source []netip.Addr) error {
+	d.source.Store(&source)
+	if _, err := netlink.LinkByName(routeLink); errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	return d.route()
+}
+
+func (d *Dataplane) route() error {
+	d.routing.Lock()
+	defer d.routing.Unlock()
+	return ensureRoutes(d.cfg.ServiceCIDRs, *d.source.Load())
 }
 
 func (f *family) resync(ctx context.Context) error {

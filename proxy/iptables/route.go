@@ -18,8 +18,11 @@ import (
 // fail with ENETUNREACH. Nothing is ever sent on the link: what has no Service is refused in filter OUTPUT.
 const routeLink = "sp-svc"
 
-// ensureRoutes makes the routes to ranges, with source as the address of packets that have none yet.
-func ensureRoutes(ranges []netip.Prefix, source netip.Addr) error {
+// spareMetric is that of the route which is left when the kernel takes the one with the node's address away with it.
+const spareMetric = 4096
+
+// ensureRoutes makes the routes to ranges, with sources as the address of packets that have none yet.
+func ensureRoutes(ranges []netip.Prefix, sources []netip.Addr) error {
 	link, err := netlink.LinkByName(routeLink)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		attrs := netlink.NewLinkAttrs()
@@ -37,19 +40,30 @@ func ensureRoutes(ranges []netip.Prefix, source netip.Addr) error {
 	}
 	probe := netip.PrefixFrom(proxy.ProbeAddress.Addr(), proxy.ProbeAddress.Addr().BitLen())
 	for _, r := range append(slices.Clone(ranges), probe) {
-		route := &netlink.Route{
-			LinkIndex: link.Attrs().Index,
-			Dst:       &net.IPNet{IP: r.Addr().AsSlice(), Mask: net.CIDRMask(r.Bits(), r.Addr().BitLen())},
-			Scope:     unix.RT_SCOPE_LINK,
-		}
-		if source.IsValid() && source.Is4() == r.Addr().Is4() {
-			route.Src = source.AsSlice()
-		}
-		if err := netlink.RouteReplace(route); err != nil {
+		if err := ensureRoute(link.Attrs().Index, r, sources); err != nil {
 			return fmt.Errorf("routing service range %s to link %s: %w", r, routeLink, err)
 		}
 	}
 	return nil
+}
+
+func ensureRoute(link int, to netip.Prefix, sources []netip.Addr) error {
+	route := &netlink.Route{
+		LinkIndex: link, Scope: unix.RT_SCOPE_LINK, Priority: spareMetric,
+		Dst: &net.IPNet{IP: to.Addr().AsSlice(), Mask: net.CIDRMask(to.Bits(), to.Addr().BitLen())},
+	}
+	if to.Addr().Is4() { // an IPv6 route stays when its address goes
+		if err := netlink.RouteReplace(route); err != nil {
+			return err
+		}
+	}
+	route.Priority = 0
+	for _, source := range sources {
+		if source.Is4() == to.Addr().Is4() {
+			route.Src = source.AsSlice()
+		}
+	}
+	return netlink.RouteReplace(route)
 }
 
 // removeRoutes removes the link, and with it its routes.

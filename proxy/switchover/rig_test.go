@@ -51,7 +51,7 @@ func newRig(t testing.TB, mode string) *rig {
 	r.cfg = Config{
 		Modes: []string{mode}, File: filepath.Join(t.TempDir(), "mode"), Drain: time.Hour, Poll: 20 * time.Millisecond,
 		Kinds: Kinds(
-			iptables.Config{PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs[0], IPv6: true},
+			iptables.Config{PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs[:1], IPv6: true},
 			ebpf.Config{
 				PodCIDRs: r.lab.Node.PodCIDRs, ServiceCIDRs: r.lab.Node.ServiceCIDRs, Source: r.lab.Node.Addrs,
 				NodePorts: [2]uint16{30000, 32767}, Namespaces: r.lab.Namespaces(t),

@@ -69,8 +69,9 @@ type Switch struct {
 	other   *member // the next while proving, the last while draining; else nil
 	flipped time.Time
 	left    int
-	problem string // why the last switch came to nothing
-	reason  string // why it is not the one that is preferred
+	source  []netip.Addr // the node's addresses, if they changed since New
+	problem string       // why the last switch came to nothing
+	reason  string       // why it is not the one that is preferred
 }
 
 // member is a data plane in use.
@@ -163,6 +164,14 @@ func (s *Switch) open(ctx context.Context, name string) (*member, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	source := s.source
+	s.mu.Unlock()
+	if source != nil {
+		if err := plane.SetSource(ctx, source); err != nil {
+			return nil, err
+		}
+	}
 	return &member{name: name, plane: plane}, nil
 }
 
@@ -195,6 +204,21 @@ func (s *Switch) Mode() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.current.name
+}
+
+// SetSource tells both of the node's addresses, and whoever comes later.
+func (s *Switch) SetSource(ctx context.Context, source []netip.Addr) error {
+	s.moving.Lock() // not while another one is on its way
+	defer s.moving.Unlock()
+	s.mu.Lock()
+	s.source = source
+	s.mu.Unlock()
+	current, other := s.members()
+	err := current.plane.SetSource(ctx, source)
+	if other != nil {
+		err = errors.Join(err, other.plane.SetSource(ctx, source))
+	}
+	return err
 }
 
 func (s *Switch) members() (current, other *member) {

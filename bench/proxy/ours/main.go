@@ -64,7 +64,7 @@ func planes(ctx context.Context, o options, node proxy.Node) (*switchover.Switch
 		namespaces = append(namespaces, "/run/netns/"+name)
 	}
 	kinds := switchover.Kinds(
-		iptables.Config{PodCIDRs: node.PodCIDRs, ServiceCIDRs: node.ServiceCIDRs, Source: node.Addrs[0], IPv6: true, Variant: iptables.Variant(o.variant)},
+		iptables.Config{PodCIDRs: node.PodCIDRs, ServiceCIDRs: node.ServiceCIDRs, Source: node.Addrs[:1], IPv6: true, Variant: iptables.Variant(o.variant)},
 		ebpf.Config{
 			Cgroup: o.cgroup, PodCIDRs: node.PodCIDRs, ServiceCIDRs: node.ServiceCIDRs, Source: node.Addrs,
 			NodePorts: [2]uint16{30000, 32767}, Namespaces: func() ([]string, error) { return namespaces, nil },
