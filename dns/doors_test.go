@@ -10,19 +10,14 @@ import (
 // without a status, and who is on this node.
 func TestLANFollowsTheNode(t *testing.T) {
 	before, after := netip.MustParseAddr("127.83.5.1"), netip.MustParseAddr("127.83.5.2")
-	cfg := specConfig()
-	cfg.LANDomain, cfg.NodeAddrs, cfg.Clients = "lab.example", []netip.Addr{before}, []netip.Prefix{}
-	s, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := s.listenOn(); !slices.Equal(got, append(slices.Clone(cfg.Addrs), before)) {
+	s := newFixture(t, Config{LANDomain: "lab.example", NodeAddrs: []netip.Addr{before}, Clients: []netip.Prefix{}})
+	if got := s.listenOn(); !slices.Equal(got, append(slices.Clone(s.cfg.Addrs), before)) {
 		t.Errorf("at the start it listens on %s", got)
 	}
 	if err := s.SetNodeAddrs([]netip.Addr{after}); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.listenOn(); !slices.Equal(got, append(slices.Clone(cfg.Addrs), after)) {
+	if got := s.listenOn(); !slices.Equal(got, append(slices.Clone(s.cfg.Addrs), after)) {
 		t.Errorf("it listens on %s", got)
 	}
 	outside := netip.MustParseAddr("192.0.2.1")
