@@ -10,12 +10,14 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"svcplane/ingress/annotations"
 )
 
-// The prefixes of annotations: ours, and the one whose users need a home now that its controller is retired.
+// The prefixes of annotations that we honour: ours, and the one whose users need a home now that its controller is retired.
 const (
-	ownPrefix   = "svcplane.io/"
-	nginxPrefix = "nginx.ingress.kubernetes.io/"
+	ownPrefix   = annotations.OwnPrefix
+	nginxPrefix = annotations.NginxPrefix
 )
 
 // annotation is one that we honour. Each name is known under both prefixes unless own is set.
@@ -30,6 +32,7 @@ type draft struct {
 	Policy
 	nginx bool // the annotation at hand has nginxPrefix
 	tls   bool // the object has TLS
+	set   bool // something is wanted
 
 	cors, canary, auth, cookie bool
 	originsSet                 bool
@@ -50,29 +53,25 @@ func readAnnotations(ing *networkingv1.Ingress) (*Policy, []Problem) {
 		canaryWants: Canary{Total: 100}, authWants: Auth{Realm: "Authentication Required"},
 		stickyWants: Sticky{Cookie: "INGRESSCOOKIE", Path: "/"}}
 	var problems []Problem
-	found := false
 	known := annotationTable()
 	for _, key := range slices.Sorted(maps.Keys(ing.Annotations)) { // svcplane.io/ last: it has the last word
-		name, nginx, ok := annotationName(key)
-		if !ok {
+		name, nginx, ours := annotationName(key)
+		a, honoured := known[name]
+		if !ours || !honoured || nginx && a.own {
+			problems = d.judge(key, ing.Annotations, problems)
 			continue
 		}
-		a, ok := known[name]
-		if !ok || nginx && a.own {
-			problems = append(problems, unknownAnnotation(key, nginx))
-			continue
-		}
-		d.nginx, found = nginx, true
+		d.nginx, d.set = nginx, true
 		if err := a.set(d, strings.TrimSpace(ing.Annotations[key])); err != nil {
 			effect := "it has no effect"
 			if a.protects {
-				d.Broken = true
+				d.Closed = append(d.Closed, fmt.Sprintf("annotation %s cannot be understood: %v", key, err))
 				effect = "requests are answered 503 until it is corrected, because it protects the service"
 			}
 			problems = append(problems, Problem{"AnnotationInvalid", fmt.Sprintf("annotation %s: %v; %s", key, err, effect)})
 		}
 	}
-	if !found {
+	if !d.set {
 		return nil, problems
 	}
 	return d.finish(problems)
@@ -86,11 +85,34 @@ func annotationName(key string) (name string, nginx, ok bool) {
 	return name, true, ok
 }
 
-func unknownAnnotation(key string, nginx bool) Problem {
-	if nginx {
-		return Problem{"AnnotationIgnored", fmt.Sprintf("annotation %s is not honoured by this controller and has no effect: docs/ingress.md lists those that are", key)}
+// judge does what is left to do about an annotation that is not honoured: to serve without what it asks for is told,
+// and one that restricts closes the routes.
+func (d *draft) judge(key string, all map[string]string, problems []Problem) []Problem {
+	j, known := annotations.Judge(key, all)
+	if !known {
+		return problems // it is no ingress controller's
 	}
-	return Problem{"AnnotationUnknown", fmt.Sprintf("annotation %s is unknown and has no effect: correct its name (docs/ingress.md lists all)", key)}
+	for _, name := range j.Strip {
+		if f := (HeaderField{Name: name}); !slices.Contains(d.RequestHeaders, f) {
+			d.RequestHeaders, d.set = append(d.RequestHeaders, f), true
+		}
+	}
+	switch {
+	case j.Effect == annotations.HTTPSOnly:
+		d.HTTPSRedirect, d.set = true, true
+	case j.Effect == annotations.Restricts:
+		why := fmt.Sprintf("annotation %s is not carried out and restricts access: %s", key, j.Why)
+		d.Closed, d.set = append(d.Closed, why), true
+		if j.HostWide {
+			d.ClosedHost = why
+		}
+		return append(problems, Problem{"RouteClosed", why + "; every request is answered 503 until it is removed (docs/annotations.md)"})
+	case j.Effect == annotations.Harmless && strings.HasPrefix(key, ownPrefix):
+		return append(problems, Problem{"AnnotationUnknown", fmt.Sprintf("annotation %s has no effect: %s (docs/ingress.md lists those that have)", key, j.Why)})
+	case j.Effect == annotations.Harmless:
+		return append(problems, Problem{"AnnotationIgnored", fmt.Sprintf("annotation %s is not carried out, and restricts nobody: %s (docs/annotations.md)", key, j.Why)})
+	}
+	return problems
 }
 
 // finish puts the parts together that need each other.
@@ -105,10 +127,14 @@ func (d *draft) finish(problems []Problem) (*Policy, []Problem) {
 	if d.cookie {
 		p.Sticky = &d.stickyWants
 	}
+	if !d.auth && d.authWants.Secret.Name != "" {
+		p.Closed = append(p.Closed, "auth-secret is set and auth-type is not")
+		problems = append(problems, Problem{"AnnotationInvalid", "auth-secret is set and auth-type is not: requests are answered 503; set auth-type to basic, or remove auth-secret"})
+	}
 	if d.auth {
 		p.Auth = &d.authWants
 		if d.authWants.Secret.Name == "" {
-			p.Broken = true
+			p.Closed = append(p.Closed, "auth-type is set and auth-secret is not")
 			problems = append(problems, Problem{"AnnotationInvalid", "auth-type is set and auth-secret is not: requests are answered 503; name a Secret of this namespace with the key auth"})
 		}
 	}

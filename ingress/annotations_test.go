@@ -8,6 +8,8 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"svcplane/ingress/annotations"
 )
 
 func annotated(pairs ...string) *networkingv1.Ingress {
@@ -89,8 +91,8 @@ func TestAnnotationsTogether(t *testing.T) {
 	if *p.Canary != (Canary{Weight: 30, Total: 100, Header: "X-C"}) {
 		t.Errorf("canary %+v", *p.Canary)
 	}
-	if p.Auth.Realm != "the shed" || p.Auth.Secret.String() != "default/logins" || p.Redirect.Code != 308 || !p.HTTPSRedirect || p.Broken {
-		t.Errorf("%+v %+v %v %v", p.Auth, p.Redirect, p.HTTPSRedirect, p.Broken)
+	if p.Auth.Realm != "the shed" || p.Auth.Secret.String() != "default/logins" || p.Redirect.Code != 308 || !p.HTTPSRedirect || len(p.Closed) > 0 {
+		t.Errorf("%+v %+v %v %v", p.Auth, p.Redirect, p.HTTPSRedirect, p.Closed)
 	}
 }
 
@@ -101,7 +103,12 @@ func TestBadAnnotations(t *testing.T) {
 		broken              bool
 	}{
 		{ownPrefix + "rewritetarget", "/", "AnnotationUnknown", false},
-		{nginxPrefix + "configuration-snippet", "return 200;", "AnnotationIgnored", false},
+		{nginxPrefix + "configuration-snippet", "expires 1d;", "AnnotationIgnored", false},
+		{nginxPrefix + "configuration-snippet", "deny all;", "RouteClosed", true},
+		{nginxPrefix + "auth-url", "http://auth.test/check", "RouteClosed", true},
+		{ownPrefix + "auth-url", "http://auth.test/check", "RouteClosed", true},
+		{"traefik.ingress.kubernetes.io/router.middlewares", "default-auth@kubernetescrd", "RouteClosed", true},
+		{"haproxy.org/check", "true", "AnnotationIgnored", false},
 		{nginxPrefix + "request-headers", "X-A: b", "AnnotationIgnored", false},
 		{nginxPrefix + "load-balance", "ewma", "AnnotationInvalid", false},
 		{ownPrefix + "ssl-redirect", "yes please", "AnnotationInvalid", false},
@@ -117,6 +124,7 @@ func TestBadAnnotations(t *testing.T) {
 		{ownPrefix + "limit-rps", "-1", "AnnotationInvalid", true},
 		{ownPrefix + "auth-type", "digest", "AnnotationInvalid", true},
 		{ownPrefix + "auth-type", "basic", "AnnotationInvalid", true}, // without a Secret
+		{ownPrefix + "auth-secret", "logins", "AnnotationInvalid", true}, // without a type
 		{ownPrefix + "auth-secret", "other/logins", "AnnotationInvalid", true},
 		{ownPrefix + "cors-allow-origin", "https://*.*.test", "AnnotationInvalid", false},
 		{ownPrefix + "request-headers", "Host: evil.test", "AnnotationInvalid", false},
@@ -130,8 +138,49 @@ func TestBadAnnotations(t *testing.T) {
 		if len(problems) != 1 || problems[0].Reason != row.reason || !strings.Contains(problems[0].Message, strings.TrimPrefix(row.name, ownPrefix)) {
 			t.Errorf("%s %q: %v, want one %s", row.name, row.value, problems, row.reason)
 		}
-		if broken := p != nil && p.Broken; broken != row.broken {
+		if broken := p != nil && len(p.Closed) > 0; broken != row.broken {
 			t.Errorf("%s %q: broken %v, want %v", row.name, row.value, broken, row.broken)
+		}
+	}
+}
+
+// TestHonouredRows: the documents promise what is carried out, under the prefixes where it is.
+func TestHonouredRows(t *testing.T) {
+	promised := map[string]annotations.Row{}
+	for _, r := range annotations.Controllers()[0].Rows {
+		if r.Effect == annotations.Honoured {
+			for name := range strings.FieldsSeq(r.Names) {
+				promised[name] = r
+			}
+		}
+	}
+	for name, a := range annotationTable() {
+		r, ok := promised[name]
+		if !ok || r.Own != (a.own && name != "x-forwarded-prefix") || r.Closes != a.protects {
+			t.Errorf("%s is carried out (only ours %v, protects %v), the rows say %+v", name, a.own, a.protects, r)
+		}
+		delete(promised, name)
+	}
+	for name := range promised {
+		t.Errorf("%s is promised and not carried out", name)
+	}
+}
+
+// TestHTTPSOnly: what keeps plain requests out elsewhere does here, too.
+func TestHTTPSOnly(t *testing.T) {
+	for _, row := range []struct {
+		name, value string
+		want        bool
+	}{
+		{"traefik.ingress.kubernetes.io/router.tls", "true", true},
+		{"traefik.ingress.kubernetes.io/router.tls", "false", false},
+		{"traefik.ingress.kubernetes.io/router.entrypoints", "websecure", true},
+		{"kubernetes.io/ingress.allow-http", "false", true},
+		{"kubernetes.io/ingress.allow-http", "true", false},
+	} {
+		p, problems := readAnnotations(annotated(row.name, row.value))
+		if got := p != nil && p.HTTPSRedirect; got != row.want || len(problems) > 0 {
+			t.Errorf("%s: %q: redirects %v %v, want %v", row.name, row.value, got, problems, row.want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 type claim struct {
 	Origin
 	routes []*Route
+	closes *guard // what it puts before all routes of its hosts, not of its own only; nil: nothing
 }
 
 // conflict is a route that lost its host and path to an older one.
@@ -129,7 +130,7 @@ func (hc *hostClaims) build(host string) *hostRules {
 				if r.Host != host || r.Weak != weak || r.canary() {
 					continue
 				}
-				if winner := rules.add(r); winner != nil && !weak {
+				if winner := rules.add(r.behind(closing(c, byAge))); winner != nil && !weak {
 					hc.lose(c.NamespacedName, conflict{lost: r, to: winner})
 				}
 			}
@@ -156,11 +157,36 @@ func (hc *hostClaims) addCanaries(host string, rules *hostRules, byAge []*claim)
 			}
 			// routes are shared between tables: a changed one is another one
 			main := **place
-			main.canaries = append(slices.Clip(main.canaries), r)
+			over := main.guard // a way round what the main route asks of requests must not lead through its canaries
+			if main.over != nil {
+				over = main.over
+			}
+			main.canaries = append(slices.Clip(main.canaries), r.behind(over))
 			rules.replace(*place, &main)
 			*place = &main
 		}
 	}
+}
+
+// closing is the guard that another claim on the same host puts before the routes of c. As everywhere, the older one has the
+// say, or one of the same namespace: else whoever may make an Ingress anywhere could close the hosts of others.
+func closing(c *claim, all []*claim) *guard {
+	for _, other := range all {
+		if other != c && other.closes != nil && (other.Namespace == c.Namespace || other.Origin.compare(c.Origin) < 0) {
+			return other.closes
+		}
+	}
+	return nil
+}
+
+// behind is the route behind a guard; nil is none.
+func (r *Route) behind(over *guard) *Route {
+	if over == nil {
+		return r
+	}
+	next := *r
+	next.over = over
+	return &next
 }
 
 // replace exchanges a route in the list of all.

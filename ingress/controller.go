@@ -317,7 +317,7 @@ func (c *controller) claim(key types.NamespacedName, next *compiled) *claim {
 	}
 	guard := c.guards.set(key, next.policy)
 	counted := c.statsOf(key)
-	cl := &claim{Origin: next.Origin}
+	cl := &claim{Origin: next.Origin, closes: next.policy.closesHost(next.Origin)}
 	for _, r := range next.routes {
 		cl.routes = append(cl.routes, &Route{
 			Host:   r.host,

@@ -19,4 +19,6 @@
 //   - Whatever way a request takes, the endpoint and the client see the same; what net/http's way refuses, the others
 //     never accept.
 //   - What cannot be served is told by an Event on its Ingress; everything else is served.
+//   - A protection that is asked for and not carried out closes the routes (package annotations); a canary is no way round
+//     what its main route asks of requests.
 package ingress

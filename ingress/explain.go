@@ -42,8 +42,10 @@ func (i *Ingress) Explain(text string) (Explanation, error) {
 	if winner != nil {
 		info := infoOf(winner)
 		out.Route = &info
-		if winner.guard != nil {
-			out.Policies = winner.guard.describe()
+		for _, g := range []*guard{winner.over, winner.guard} {
+			if g != nil {
+				out.Policies = append(out.Policies, g.describe()...)
+			}
 		}
 	}
 	out.Steps = table.steps(host, path.match, winner)
@@ -112,7 +114,9 @@ func (p *Policy) describe() []string {
 			all = append(all, fmt.Sprintf(format, args...))
 		}
 	}
-	add(p.Broken, "refuses everything: an annotation that protects cannot be understood")
+	for _, why := range p.Closed {
+		add(true, "refuses everything with 503: %s", why)
+	}
 	add(len(p.Allow) > 0, "only clients from %v", p.Allow)
 	add(len(p.Deny) > 0, "no clients from %v", p.Deny)
 	add(p.HTTPSRedirect, "redirects http to https")

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"regexp"
@@ -29,6 +30,14 @@ func newGuard(p *Policy) *guard {
 		g.pattern = regexp.MustCompile(p.Canary.HeaderRegexp) // it was checked when it was read
 	}
 	return g
+}
+
+// closesHost is the guard that the policy of an object puts before routes of others; nil: none.
+func (p *Policy) closesHost(of Origin) *guard {
+	if p == nil || p.ClosedHost == "" {
+		return nil
+	}
+	return newGuard(&Policy{Closed: []string{fmt.Sprintf("%s %s closes its hosts: %s", of.Kind, of.NamespacedName, p.ClosedHost)}})
 }
 
 // allows says whether the policy's ranges let a client in.

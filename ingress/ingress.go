@@ -154,6 +154,7 @@ func (i *Ingress) Routes() []RouteInfo {
 	var all []RouteInfo
 	for _, r := range i.server.table.Load().routes() {
 		all = append(all, infoOf(r))
+	Closed    []string // why every request is answered 503; empty: it is not
 	}
 	return all
 }
@@ -166,7 +167,11 @@ func infoOf(r *Route) RouteInfo {
 		info.Endpoints = append(info.Endpoints, e.addr)
 	}
 	for _, c := range r.canaries {
-		info.Canaries = append(info.Canaries, c.Group.Key.String())
+		text := c.Group.Key.String()
+		if why := c.closed(); len(why) > 0 {
+			text += " (closed: " + why[0] + ")"
+		}
+		info.Canaries = append(info.Canaries, text)
 	}
 	return info
 }
@@ -176,9 +181,21 @@ func (t *Table) routes() []*Route {
 	var all []*Route
 	for _, hosts := range []map[string]*hostRules{t.exact, t.wildcard} {
 		for h := range maps.Values(hosts) {
+	info.Closed = r.closed()
 			all = append(all, h.routes...)
 		}
 	}
+// closed says why a route answers everything with 503; empty: it does not.
+func (r *Route) closed() []string {
+	var why []string
+	for _, g := range []*guard{r.over, r.guard} {
+		if g != nil {
+			why = append(why, g.Closed...)
+		}
+	}
+	return why
+}
+
 	if t.any != nil {
 		all = append(all, t.any.routes...)
 	}

@@ -33,7 +33,7 @@ func (s *server) ordinary(h *fastHead, sni string, who *fastCall) (o ordinary, o
 		return o, false
 	}
 	r := s.table.Load().Match(host, path.match)
-	if r == nil || len(r.canaries) > 0 || !r.Group.plain() {
+	if r == nil || len(r.canaries) > 0 || r.over != nil || !r.Group.plain() {
 		return o, false
 	}
 	o.began, o.client, o.proto, o.chain = time.Now(), who.client, who.proto, who.chain
@@ -57,7 +57,7 @@ func (p *Policy) quick() bool {
 		return false
 	}
 	return p.ReadTimeout == 0 && p.SendTimeout == 0 && p.Redirect == nil && p.Auth == nil && p.Limits.PerSecond == 0 && p.Limits.Concurrent == 0 && p.Canary == nil &&
-		!p.Broken && len(p.RequestHeaders) <= maxFastHeaders && len(p.ResponseHeaders) <= maxFastHeaders
+		len(p.Closed) == 0 && len(p.RequestHeaders) <= maxFastHeaders && len(p.ResponseHeaders) <= maxFastHeaders
 }
 
 // apply does to a request what the policy of its route wants; false when it is not simply passed on.

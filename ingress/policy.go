@@ -36,9 +36,11 @@ type Policy struct {
 	RequestHeaders, ResponseHeaders []HeaderField
 	UpstreamHost                    string // Host that endpoints see; empty: the client's
 
-	// Broken says that an annotation that protects could not be understood: every request is refused, because
-	// serving without the protection would be worse.
-	Broken bool
+	// Closed says why every request is refused: annotations that protect could not be understood, or are not carried out,
+	// and serving without the protection would be worse. Empty: it is not.
+	Closed []string
+	// ClosedHost is one of Closed that is about all routes of the object's hosts, whosever they are; empty: none is.
+	ClosedHost string
 }
 
 // Redirect answers with Location: To.

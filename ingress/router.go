@@ -43,6 +43,7 @@ type Route struct {
 	Weak bool
 
 	guard    *guard   // nil: no policy
+	over     *guard   // of somebody else, which requests have to pass before; nil: none. Only on routes in a table
 	canaries []*Route // that may take requests of this one; only on routes in a table
 	stats    *stats   // nil: not counted
 }

@@ -42,18 +42,17 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c *call) {
 		return
 	}
 	defer c.route.Group.requests.leave()
-	if c.route.guard != nil {
-		if !s.admit(w, r, c) {
+	if over := c.route.over; over != nil {
+		if !s.pass(w, r, c, over) {
 			return
 		}
-		if limit := c.route.guard.limit; limit != nil {
-			if wait := limit.enter(c.client, c.began); wait > 0 {
-				w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-				answer(w, http.StatusTooManyRequests, "too many requests from this address")
-				return
-			}
-			defer limit.leave(c.client)
+		defer over.limit.leave(c.client)
+	}
+	if c.route.guard != nil {
+		if !s.pass(w, r, c, c.route.guard) {
+			return
 		}
+		defer c.route.guard.limit.leave(c.client)
 		if err := c.rewrite(r, path); err != nil {
 			answer(w, http.StatusBadRequest, err.Error())
 			return
@@ -65,13 +64,12 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c *call) {
 
 // send hands the request to the endpoints of its route.
 func (s *server) send(w http.ResponseWriter, r *http.Request, c *call) {
-	p := c.policy()
-	if p.MaxBody > 0 && r.Body != nil && r.Body != http.NoBody {
-		if r.ContentLength > p.MaxBody {
+	if most := c.route.maxBody(); most > 0 && r.Body != nil && r.Body != http.NoBody {
+		if r.ContentLength > most {
 			answer(w, http.StatusRequestEntityTooLarge, "the request body is larger than this route allows")
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, p.MaxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, most)
 	}
 	if c.suits(r) {
 		if r.ContentLength > 0 && r.ProtoMajor == 2 {
@@ -88,6 +86,15 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, c *call) {
 		w = upgradeWriter{w}
 	}
 	c.route.Group.proxy.ServeHTTP(promptWriter{w}, r.WithContext(withCall(r.Context(), c)))
+}
+
+// maxBody is the size of the largest body that is passed on; 0: any is.
+func (r *Route) maxBody() int64 {
+	most := r.policy().MaxBody
+	if r.over != nil && r.over.MaxBody > 0 && (most == 0 || r.over.MaxBody < most) {
+		most = r.over.MaxBody
+	}
+	return most
 }
 
 // route finds the route of a request and enters its group; nil when none matches.
@@ -107,12 +114,25 @@ func (s *server) route(host, path string, r *http.Request) *Route {
 	}
 }
 
+// pass lets a request by a guard, and counts it in its limits, or answers it: false.
+func (s *server) pass(w http.ResponseWriter, r *http.Request, c *call, g *guard) bool {
+	if !s.admit(w, r, c, g) {
+		return false
+	}
+	if wait := g.limit.enter(c.client, c.began); wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+		answer(w, http.StatusTooManyRequests, "too many requests from this address")
+		return false
+	}
+	return true
+}
+
 // admit applies what a policy says before anything is sent; false when the request was answered.
-func (s *server) admit(w http.ResponseWriter, r *http.Request, c *call) bool {
-	p := c.route.guard.Policy
+func (s *server) admit(w http.ResponseWriter, r *http.Request, c *call, g *guard) bool {
+	p := g.Policy
 	switch {
-	case p.Broken:
-		answer(w, http.StatusServiceUnavailable, "this route is misconfigured; its Ingress has an Event that says how")
+	case len(p.Closed) > 0:
+		answer(w, http.StatusServiceUnavailable, "this route is closed: it is to be protected in a way that is not possible here; its Ingress has an Event that says more")
 	case !p.allows(c.client):
 		answer(w, http.StatusForbidden, "this address is not allowed here")
 	case p.HTTPSRedirect && c.proto == "http":
@@ -122,7 +142,7 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request, c *call) bool {
 	case p.AppRoot != "" && c.path == "/":
 		redirect(w, p.AppRoot, http.StatusFound)
 	case p.CORS != nil && p.CORS.preflight(w, r):
-	case p.Auth != nil && !c.route.guard.users.Load().check(r):
+	case p.Auth != nil && !g.users.Load().check(r):
 		w.Header().Set("WWW-Authenticate", `Basic realm="`+p.Auth.Realm+`", charset="UTF-8"`)
 		answer(w, http.StatusUnauthorized, "a name and password are needed here")
 	default:

@@ -67,6 +67,9 @@ func newIngressRoutes(dataDir *string) *cobra.Command {
 
 func endpointsText(r *ingress.RouteInfo) string {
 	if len(r.Endpoints) == 0 {
+	if len(r.Closed) > 0 {
+		return "closed, 503: " + strings.Join(r.Closed, "; ")
+	}
 		if r.Problem != "" {
 			return "none: " + r.Problem
 		}
@@ -100,12 +103,16 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 			for _, p := range e.Policies {
 				fmt.Fprintln(out, "policy: "+p)
 			}
-			if e.Route == nil {
+			switch {
+			case e.Route == nil:
 				return errors.New("no rule takes it: it is answered 404")
 			}
-			fmt.Fprintf(out, "answered by %s (%s) for ingress %s\n", e.Route.Service, endpointsText(e.Route), e.Route.Origin)
 			return nil
 		},
+			case len(e.Route.Closed) > 0:
+				fmt.Fprintf(out, "answered 503 for ingress %s, which is closed\n", e.Route.Origin)
+			default:
+				fmt.Fprintf(out, "answered by %s (%s) for ingress %s\n", e.Route.Service, endpointsText(e.Route), e.Route.Origin)
 	}
 }
 
