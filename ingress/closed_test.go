@@ -135,3 +135,22 @@ func TestNoCertificateIsClaimed(t *testing.T) {
 	}
 	w.event("AnnotationIgnored", "auth-tls-secret")
 }
+
+// TestClosedService: controllers that read annotations on Services restrict what is sent to them.
+func TestClosedService(t *testing.T) {
+	_, a := endpointServer(t, says("a"))
+	w := newWorld(t, service("toad"), slice("toad", a), toService("toad"))
+	w.answers("toad", "/", 200, "a")
+	annotate := func(all map[string]string) {
+		svc, err := w.client.CoreV1().Services("default").Get(context.Background(), "toad", metav1.GetOptions{})
+		w.must(err)
+		svc.Annotations = all
+		_, err = w.client.CoreV1().Services("default").Update(context.Background(), svc, metav1.UpdateOptions{})
+		w.must(err)
+	}
+	annotate(map[string]string{"konghq.com/plugins": "key-auth"})
+	w.answers("toad", "/", 503, "")
+	w.event("RouteClosed", "Service default/toad", "konghq.com/plugins")
+	annotate(nil)
+	w.answers("toad", "/", 200, "a")
+}

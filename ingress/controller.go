@@ -70,7 +70,7 @@ func newController(cfg Config, s *server) (*controller, error) {
 		waiting:   map[types.NamespacedName]int{},
 		compiled:  map[types.NamespacedName]*compiled{},
 		routes:    newRouteSet(),
-		groups:    newGroupSet(cfg.Catalog.Get, home{node: cfg.NodeName}),
+		groups:    newGroupSet(cfg.Catalog.Get, annotationsOf(cfg.Factory.Core().V1().Services().Lister()), home{node: cfg.NodeName}),
 	}
 	c.groups.lines = &lines{most: int64(cfg.MaxEndpointConnections)}
 	c.certs = newCertStore(c.secret)
@@ -160,6 +160,17 @@ func (c *controller) secret(key types.NamespacedName) *corev1.Secret {
 	}
 	return s
 }
+// annotationsOf reads from the informer that the catalog's is, too: whatever changes a Service has its groups resolved again.
+func annotationsOf(services corelisters.ServiceLister) func(types.NamespacedName) map[string]string {
+	return func(key types.NamespacedName) map[string]string {
+		svc, err := services.Services(key.Namespace).Get(key.Name)
+		if err != nil {
+			return nil // a lister fails only when there is none
+		}
+		return svc.Annotations
+	}
+}
+
 
 // start waits until the whole state was read and makes the first tables; false when ctx ended before.
 func (c *controller) start(ctx context.Context) bool {

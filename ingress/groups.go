@@ -10,11 +10,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"svcplane/catalog"
+	"svcplane/ingress/annotations"
 )
 
 // groupSet owns the groups that routes refer to. It is not safe for concurrent use; the groups are.
 type groupSet struct {
 	get       func(catalog.Key) (*catalog.Service, bool)
+	notes     func(types.NamespacedName) map[string]string // annotations of a Service
 	home      home
 	lines     *lines // of all endpoints
 	groups    map[GroupKey]*countedGroup
@@ -30,9 +32,10 @@ type countedGroup struct {
 // home is where the ingress runs; empty: unknown.
 type home struct{ node, zone string }
 
-func newGroupSet(get func(catalog.Key) (*catalog.Service, bool), at home) *groupSet {
+func newGroupSet(get func(catalog.Key) (*catalog.Service, bool), notes func(types.NamespacedName) map[string]string, at home) *groupSet {
 	return &groupSet{
 		get:       get,
+		notes:     notes,
 		home:      at,
 		groups:    map[GroupKey]*countedGroup{},
 		byService: map[types.NamespacedName]map[GroupKey]*countedGroup{},
@@ -118,6 +121,9 @@ func (s *groupSet) resolve(svc *catalog.Service, key GroupKey) ([]catalog.Endpoi
 	case svc.ExternalName != "":
 		return nil, "", Problem{"ServiceRefused", fmt.Sprintf(
 			"Service %s is of type ExternalName, which an Ingress of this class does not send to: use a Service without selector and an EndpointSlice with the addresses", key.Service)}
+	}
+	if why := annotations.OfService(s.notes(key.Service)); why != "" {
+		return nil, "", Problem{"RouteClosed", fmt.Sprintf("Service %s is closed: its %s; every request is answered 503 until it is removed (docs/annotations.md)", key.Service, why)}
 	}
 	for i := range svc.Ports {
 		p := &svc.Ports[i]

@@ -1,6 +1,7 @@
 package annotations
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -54,6 +55,7 @@ type Row struct {
 type Controller struct {
 	Name     string
 	Prefixes []string
+	Services bool // it reads them on Services, too
 	Rows     []Row
 }
 
@@ -91,6 +93,25 @@ func Judge(key string, all map[string]string) (Judgement, bool) {
 		return unknown(name, strings.TrimSpace(all[key])), true
 	}
 	return Judgement{}, false
+}
+
+// OfService says why no Ingress may send requests to a Service with these annotations, which would restrict them
+// elsewhere; empty: it may. Unknown names say nothing here: Services have many for others than ingress controllers.
+func OfService(all map[string]string) string {
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		for _, c := range Controllers() {
+			for _, prefix := range c.Prefixes {
+				name, ok := strings.CutPrefix(key, prefix)
+				if !ok || !c.Services {
+					continue
+				}
+				if j := c.judge(prefix, name, all); j != nil && j.Effect == Restricts {
+					return "annotation " + key + " is not carried out and restricts access: " + j.Why
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // judge returns nil for a name that the controller does not have.

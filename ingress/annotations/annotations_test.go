@@ -132,6 +132,18 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestOfService(t *testing.T) {
+	for key, closes := range map[string]bool{
+		"konghq.com/plugins": true, "alb.ingress.kubernetes.io/auth-type": true, "cloud.google.com/backend-config": true, "haproxy-ingress.github.io/auth-url": true,
+		"konghq.com/protocol": false, "konghq.com/authentication-of-tomorrow": false, "nginx.ingress.kubernetes.io/auth-url": false,
+		"traefik.ingress.kubernetes.io/service.sticky.cookie": false, "metallb.io/allow-shared-ip": false,
+	} {
+		if why := OfService(map[string]string{key: "x"}); (why != "") != closes || closes && !strings.Contains(why, key) {
+			t.Errorf("%s on a Service: %q, want closing %v", key, why, closes)
+		}
+	}
+}
+
 // TestSnippets: what is not known to be harmless may restrict.
 func TestSnippets(t *testing.T) {
 	for text, restricts := range map[string]bool{

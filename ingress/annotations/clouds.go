@@ -1,7 +1,7 @@
 package annotations
 
 func aws() Controller {
-	return Controller{Name: "AWS Load Balancer Controller", Prefixes: []string{"alb.ingress.kubernetes.io/"}, Rows: []Row{
+	return Controller{Name: "AWS Load Balancer Controller", Services: true, Prefixes: []string{"alb.ingress.kubernetes.io/"}, Rows: []Row{
 		{Names: "auth-type", Effect: Restricts, judge: unless("none"), Text: login},
 		{Names: "auth-idp-cognito auth-idp-oidc", Effect: Restricts, judge: unlessAlso(judge{}, "auth-type", "none"), Text: login},
 		{Names: "auth-on-unauthenticated-request auth-scope auth-session-cookie auth-session-timeout", Effect: Harmless, Text: "a detail of `auth-type`"},
@@ -22,7 +22,7 @@ func aws() Controller {
 
 // gce has names of several prefixes; some stand for whole keys.
 func gce() Controller {
-	return Controller{Name: "GKE Ingress", Prefixes: []string{"kubernetes.io/ingress.", "ingress.gcp.kubernetes.io/", "networking.gke.io/", "cloud.google.com/", "beta.cloud.google.com/"}, Rows: []Row{
+	return Controller{Name: "GKE Ingress", Services: true, Prefixes: []string{"kubernetes.io/ingress.", "ingress.gcp.kubernetes.io/", "networking.gke.io/", "cloud.google.com/", "beta.cloud.google.com/"}, Rows: []Row{
 		{Names: "allow-http", Effect: HTTPSOnly, judge: when("false"), Text: plainHTTP},
 		{Names: "v1beta1.FrontendConfig", Effect: Harmless, Text: elsewhere},
 		{Names: "backend-config", Effect: Restricts, judge: unlessEmpty(), Text: "may ask for a login (IAP) or let only some clients in (Cloud Armor)"},

@@ -75,7 +75,7 @@ func contour() Controller {
 }
 
 func haproxyTech() Controller {
-	return Controller{Name: "HAProxy (haproxy.org)", Prefixes: []string{"haproxy.org/", "haproxy.com/", "ingress.kubernetes.io/"}, Rows: []Row{
+	return Controller{Name: "HAProxy (haproxy.org)", Services: true, Prefixes: []string{"haproxy.org/", "haproxy.com/", "ingress.kubernetes.io/"}, Rows: []Row{
 		{Names: "auth-type auth-secret", Effect: Restricts, Text: login},
 		{Names: "auth-realm", Effect: Harmless, Text: "a detail of `auth-type`"},
 		{Names: "blacklist deny-list whitelist allow-list", Effect: Restricts, judge: unlessEmpty(), Text: ranges},
@@ -94,7 +94,7 @@ func haproxyTech() Controller {
 }
 
 func haproxyIngress() Controller {
-	return Controller{Name: "HAProxy Ingress", Prefixes: []string{"haproxy-ingress.github.io/", "ingress.kubernetes.io/"}, Rows: []Row{
+	return Controller{Name: "HAProxy Ingress", Services: true, Prefixes: []string{"haproxy-ingress.github.io/", "ingress.kubernetes.io/"}, Rows: []Row{
 		{Names: "auth-secret auth-type", Effect: Restricts, Text: login},
 		{Names: "auth-url auth-signin auth-external-placement oauth", Effect: Restricts, judge: unlessOff(), Text: "asks a server whether a request may pass"},
 		{Names: "auth-realm auth-headers-* auth-method auth-headers auth-log-format auth-proxy oauth-headers oauth-uri-prefix auth-tls-cert-header auth-tls-error-page", Effect: Harmless, Text: noEffect},
@@ -120,7 +120,7 @@ func haproxyIngress() Controller {
 }
 
 func kong() Controller {
-	return Controller{Name: "Kong", Prefixes: []string{"konghq.com/", "ingress.kubernetes.io/"}, Rows: []Row{
+	return Controller{Name: "Kong", Services: true, Prefixes: []string{"konghq.com/", "ingress.kubernetes.io/"}, Rows: []Row{
 		{Names: "plugins", Effect: Restricts, judge: unlessEmpty(), Text: "may do anything that a KongPlugin can: logins, ranges, limits"},
 		{Names: "override", Effect: Restricts, judge: unlessEmpty(), Text: "may do anything that a KongIngress can"},
 		{Names: "methods headers.* snis", Effect: Restricts, judge: unlessEmpty(), Text: narrower},

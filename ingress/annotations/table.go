@@ -29,7 +29,11 @@ func Table() string {
 func Reference() string {
 	var b strings.Builder
 	for _, c := range Controllers() {
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| annotation | here | why |\n|---|---|---|\n", c.Name, listed(strings.Join(c.Prefixes, " ")))
+		where := listed(strings.Join(c.Prefixes, " "))
+		if c.Services {
+			where += ". What closes does so on a Service, too, for all Ingresses that send to it."
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| annotation | here | why |\n|---|---|---|\n", c.Name, where)
 		for _, effect := range []Effect{Restricts, HTTPSOnly, Harmless} {
 			for _, r := range c.Rows {
 				if r.Effect == effect {
