@@ -123,7 +123,7 @@ func TestBadAnnotations(t *testing.T) {
 		{ownPrefix + "denylist-source-range", "everybody", "AnnotationInvalid", true},
 		{ownPrefix + "limit-rps", "-1", "AnnotationInvalid", true},
 		{ownPrefix + "auth-type", "digest", "AnnotationInvalid", true},
-		{ownPrefix + "auth-type", "basic", "AnnotationInvalid", true}, // without a Secret
+		{ownPrefix + "auth-type", "basic", "AnnotationInvalid", true},    // without a Secret
 		{ownPrefix + "auth-secret", "logins", "AnnotationInvalid", true}, // without a type
 		{ownPrefix + "auth-secret", "other/logins", "AnnotationInvalid", true},
 		{ownPrefix + "cors-allow-origin", "https://*.*.test", "AnnotationInvalid", false},

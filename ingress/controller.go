@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -58,7 +59,7 @@ func newController(cfg Config, s *server) (*controller, error) {
 	c := &controller{
 		server:    s,
 		catalog:   cfg.Catalog,
-		classes:   classes{lister: net.IngressClasses().Lister(), controller: cfg.Controller, legacy: cfg.ClassName},
+		classes:   classes{lister: net.IngressClasses().Lister(), controller: cfg.Controller, served: cfg.ClassNames},
 		ingresses: net.Ingresses().Lister(),
 		secrets:   own.Core().V1().Secrets().Lister(),
 		nodes:     cfg.Factory.Core().V1().Nodes().Lister(),
@@ -87,7 +88,7 @@ func newController(cfg Config, s *server) (*controller, error) {
 	if err := watch("ingresses", net.Ingresses().Informer(), func(k types.NamespacedName) { c.dirty.markIngress(k) }); err != nil {
 		return nil, err
 	}
-	if err := watch("ingress classes", net.IngressClasses().Informer(), func(types.NamespacedName) { c.markAll() }); err != nil {
+	if err := watch("ingress classes", net.IngressClasses().Informer(), c.classChanged); err != nil {
 		return nil, err
 	}
 	if err := watch("secrets", own.Core().V1().Secrets().Informer(), c.dirty.markSecret); err != nil {
@@ -97,6 +98,12 @@ func newController(cfg Config, s *server) (*controller, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+// classChanged has every Ingress looked at again: it may be whose it was not.
+func (c *controller) classChanged(key types.NamespacedName) {
+	c.markAll()
+	c.dirty.markIngress(key) // told about like an Ingress; a class has no namespace
 }
 
 func (c *controller) nodeChanged(key types.NamespacedName) {
@@ -153,13 +160,6 @@ func nameOf(o metav1.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
-func (c *controller) secret(key types.NamespacedName) *corev1.Secret {
-	s, err := c.secrets.Secrets(key.Namespace).Get(key.Name)
-	if err != nil {
-		return nil // a lister fails only when there is none
-	}
-	return s
-}
 // annotationsOf reads from the informer that the catalog's is, too: whatever changes a Service has its groups resolved again.
 func annotationsOf(services corelisters.ServiceLister) func(types.NamespacedName) map[string]string {
 	return func(key types.NamespacedName) map[string]string {
@@ -171,6 +171,13 @@ func annotationsOf(services corelisters.ServiceLister) func(types.NamespacedName
 	}
 }
 
+func (c *controller) secret(key types.NamespacedName) *corev1.Secret {
+	s, err := c.secrets.Secrets(key.Namespace).Get(key.Name)
+	if err != nil {
+		return nil // a lister fails only when there is none
+	}
+	return s
+}
 
 // start waits until the whole state was read and makes the first tables; false when ctx ended before.
 func (c *controller) start(ctx context.Context) bool {
@@ -261,6 +268,8 @@ func (c *controller) applyObjects(ingresses, secrets names) {
 		next := c.compile(key)
 		if old := c.compiled[key]; !reflect.DeepEqual(old, next) {
 			changes[key] = next
+		} else if next == nil {
+			c.told.report(key) // whose it is may have changed
 		}
 	}
 	newCerts := false
@@ -366,8 +375,12 @@ func (c *controller) owns(key types.NamespacedName) bool {
 	return c.compiled[key] != nil
 }
 
-// problems lists what is wrong with an Ingress now.
-func (c *controller) problems(key types.NamespacedName) []Problem {
+// problems lists what is wrong with an Ingress now. Of those that another controller has, nothing is said.
+func (c *controller) problems(ing *networkingv1.Ingress) []Problem {
+	if owner, why := c.classes.judge(ing); owner == unclaimed {
+		return []Problem{why}
+	}
+	key := nameOf(ing)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	own := c.compiled[key]

@@ -15,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clienttesting "k8s.io/client-go/testing"
+
+	"svcplane/ingress/annotations"
 )
 
 func (w *world) createIngress(ing *networkingv1.Ingress) {
@@ -115,7 +117,7 @@ func TestWhoseIngress(t *testing.T) {
 	}
 	annotated := func(class string) func(*networkingv1.Ingress) {
 		return func(ing *networkingv1.Ingress) {
-			ing.Annotations = map[string]string{legacyClassAnnotation: class}
+			ing.Annotations = map[string]string{annotations.ClassKey: class}
 			ing.Spec.IngressClassName = ptr("nginx")
 		}
 	}
@@ -144,6 +146,62 @@ func TestWhoseIngress(t *testing.T) {
 	w.must(w.client.NetworkingV1().IngressClasses().Delete(context.Background(), "svcplane", metav1.DeleteOptions{}))
 	w.answers("none", "/", 404, "")
 	w.hasAddresses("none", "")
+}
+
+// TestClassesOfOthers: the classes of the usual controllers are ours while nobody else has them, by field and by annotation.
+func TestClassesOfOthers(t *testing.T) {
+	_, a := endpointServer(t, says("a"))
+	field := anIngress("field", rule("field", path("/", networkingv1.PathTypePrefix, "a")))
+	field.Spec.IngressClassName = ptr("nginx")
+	named := anIngress("named", rule("named", path("/", networkingv1.PathTypePrefix, "a")))
+	named.Annotations = map[string]string{annotations.ClassKey: "nginx"}
+	lost := anIngress("lost", rule("lost", path("/", networkingv1.PathTypePrefix, "a")))
+	lost.Spec.IngressClassName = ptr("internal")
+	w := newWorld(t, service("a"), slice("a", a), field, named, lost)
+	explained := func(host string) string {
+		e, err := w.ingress.Explain(host)
+		w.must(err)
+		return strings.Join(e.NotServed, "\n")
+	}
+	for range 2 {
+		for _, name := range []string{"field", "named"} {
+			w.answers(name, "/", 200, "a")
+			w.hasAddresses(name, nodeAddr)
+			if got := explained(name); got != "" {
+				t.Errorf("%s is served: %q", name, got)
+			}
+		}
+		// another controller comes, with its class
+		_, err := w.client.NetworkingV1().IngressClasses().Create(context.Background(), class("nginx", "k8s.io/ingress-nginx", false), metav1.CreateOptions{})
+		w.must(err)
+		for _, name := range []string{"field", "named"} {
+			w.answers(name, "/", 404, "")
+			w.hasAddresses(name, "")
+			if got := explained(name); !containsAll(got, []string{"default/" + name, "nginx belongs to the controller k8s.io/ingress-nginx"}) {
+				t.Errorf("%s is explained by %q", name, got)
+			}
+		}
+		// and goes
+		w.must(w.client.NetworkingV1().IngressClasses().Delete(context.Background(), "nginx", metav1.DeleteOptions{}))
+	}
+	w.answers("lost", "/", 404, "")
+	if got := explained("lost"); !containsAll(got, []string{"default/lost", `"internal"`, "--ingress-classes"}) {
+		t.Errorf("lost is explained by %q", got)
+	}
+	// one Event for the one that nobody serves, none for those that another controller had
+	ofClass := class("ours", "svcplane.io/ingress", false)
+	ofClass.Spec.Parameters = &networkingv1.IngressClassParametersReference{Kind: "Config", Name: "x"}
+	_, err := w.client.NetworkingV1().IngressClasses().Create(context.Background(), ofClass, metav1.CreateOptions{})
+	w.must(err)
+	for _, e := range w.eventsUntil(2) {
+		if !containsAll(e, []string{"ClassNotFound", "internal"}) && !containsAll(e, []string{"ParametersIgnored", "Config x"}) {
+			t.Errorf("event %q", e)
+		}
+	}
+	// and its class comes
+	_, err = w.client.NetworkingV1().IngressClasses().Create(context.Background(), class("internal", "svcplane.io/ingress", false), metav1.CreateOptions{})
+	w.must(err)
+	w.answers("lost", "/", 200, "a")
 }
 
 func TestStatusIsWrittenOnceAndAgainOnConflict(t *testing.T) {

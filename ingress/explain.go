@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // Explanation says where a URL leads and why.
@@ -13,6 +15,7 @@ type Explanation struct {
 	Route      *RouteInfo // nil: none takes it
 	Policies   []string   // what is done before or instead of sending it
 	Steps      []string   // the rules in the order of their precedence, each with what became of it
+	NotServed  []string   // Ingresses with rules for the host that are not served, each with the reason
 }
 
 // maxSteps bounds an explanation: a host may have thousands of rules.
@@ -48,8 +51,37 @@ func (i *Ingress) Explain(text string) (Explanation, error) {
 			}
 		}
 	}
+	out.NotServed = i.controller.notServed(host)
 	out.Steps = table.steps(host, path.match, winner)
 	return out, nil
+}
+
+// notServed lists the Ingresses that name a host and are not ours.
+func (c *controller) notServed(host string) []string {
+	var lines []string
+	all, _ := c.ingresses.List(everything) // a lister of everything does not fail
+	for _, ing := range all {
+		owner, why := c.classes.judge(ing)
+		if name, ok := namesHost(ing, host); ok && owner != ours {
+			lines = append(lines, fmt.Sprintf("Ingress %s is for %s and is not served here: %s", nameOf(ing), name, why.Message))
+		}
+	}
+	slices.Sort(lines)
+	return lines[:min(len(lines), maxSteps)]
+}
+
+// namesHost says whether an Ingress has rules for a host, and in which words.
+func namesHost(ing *networkingv1.Ingress, host string) (string, bool) {
+	_, parent, _ := strings.Cut(host, ".")
+	for _, rule := range ing.Spec.Rules {
+		switch name := strings.ToLower(rule.Host); name {
+		case "":
+			return "every host", true
+		case host, "*." + parent:
+			return fmt.Sprintf("host %q", name), true
+		}
+	}
+	return "every host", ing.Spec.DefaultBackend != nil && len(ing.Spec.Rules) == 0
 }
 
 func (t *Table) steps(host, path string, winner *Route) []string {

@@ -12,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
@@ -177,19 +178,36 @@ func (f *feedback) setWritten(key types.NamespacedName, written bool) {
 	}
 }
 
-// sendEvents tells the problems of an Ingress that were not told before.
-func (f *feedback) sendEvents(key types.NamespacedName) error {
+// problems finds an object, an Ingress or (without a namespace) an IngressClass, and what is wrong with it; nil when there
+// is none of that name.
+func (f *feedback) problems(key types.NamespacedName) (runtime.Object, []Problem) {
+	if key.Namespace == "" {
+		class, err := f.from.classes.lister.Get(key.Name)
+		if err != nil {
+			return nil, nil // a lister fails only when there is none
+		}
+		return class, f.from.classes.problems(class)
+	}
 	ing, err := f.from.ingresses.Ingresses(key.Namespace).Get(key.Name)
 	if err != nil {
+		return nil, nil
+	}
+	return ing, f.from.problems(ing)
+}
+
+// sendEvents tells the problems of an object that were not told before.
+func (f *feedback) sendEvents(key types.NamespacedName) error {
+	about, problems := f.problems(key)
+	if about == nil {
 		f.mu.Lock()
 		delete(f.said, key)
 		f.mu.Unlock()
-		return nil // a lister fails only when there is none
+		return nil
 	}
 	now := map[Problem]bool{}
 	var fresh []Problem
 	f.mu.Lock()
-	for _, p := range f.from.problems(key) {
+	for _, p := range problems {
 		if !now[p] && !f.said[key][p] {
 			fresh = append(fresh, p)
 		}
@@ -198,7 +216,7 @@ func (f *feedback) sendEvents(key types.NamespacedName) error {
 	f.said[key] = now
 	f.mu.Unlock()
 	for _, p := range fresh {
-		f.recorder.Event(ing, corev1.EventTypeWarning, p.Reason, p.Message)
+		f.recorder.Event(about, corev1.EventTypeWarning, p.Reason, p.Message)
 	}
 	return nil
 }

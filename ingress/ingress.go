@@ -28,8 +28,9 @@ type Config struct {
 	Catalog *catalog.Catalog
 	// HTTP and HTTPS are where to listen; a zero one is not served, port 0 takes any.
 	HTTP, HTTPS netip.AddrPort
-	ClassName   string // value of the legacy class annotation that means us; "svcplane" if empty
-	Controller  string // spec.controller of our IngressClasses; "svcplane.io/ingress" if empty
+	// ClassNames are the classes that are ours, too, as long as no IngressClass of that name exists; DefaultClassNames if nil.
+	ClassNames []string
+	Controller string // spec.controller of our IngressClasses; "svcplane.io/ingress" if empty
 	// NodeName restricts Services with internalTrafficPolicy Local to their endpoints here; empty: no restriction.
 	NodeName  string
 	Addresses []netip.Addr // written into status.loadBalancer of our Ingresses; see SetAddresses
@@ -59,6 +60,11 @@ type Config struct {
 	bodyTimeout time.Duration // for the next part of a request body; bodyReadTimeout if zero
 }
 
+// DefaultClassNames are ours, and those that manifests for the usual controllers name.
+func DefaultClassNames() []string {
+	return []string{"svcplane", "nginx", "traefik", "contour", "haproxy", "kong"}
+}
+
 // Ingress serves HTTP as the API's Ingress objects say.
 type Ingress struct {
 	server     *server
@@ -72,7 +78,9 @@ func New(cfg Config) (*Ingress, error) {
 	if cfg.Client == nil || cfg.Factory == nil || cfg.Catalog == nil || cfg.Recorder == nil {
 		return nil, errors.New("making the ingress: Client, Factory, Catalog and Recorder must be set")
 	}
-	cfg.ClassName = cmp.Or(cfg.ClassName, "svcplane")
+	if cfg.ClassNames == nil {
+		cfg.ClassNames = DefaultClassNames()
+	}
 	cfg.Controller = cmp.Or(cfg.Controller, "svcplane.io/ingress")
 	s, err := newServer(cfg)
 	if err != nil {
@@ -146,6 +154,7 @@ type RouteInfo struct {
 	Problem   string // why there are no endpoints; empty: none is ready, or all is well
 	Origin    Origin
 	Canaries  []string // services that may take requests of this route
+	Closed    []string // why every request is answered 503; empty: it is not
 }
 
 // Routes is the live table, sorted by host, then in the order that paths are tried: Exact, the longest Prefix,
@@ -154,7 +163,6 @@ func (i *Ingress) Routes() []RouteInfo {
 	var all []RouteInfo
 	for _, r := range i.server.table.Load().routes() {
 		all = append(all, infoOf(r))
-	Closed    []string // why every request is answered 503; empty: it is not
 	}
 	return all
 }
@@ -173,18 +181,10 @@ func infoOf(r *Route) RouteInfo {
 		}
 		info.Canaries = append(info.Canaries, text)
 	}
+	info.Closed = r.closed()
 	return info
 }
 
-// routes lists a table in the order of Ingress.Routes.
-func (t *Table) routes() []*Route {
-	var all []*Route
-	for _, hosts := range []map[string]*hostRules{t.exact, t.wildcard} {
-		for h := range maps.Values(hosts) {
-	info.Closed = r.closed()
-			all = append(all, h.routes...)
-		}
-	}
 // closed says why a route answers everything with 503; empty: it does not.
 func (r *Route) closed() []string {
 	var why []string
@@ -196,6 +196,14 @@ func (r *Route) closed() []string {
 	return why
 }
 
+// routes lists a table in the order of Ingress.Routes.
+func (t *Table) routes() []*Route {
+	var all []*Route
+	for _, hosts := range []map[string]*hostRules{t.exact, t.wildcard} {
+		for h := range maps.Values(hosts) {
+			all = append(all, h.routes...)
+		}
+	}
 	if t.any != nil {
 		all = append(all, t.any.routes...)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/component-base/metrics/legacyregistry"
 
 	"svcplane/address"
@@ -66,10 +67,10 @@ func newIngressRoutes(dataDir *string) *cobra.Command {
 }
 
 func endpointsText(r *ingress.RouteInfo) string {
-	if len(r.Endpoints) == 0 {
 	if len(r.Closed) > 0 {
 		return "closed, 503: " + strings.Join(r.Closed, "; ")
 	}
+	if len(r.Endpoints) == 0 {
 		if r.Problem != "" {
 			return "none: " + r.Problem
 		}
@@ -100,19 +101,22 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 			for _, s := range e.Steps {
 				fmt.Fprintln(out, "  "+s)
 			}
+			for _, n := range e.NotServed {
+				fmt.Fprintln(out, "  "+n)
+			}
 			for _, p := range e.Policies {
 				fmt.Fprintln(out, "policy: "+p)
 			}
 			switch {
 			case e.Route == nil:
 				return errors.New("no rule takes it: it is answered 404")
-			}
-			return nil
-		},
 			case len(e.Route.Closed) > 0:
 				fmt.Fprintf(out, "answered 503 for ingress %s, which is closed\n", e.Route.Origin)
 			default:
 				fmt.Fprintf(out, "answered by %s (%s) for ingress %s\n", e.Route.Service, endpointsText(e.Route), e.Route.Origin)
+			}
+			return nil
+		},
 	}
 }
 
@@ -140,7 +144,7 @@ const ingressMaxConns = 16384
 
 // ingressOptions are the flags of the ingress beyond where it listens.
 type ingressOptions struct {
-	Trusted          []string
+	Trusted, Classes []string
 	MaxConns, Client int
 	Log, LogFormat   string
 	Sample           float64
@@ -149,6 +153,7 @@ type ingressOptions struct {
 
 func (o *ingressOptions) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.Trusted, "ingress-trusted-proxies", nil, "networks of proxies in front of the ingress, whose X-Forwarded-* and PROXY protocol are believed")
+	fs.StringSliceVar(&o.Classes, "ingress-classes", ingress.DefaultClassNames(), "classes of Ingresses that are served as long as no IngressClass of that name exists, which may be another controller's")
 	fs.IntVar(&o.MaxConns, "ingress-max-connections", ingressMaxConns, "open connections of clients, as far as the limit of open files (ulimit -n) allows; more are answered 503")
 	fs.IntVar(&o.Client, "ingress-max-connections-per-client", 0, "the same for one address (default: half of all)")
 	fs.StringVar(&o.Log, "ingress-access-log", "", "file for a line per request; - is stdout, empty none")
@@ -160,6 +165,7 @@ func (o *ingressOptions) register(fs *pflag.FlagSet) {
 // ingressConfig is the checked form of ingressOptions.
 type ingressConfig struct {
 	trusted          []netip.Prefix
+	classes          []string
 	maxConns, client int
 	log              string
 	format           ingress.LogFormat
@@ -168,13 +174,18 @@ type ingressConfig struct {
 }
 
 func (o *ingressOptions) check() (ingressConfig, error) {
-	c := ingressConfig{maxConns: o.MaxConns, client: o.Client, log: o.Log, format: ingress.LogFormat(o.LogFormat), sample: o.Sample, handover: o.Handover}
+	c := ingressConfig{classes: append([]string{}, o.Classes...), maxConns: o.MaxConns, client: o.Client, log: o.Log, format: ingress.LogFormat(o.LogFormat), sample: o.Sample, handover: o.Handover}
 	for _, text := range o.Trusted {
 		p, err := netip.ParsePrefix(text)
 		if err != nil || p != p.Masked() {
 			return c, fmt.Errorf("--ingress-trusted-proxies %q: must be ranges with zeros behind their prefix, like 10.0.0.0/8", text)
 		}
 		c.trusted = append(c.trusted, p)
+	}
+	for _, name := range o.Classes {
+		if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
+			return c, fmt.Errorf("--ingress-classes %q: must be names of classes, like nginx", name)
+		}
 	}
 	if c.maxConns < 1 || c.client < 0 {
 		return c, errors.New("--ingress-max-connections: must be at least 1")
@@ -212,7 +223,7 @@ func (h *house) addIngress(services *catalog.Catalog, held []net.Listener) error
 		Client: h.client, Factory: h.api.Informers(), Catalog: services,
 		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: h.addresses.State().Node,
 		NodeName: h.cfg.NodeName, Recorder: h.recorder("svcplane-ingress"),
-		TrustedProxies: o.trusted, MaxConnections: min(o.maxConns, h.shares.IngressClients()), MaxPerClient: o.client,
+		ClassNames: o.classes, TrustedProxies: o.trusted, MaxConnections: min(o.maxConns, h.shares.IngressClients()), MaxPerClient: o.client,
 		MaxEndpointConnections: h.shares.IngressEndpoints(),
 		AccessLogFormat:        o.format, AccessLogSample: o.sample, Inherited: held,
 	}
