@@ -142,8 +142,8 @@ func (h *house) start(ctx context.Context) error {
 	}
 }
 
-// stop ends everything in the reverse order; the kernel keeps what it was told.
-func (h *house) stop() {
+// stop ends everything in the reverse order; the kernel keeps what it was told. It returns false if some of it still runs.
+func (h *house) stop() bool {
 	if h.events != nil {
 		h.events.Shutdown()
 	}
@@ -160,12 +160,14 @@ func (h *house) stop() {
 	}
 	select {
 	case <-stopped:
+		return true
 	case <-late:
+		return false
 	}
 }
 
 // stopWithoutStore is how long the rooms may take to end when the store has ended before them.
-const stopWithoutStore = 15 * time.Second
+const stopWithoutStore = 8 * time.Second
 
 func (h *house) summary() string {
 	var ingress string

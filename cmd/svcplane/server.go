@@ -101,7 +101,12 @@ func serve(ctx context.Context, opts *Options, out io.Writer, ready chan<- struc
 	if err != nil {
 		return err
 	}
-	defer claims.release()
+	stopped := true
+	defer func() {
+		if stopped { // else the API would take the end of its listener for a fault
+			claims.release()
+		}
+	}()
 	h, err := build(ctx, cfg, claims)
 	if err != nil && ctx.Err() != nil {
 		return nil
@@ -109,7 +114,7 @@ func serve(ctx context.Context, opts *Options, out io.Writer, ready chan<- struc
 	if err != nil {
 		return tellSpace(cfg.DataDir, err)
 	}
-	defer h.stop()
+	defer func() { stopped = h.stop() }()
 	s.onHangup(h.reopenLogs)
 	if err := h.start(ctx); err != nil {
 		if ctx.Err() != nil {
