@@ -47,6 +47,7 @@ type Config struct {
 // Server is the API, from the first filter to the CRDs.
 type Server struct {
 	chain     *aggregatorapiserver.APIAggregator
+	loopback  *rest.Config
 	informers informers.SharedInformerFactory
 	ready     chan struct{}
 
@@ -65,7 +66,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := writeKubeconfig(cfg.Kubeconfig, cfg.PKI, address); err != nil {
 		return nil, err
 	}
+	doors := listenInside(cfg.Listener)
 	opts := cfg.options()
+	opts.SecureServing.Listener = doors
 	if err := restrict(opts); err != nil {
 		return nil, err
 	}
@@ -76,7 +79,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if errs := completed.Validate(); len(errs) > 0 {
 		return nil, fmt.Errorf("checking the api server's options: %w", utilerrors.NewAggregate(errs))
 	}
-	config, err := app.NewConfig(completed)
+	config, err := newConfig(completed, doors.dial)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the api server: %w", err)
 	}
@@ -100,8 +103,13 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the api server: %w", err)
 	}
+	loopback, err := shared(chain.GenericAPIServer.LoopbackClientConfig, doors.dial)
+	if err != nil {
+		return nil, err
+	}
 	return &Server{
 		chain:        chain,
+		loopback:     loopback,
 		informers:    config.KubeAPIs.ControlPlane.VersionedInformers,
 		ready:        make(chan struct{}),
 		bootstrapped: make(chan struct{}),
@@ -113,7 +121,6 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 func (cfg *Config) options() *options.ServerRunOptions {
 	o := options.NewServerRunOptions()
 	o.Etcd.StorageConfig.Transport.ServerList = cfg.Store.Endpoints()
-	o.SecureServing.Listener = cfg.Listener
 	o.SecureServing.BindPort = cfg.Listener.Addr().(*net.TCPAddr).Port
 	o.SecureServing.ServerCert.CertKey.CertFile = cfg.PKI.cert(pairServing)
 	o.SecureServing.ServerCert.CertKey.KeyFile = cfg.PKI.key(pairServing)
@@ -168,8 +175,9 @@ func KubernetesServiceIP(serviceCIDR netip.Prefix) (netip.Addr, error) {
 	return addr.Unmap(), nil
 }
 
-// Loopback is a privileged client configuration that does not leave the machine and is not rate limited.
-func (s *Server) Loopback() *rest.Config { return s.chain.GenericAPIServer.LoopbackClientConfig }
+// Loopback is a privileged client configuration that does not leave the process, whatever becomes of the machine's network,
+// and is not rate limited.
+func (s *Server) Loopback() *rest.Config { return s.loopback }
 
 // Informers is the one set of informers of the process. What is asked for before Run is started by it.
 // Objects come without managedFields.

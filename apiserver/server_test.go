@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,8 +42,9 @@ func TestServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	kubeconfig := filepath.Join(dir, "kubeconfig")
+	network := &counting{Listener: listener}
 	s, err := New(ctx, Config{
-		PKI: p, Store: opened, Listener: listener, Kubeconfig: kubeconfig,
+		PKI: p, Store: opened, Listener: network, Kubeconfig: kubeconfig,
 		NodeIP: netip.MustParseAddr("192.0.2.1"), ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
 		NodePorts: "30000-32767", Domain: "cluster.local", KubeletPort: 10250,
 	})
@@ -58,6 +60,9 @@ func TestServer(t *testing.T) {
 		t.Fatalf("ended before it served: %v", err)
 	}
 
+	if n := network.accepted.Load(); n != 0 {
+		t.Errorf("the server came to itself over the network %d times: whoever has the port there keeps it from getting ready", n)
+	}
 	if info, err := os.Stat(kubeconfig); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("kubeconfig: %v, %v", info, err)
 	}
@@ -118,6 +123,20 @@ func checkMove(ctx context.Context, t *testing.T, s *Server, pki, at string, cli
 			t.Fatalf("the certificate is not for the new address: %v", err)
 		}
 	}
+}
+
+// counting counts who comes over the network.
+type counting struct {
+	net.Listener
+	accepted atomic.Int32
+}
+
+func (c *counting) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.accepted.Add(1)
+	}
+	return conn, err
 }
 
 func checkGroups(t *testing.T, client kubernetes.Interface) {
