@@ -15,9 +15,9 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// inside is a listener that is reached from this process alone: a connection is a pair of sockets without a name, and no
+// doors is a listener that is reached from this process alone: a connection is a pair of sockets without a name, and no
 // rule of netfilter and no program of a cgroup sees it. What arrives at a listener on the network is accepted, too.
-type inside struct {
+type doors struct {
 	net.Listener // on the network
 	accepted     chan accepted
 	once         sync.Once
@@ -30,14 +30,14 @@ type accepted struct {
 }
 
 // listenInside adds the way from inside to a listener, which Close closes.
-func listenInside(network net.Listener) *inside {
-	l := &inside{Listener: network, accepted: make(chan accepted), closed: make(chan struct{})}
+func listenInside(network net.Listener) *doors {
+	l := &doors{Listener: network, accepted: make(chan accepted), closed: make(chan struct{})}
 	go l.acceptNetwork()
 	return l
 }
 
 // acceptNetwork hands on what comes from outside until the listener is closed.
-func (l *inside) acceptNetwork() {
+func (l *doors) acceptNetwork() {
 	for {
 		conn, err := l.Listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -50,7 +50,7 @@ func (l *inside) acceptNetwork() {
 }
 
 // hand gives what came to who accepts next; false when nobody will.
-func (l *inside) hand(a accepted) bool {
+func (l *doors) hand(a accepted) bool {
 	select {
 	case l.accepted <- a:
 		return true
@@ -60,7 +60,7 @@ func (l *inside) hand(a accepted) bool {
 }
 
 // Accept waits for a connection from either side.
-func (l *inside) Accept() (net.Conn, error) {
+func (l *doors) Accept() (net.Conn, error) {
 	select {
 	case a := <-l.accepted:
 		return a.conn, a.err
@@ -70,13 +70,13 @@ func (l *inside) Accept() (net.Conn, error) {
 }
 
 // Close ends listening on both sides.
-func (l *inside) Close() error {
+func (l *doors) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return l.Listener.Close()
 }
 
 // dial connects from inside; it is a dialer.
-func (l *inside) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (l *doors) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, fmt.Errorf("reaching the API from inside: %w", err)

@@ -26,10 +26,8 @@ import (
 	"svcplane/controllers/binder"
 	"svcplane/controllers/loadbalancer"
 	"svcplane/controllers/localpath"
+	"svcplane/listeners"
 )
-
-// ReservedPort is a port of the node that no LoadBalancer Service may have.
-type ReservedPort = loadbalancer.ReservedPort
 
 // Config is what the controllers need. All fields must be set but those that say otherwise.
 type Config struct {
@@ -49,10 +47,10 @@ type Config struct {
 	// ClientCA issues certificates to users. Empty: requests that were approved stay without one.
 	ClientCA ClientCA
 
-	Reserved     []ReservedPort // the ingress, the API, the kubelet port, …; may be empty
-	DNSAddrs     []netip.Addr   // the cluster IPs of kube-system/kube-dns, one of a family; none: that Service is not made
-	IngressClass bool           // make the IngressClass svcplane
-	VolumesDir   string         // absolute, on the node: where volumes of the StorageClass local-path lie; empty: there is none
+	Own          listeners.Set // svcplane's own on the node, whose ports neither pods nor Services get; may be empty
+	DNSAddrs     []netip.Addr  // the cluster IPs of kube-system/kube-dns, one of a family; none: that Service is not made
+	IngressClass bool          // make the IngressClass svcplane
+	VolumesDir   string        // absolute, on the node: where volumes of the StorageClass local-path lie; empty: there is none
 }
 
 // Controllers runs the controllers.
@@ -87,13 +85,14 @@ func New(ctx context.Context, cfg Config) (*Controllers, error) {
 	var err error
 	c.binder, err = binder.New(binder.Config{
 		Client: cfg.Client, Factory: cfg.Factory, Recorder: recorder(corev1.DefaultSchedulerName),
+		NodeName: cfg.NodeName, Own: cfg.Own,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("setting up the binder: %w", err)
 	}
 	c.balance, err = loadbalancer.New(loadbalancer.Config{
 		Client: cfg.Client, Factory: cfg.Factory, Recorder: recorder("service-controller"),
-		Addrs: cfg.NodeAddrs, Reserved: cfg.Reserved,
+		Addrs: cfg.NodeAddrs, Own: cfg.Own,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("setting up load-balancer addresses: %w", err)

@@ -21,6 +21,7 @@ import (
 	"svcplane/apiserver"
 	"svcplane/apiserver/store"
 	"svcplane/controllers"
+	"svcplane/listeners"
 )
 
 // world is one API server with the controllers at work on it. There is one per process: upstream's scheme and feature
@@ -123,7 +124,7 @@ func serve(ctx context.Context, dir string, opened *store.Store) (*apiserver.Ser
 		RestConfig: server.Loopback(), Factory: server.Informers(), RootCA: ca, ServiceAccountKey: key,
 		ClientCA: controllers.ClientCA{Certificate: cert, Key: certKey},
 		NodeName: nodeName, NodeAddrs: []netip.Addr{netip.MustParseAddr(nodeAddr)},
-		Reserved:     []controllers.ReservedPort{{Port: 80, Owner: "the ingress (--ingress-http)"}},
+		Own:          listeners.Set{{At: netip.MustParseAddrPort("0.0.0.0:80"), Protocol: corev1.ProtocolTCP, Owner: "the ingress", Flag: "ingress-http"}},
 		DNSAddrs:     []netip.Addr{netip.MustParseAddr("10.96.0.10")},
 		IngressClass: true, VolumesDir: filepath.Join(dir, "volumes"),
 	}, nil

@@ -6,7 +6,10 @@ import (
 )
 
 // portConflict words it as the kubelet does; controllers and people know the reason.
-var portConflict = why{"NodePorts", "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"}
+const (
+	reasonNodePorts = "NodePorts"
+	portConflict    = "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+)
 
 // refusal says why a pod may not run here at all: it asks for a restriction that this node cannot put in force. Reasons and
 // messages are the kubelet's.
@@ -33,10 +36,20 @@ func wantsAppArmor(p *corev1.AppArmorProfile) bool {
 	return p != nil && p.Type != corev1.AppArmorProfileTypeUnconfined
 }
 
-// admit looks once at a pod that is new here. The binder places pods where they fit; one that names its node itself
-// (spec.nodeName) comes past it, and is failed, for its controller to replace it, if another pod has its host port.
+// admit looks at a pod for the ports of the node that it asks for. The binder places pods where they fit; one that names
+// its node itself (spec.nodeName) comes past it, and is failed, for its controller to replace it. So is one that runs
+// since a time when svcplane did not listen there: it would wait for ever for what does not come.
 func (w *worker) admit(st *podState) {
-	if w.status.StartTime != nil || len(st.sandboxes) > 0 || w.pod.DeletionTimestamp != nil {
+	if w.pod.DeletionTimestamp != nil || w.failed != nil || isFinal(w.status.Phase) {
+		return
+	}
+	for _, p := range hostPorts(w.pod) {
+		if own, taken := w.n.cfg.Own.HostPort(p); taken {
+			w.reject(portConflict+" ("+own.Refusal()+")", own.Refusal())
+			return
+		}
+	}
+	if w.status.StartTime != nil || len(st.sandboxes) > 0 {
 		return
 	}
 	if w.failed = refusal(w.pod); w.failed != nil {
@@ -49,11 +62,15 @@ func (w *worker) admit(st *podState) {
 			continue
 		}
 		if portsClash(other, w.pod) {
-			w.failed = &portConflict
-			w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeWarning, w.failed.reason, "Predicate NodePorts failed: pod "+podText(other)+" has a host port of this one")
+			w.reject(portConflict, "pod "+podText(other)+" has a host port of this one")
 			return
 		}
 	}
+}
+
+func (w *worker) reject(message, because string) {
+	w.failed = &why{reasonNodePorts, message}
+	w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeWarning, reasonNodePorts, "Predicate NodePorts failed: "+because)
 }
 
 // before says which of two pods was first here: the one that was started, or else the older one.

@@ -1,9 +1,13 @@
 package node
 
 import (
+	"net/netip"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"svcplane/listeners"
 )
 
 func withHostPort(ip string, port int32, protocol corev1.Protocol) func(*corev1.Pod) {
@@ -52,5 +56,32 @@ func TestHostPortsClash(t *testing.T) {
 		if got := portsClash(pod("a", c.a), pod("b", c.b)); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
+	}
+}
+
+// TestAPodThatAsksForAPortOfSvcplaneIsRejected: also one that has run since a time when nobody listened there.
+func TestAPodThatAsksForAPortOfSvcplaneIsRejected(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.create(pod("early", withHostPort("", 6443, corev1.ProtocolTCP)))
+	l.create(pod("apart", withHostPort("192.0.2.1", 53, corev1.ProtocolUDP)))
+	for _, name := range []string{"early", "apart"} {
+		l.wantPod(name, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
+	}
+	l.stop()
+	l.cfg.Own = listeners.Set{
+		{At: netip.MustParseAddrPort("0.0.0.0:6443"), Protocol: corev1.ProtocolTCP, Owner: "the API", Flag: "api-address"},
+		{At: netip.MustParseAddrPort("10.96.0.10:53"), Protocol: corev1.ProtocolUDP, Owner: "the cluster's DNS", Flag: "dns-ip"},
+	}
+	l.start()
+	l.create(pod("late", withHostPort("", 53, corev1.ProtocolUDP)))
+	for name, owner := range map[string]string{"early": "port 6443/TCP belongs to the API (--api-address 0.0.0.0:6443)", "late": "port 53/UDP belongs to the cluster's DNS"} {
+		p := l.wantPod(name, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodFailed })
+		if p.Status.Reason != "NodePorts" || !strings.Contains(p.Status.Message, "didn't have free ports for the requested pod ports ("+owner) {
+			t.Errorf("%s failed by %q: %s", name, p.Status.Reason, p.Status.Message)
+		}
+	}
+	if p := l.get("apart"); p.Status.Phase != corev1.PodRunning {
+		t.Errorf("the pod with the port of another address is %s (%s)", p.Status.Phase, p.Status.Message)
 	}
 }

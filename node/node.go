@@ -23,6 +23,7 @@ import (
 	internalapi "k8s.io/cri-api/pkg/apis"
 	"k8s.io/klog/v2"
 
+	"svcplane/listeners"
 	"svcplane/node/probe"
 	"svcplane/node/volume"
 )
@@ -45,11 +46,12 @@ type Config struct {
 	Name     string       // of the Node object; it is the identity, addresses may change
 	Addrs    []netip.Addr // of the machine, the preferred one first; see SetAddrs
 	PodCIDRs []netip.Prefix
-	DNSAddrs []netip.Addr // of the cluster's DNS; none: pods get the host's resolver
-	Domain   string       // of the cluster, "cluster.local"
-	Dir      string       // volumes, logs and files of pods are kept below it
-	Version  string       // shown as the kubelet's, "v1.36.3"
-	MaxPods  int          // 0: 500
+	Own      listeners.Set // svcplane's on this machine, whose ports no pod gets as a hostPort
+	DNSAddrs []netip.Addr  // of the cluster's DNS; none: pods get the host's resolver
+	Domain   string        // of the cluster, "cluster.local"
+	Dir      string        // volumes, logs and files of pods are kept below it
+	Version  string        // shown as the kubelet's, "v1.36.3"
+	MaxPods  int           // 0: 500
 
 	// MasterService is the API's own Service; no container starts before it is known, and its variables
 	// are in every container's environment. The zero value means default/kubernetes.

@@ -15,20 +15,21 @@ import (
 const module = "svcplane"
 
 // rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
-var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/store", "controllers", "catalog", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node", "disk", "descriptors"}
+var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/store", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node", "disk", "descriptors"}
 
 // mayImport lists, for each room, the other rooms that its code may import.
 var mayImport = map[string][]string{
 	"apiserver":        {"apiserver/fields", "apiserver/store"},
 	"apiserver/store":  {"disk"},
-	"proxy":            {"catalog"},
+	"controllers":      {"listeners"},
+	"proxy":            {"catalog", "listeners"},
 	"dns":              {"catalog"},
 	"ingress":          {"catalog"},
-	"node":             {"catalog", "disk"},
-	"proxy/iptables":   {"proxy"},
-	"proxy/ebpf":       {"proxy"},
+	"node":             {"catalog", "disk", "listeners"},
+	"proxy/iptables":   {"proxy", "listeners"},
+	"proxy/ebpf":       {"proxy", "listeners"},
 	"proxy/switchover": {"proxy", "proxy/iptables", "proxy/ebpf"},
-	"proxy/proxytest":  {"proxy", "catalog"},
+	"proxy/proxytest":  {"proxy", "catalog", "listeners"},
 }
 
 // testsMayImport lists what the tests of a room may import beyond that: the contract runs on real data planes, and
@@ -156,6 +157,8 @@ func TestImportRulesBite(t *testing.T) {
 		{"svcplane/dns", "svcplane/proxy", false, true},
 		{"svcplane/catalog", "svcplane/proxy", false, true},
 		{"svcplane/proxy", "svcplane/proxy/iptables", false, true},
+		{"svcplane/proxy/iptables", "svcplane/listeners", false, false},
+		{"svcplane/listeners", "svcplane/proxy", false, true},
 		{"svcplane/proxy/iptables", "svcplane/proxy", false, false},
 		{"svcplane/proxy/iptables", "svcplane/proxy/proxytest", false, true},
 		{"svcplane/proxy/iptables", "svcplane/proxy/proxytest", true, false},

@@ -42,6 +42,9 @@ func (c *claims) release() {
 // kubeletPort is where the node serves logs and exec to the API server (Kubernetes: "Ports and Protocols").
 const kubeletPort = 10250
 
+// flagAPI moves the API.
+const flagAPI = "api-address"
+
 // dnsPort is RFC 1035's.
 const dnsPort = 53
 
@@ -61,7 +64,7 @@ func claim(ctx context.Context, cfg *Config, host Host) (*claims, error) {
 
 func (c *claims) take(ctx context.Context, cfg *Config) error {
 	var err error
-	if c.api, err = listen("api-address", cfg.API); err != nil {
+	if c.api, err = listen(flagAPI, cfg.API); err != nil {
 		return err
 	}
 	if c.held, err = takeSockets(cfg); err != nil {
@@ -95,30 +98,11 @@ func (c *Config) doors() []address.Door {
 }
 
 func tryPorts(cfg *Config, held []net.Listener) error {
-	type door struct {
-		flag string
-		at   netip.AddrPort
-	}
-	var doors []door
-	if cfg.Enabled(partIngress) {
-		doors = append(doors, door{"ingress-http", cfg.HTTP}, door{"ingress-https", cfg.HTTPS})
-	}
-	if cfg.Enabled(partNode) {
-		doors = append(doors, door{"node-ip", netip.AddrPortFrom(cfg.NodeIP(), kubeletPort)})
-	}
-	if cfg.Enabled(partDNS) {
-		for _, ip := range cfg.DNSIPs {
-			doors = append(doors, door{"dns-ip", netip.AddrPortFrom(ip, dnsPort)})
-		}
-	}
-	if cfg.Enabled(partProxy) && cfg.Proxy.Health.IsValid() {
-		doors = append(doors, door{"proxy-health-address", cfg.Proxy.Health})
-	}
-	for _, d := range doors {
-		if holds(held, d.at) {
+	for _, own := range cfg.sockets() {
+		if own.Protocol != corev1.ProtocolTCP || own.Flag == flagAPI || holds(held, own.At) {
 			continue
 		}
-		l, err := listen(d.flag, d.at)
+		l, err := listen(own.Flag, own.At)
 		if err != nil {
 			return err
 		}

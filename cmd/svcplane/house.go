@@ -20,7 +20,6 @@ import (
 	"svcplane/apiserver"
 	"svcplane/apiserver/store"
 	"svcplane/catalog"
-	"svcplane/controllers"
 	"svcplane/descriptors"
 	"svcplane/disk"
 	"svcplane/node"
@@ -197,23 +196,4 @@ func (c *Config) apiNames(node []netip.Addr) apiserver.Names {
 
 func (c *Config) nodeNames(node []netip.Addr) apiserver.Names {
 	return apiserver.Names{DNS: []string{c.NodeName}, IPs: node}
-}
-
-// reservedPorts are the node's ports that no LoadBalancer Service can have.
-func (h *house) reservedPorts() []controllers.ReservedPort {
-	ports := []controllers.ReservedPort{
-		{Addr: h.cfg.API.Addr(), Port: h.cfg.API.Port(), Protocol: corev1.ProtocolTCP, Owner: "the API"},
-	}
-	if h.cfg.Enabled(partNode) {
-		ports = append(ports, controllers.ReservedPort{Port: kubeletPort, Protocol: corev1.ProtocolTCP, Owner: "the node's own server"})
-	}
-	if h.cfg.Enabled(partProxy) && h.cfg.Proxy.Health.IsValid() {
-		ports = append(ports, controllers.ReservedPort{Addr: h.cfg.Proxy.Health.Addr(), Port: h.cfg.Proxy.Health.Port(), Protocol: corev1.ProtocolTCP, Owner: "the service proxy's health port"})
-	}
-	if h.cfg.Enabled(partIngress) {
-		ports = append(ports,
-			controllers.ReservedPort{Addr: h.cfg.HTTP.Addr(), Port: h.cfg.HTTP.Port(), Protocol: corev1.ProtocolTCP, Owner: "the ingress"},
-			controllers.ReservedPort{Addr: h.cfg.HTTPS.Addr(), Port: h.cfg.HTTPS.Port(), Protocol: corev1.ProtocolTCP, Owner: "the ingress"})
-	}
-	return ports
 }

@@ -56,7 +56,7 @@ func (h *house) addControllers(ctx context.Context, pki *apiserver.PKI) error {
 		RestConfig: h.api.Loopback(), Client: h.client, Factory: h.api.Informers(), Broadcaster: h.events,
 		NodeName: h.cfg.NodeName, NodeAddrs: h.addresses.State().Node,
 		RootCA: ca, ServiceAccountKey: key, ClientCA: clientCA(pki),
-		Reserved:     h.reservedPorts(),
+		Own:          h.cfg.listeners(),
 		IngressClass: h.cfg.Enabled(partIngress),
 	}
 	if h.cfg.Enabled(partDNS) {
@@ -89,6 +89,7 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 		PodCIDR:      h.cfg.PodCIDRs[0],
 		PodCIDR6:     h.cfg.podCIDR6(),
 		NoMasquerade: h.cfg.ServiceCIDRs,
+		Own:          h.cfg.listeners(),
 	})
 	if err != nil {
 		return err
@@ -100,7 +101,7 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 	cfg := node.Config{
 		Client: h.client, Factory: h.api.Informers(), Catalog: services, Runtime: rt, Images: rt,
 		Recorder: h.recorder("kubelet"),
-		Name:     h.cfg.NodeName, Addrs: h.cfg.NodeIPs, PodCIDRs: h.cfg.PodCIDRs, Domain: h.cfg.Domain,
+		Name:     h.cfg.NodeName, Addrs: h.cfg.NodeIPs, PodCIDRs: h.cfg.PodCIDRs, Domain: h.cfg.Domain, Own: h.cfg.listeners(),
 		Dir:        nodeDir(h.cfg.DataDir),
 		Version:    kubernetesVersion(),
 		ServerAddr: netip.AddrPortFrom(h.cfg.NodeIP(), kubeletPort), ServingCert: serving, ClientCAs: clientCAs,

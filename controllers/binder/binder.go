@@ -19,14 +19,18 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
+
+	"svcplane/listeners"
 )
 
-// Config is what a Binder needs. All fields but Workers must be set.
+// Config is what a Binder needs. All fields but Workers, NodeName and Own must be set.
 type Config struct {
 	Client   kubernetes.Interface // may bind pods, patch pods/status
 	Factory  informers.SharedInformerFactory
 	Recorder record.EventRecorder // component default-scheduler: that is where people look for these Events
 	Workers  int                  // bindings in flight at once; 0: 4
+	NodeName string               // the node that Own are on
+	Own      listeners.Set        // svcplane's, whose ports no pod gets as a hostPort there
 }
 
 // Binder binds pending pods to nodes.
@@ -76,6 +80,7 @@ func New(cfg Config) (*Binder, error) {
 	}
 	b.cluster.NamespaceLabels = namespaceLabels(core.Namespaces().Lister())
 	b.cluster.Storage = storage(cfg.Factory)
+	b.cluster.SetListeners(cfg.NodeName, cfg.Own)
 	return b, b.watch(cfg.Factory)
 }
 

@@ -5,6 +5,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+
+	"svcplane/listeners"
 )
 
 // Cluster is what a placement is decided over: the nodes and the pods that each of them holds. It is not safe for
@@ -15,7 +17,8 @@ type Cluster struct {
 	Storage         Storage
 
 	nodes map[string]*Node
-	on    map[types.UID]string // the node that a pod is counted on
+	on    map[types.UID]string     // the node that a pod is counted on
+	own   map[string]listeners.Set // what takes ports on a node besides pods
 }
 
 // Node is a node with the pods that it holds.
@@ -33,8 +36,12 @@ func NewCluster() *Cluster {
 		Storage:         noStorage(),
 		nodes:           map[string]*Node{},
 		on:              map[types.UID]string{},
+		own:             map[string]listeners.Set{},
 	}
 }
+
+// SetListeners says which ports of a node belong to svcplane itself.
+func (c *Cluster) SetListeners(node string, own listeners.Set) { c.own[node] = own }
 
 // SetNode adds or replaces a node; the pods it holds stay.
 func (c *Cluster) SetNode(n *corev1.Node) { c.node(n.Name).Node = n }

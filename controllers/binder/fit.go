@@ -75,9 +75,14 @@ func fitNodeAffinity(pod *Pod, node *Node, _ *Cluster) []string {
 	return nil
 }
 
-func fitPorts(pod *Pod, node *Node, _ *Cluster) []string {
+func fitPorts(pod *Pod, node *Node, c *Cluster) []string {
 	if len(pod.ports) == 0 {
 		return nil
+	}
+	for _, p := range pod.ports {
+		if own, taken := c.own[node.Name].HostPort(corev1.ContainerPort{HostIP: p.addr, HostPort: p.port, Protocol: p.protocol}); taken {
+			return []string{reasonPorts + " (" + own.Refusal() + ")"}
+		}
 	}
 	for _, other := range node.pods {
 		for _, theirs := range other.ports {

@@ -2,6 +2,7 @@ package binder
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -9,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+
+	"svcplane/listeners"
 )
 
 // change alters a node or a pod of a test.
@@ -136,6 +139,10 @@ type on struct {
 func cluster(nodes ...on) *Cluster {
 	c := NewCluster()
 	c.NamespaceLabels = func(ns string) labels.Set { return labels.Set{"team": ns} }
+	c.SetListeners("n", listeners.Set{
+		{At: netip.MustParseAddrPort("0.0.0.0:6443"), Protocol: corev1.ProtocolTCP, Owner: "the API", Flag: "api-address"},
+		{At: netip.MustParseAddrPort("10.96.0.10:5353"), Protocol: corev1.ProtocolUDP, Owner: "the cluster's DNS", Flag: "dns-ip"},
+	})
 	for _, n := range nodes {
 		c.SetNode(n.node)
 		for _, p := range n.pods {
@@ -178,6 +185,9 @@ func TestPlaceOnOneNode(t *testing.T) {
 		})},
 		{name: "full", node: node("n"), pods: []*corev1.Pod{pod("a"), pod("b"), pod("c")}, pod: pod("p"), why: one + "1 Too many pods."},
 		{name: "the same host port", node: node("n"), pods: []*corev1.Pod{pod("a", hostPortOf("", 80, "TCP"))}, pod: pod("p", hostPortOf("10.0.0.1", 80, "TCP")), why: one + "1 node(s) didn't have free ports for the requested pod ports."},
+		{name: "a host port of svcplane's own", node: node("n"), pod: pod("p", hostPortOf("", 6443, "TCP")),
+			why: one + "1 node(s) didn't have free ports for the requested pod ports (port 6443/TCP belongs to the API (--api-address 0.0.0.0:6443))."},
+		{name: "a host port of its own on another address", node: node("n"), pod: pod("p", hostPortOf("10.0.0.1", 5353, "UDP"))},
 		{name: "host ports of two protocols", node: node("n"), pods: []*corev1.Pod{pod("a", hostPortOf("", 53, "TCP"))}, pod: pod("p", hostPortOf("", 53, "UDP"))},
 		{name: "host ports of two addresses", node: node("n"), pods: []*corev1.Pod{pod("a", hostPortOf("10.0.0.1", 80, "TCP"))}, pod: pod("p", hostPortOf("10.0.0.2", 80, "TCP"))},
 		{name: "apart from its like", node: node("n"), pods: []*corev1.Pod{pod("a", app("web"))}, pod: pod("p", app("web"), apart("web", corev1.LabelHostname)), why: one + "1 node(s) didn't match pod anti-affinity rules."},
@@ -228,6 +238,7 @@ func TestPlaceAmongNodes(t *testing.T) {
 	}{
 		{name: "no nodes", pod: pod("p"), why: "no nodes available to schedule pods"},
 		{name: "the emptiest", nodes: []on{{node("a"), []*corev1.Pod{pod("x")}}, {node("b"), nil}}, pod: pod("p"), want: "b"},
+		{name: "a host port that svcplane has on another node", nodes: []on{{node("n"), nil}, {node("o"), nil}}, pod: pod("p", hostPortOf("", 6443, "TCP")), want: "o"},
 		{name: "by name when equal", nodes: []on{{node("b"), nil}, {node("a"), nil}}, pod: pod("p"), want: "a"},
 		{name: "each with its reason", pod: pod("p", selecting("disk", "ssd")), nodes: []on{
 			{node("a", cordoned), nil}, {node("b"), nil}, {node("c"), nil},

@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"svcplane/listeners"
 )
 
 // Class is the spec.loadBalancerClass of Services that are ours, besides those that name none.
@@ -22,18 +24,10 @@ type PortKey struct {
 // String gives "80/TCP".
 func (k PortKey) String() string { return fmt.Sprintf("%d/%s", k.Port, k.Protocol) }
 
-// ReservedPort is a port of the node that no Service may have.
-type ReservedPort struct {
-	Addr     netip.Addr // invalid or unspecified: every address of the node
-	Port     uint16
-	Protocol corev1.Protocol // empty: TCP
-	Owner    string          // who has it, as a person would name it: "the ingress (--ingress-http)"
-}
-
 // Node is what the decisions are made over.
 type Node struct {
-	Addrs    []netip.Addr // in order of preference
-	Reserved []ReservedPort
+	Addrs []netip.Addr  // in order of preference
+	Own   listeners.Set // svcplane's, whose ports no Service gets
 	// Rivals lists every Service that claims the port, the one in question included (Claims).
 	Rivals func(PortKey) []*corev1.Service
 	// Listener names the local process that has the port of the address; empty: none has.
@@ -129,8 +123,8 @@ func (d *decider) candidates(svc *corev1.Service, family corev1.IPFamily) (addrs
 // taken says who has one of svc's ports on addr, and how to mend it; empty: they are all free.
 func (d *decider) taken(svc *corev1.Service, addr netip.Addr) (why string, byProcess bool) {
 	for _, port := range servicePorts(svc) {
-		if owner := d.reserved(addr, port); owner != "" {
-			return fmt.Sprintf("port %s of %s belongs to %s: use another port, or move that one", port, addr, owner), false
+		if own, ok := d.node.Own.Holder(addr, port.Port, port.Protocol); ok {
+			return fmt.Sprintf("port %s of %s belongs to %s: use another port, or move that one", port, addr, own), false
 		}
 		if other, how := d.rival(svc, addr, port); other != nil {
 			return fmt.Sprintf("port %s of %s is taken by %s of Service %s/%s: use another port, or delete or change that Service",
@@ -146,16 +140,6 @@ func (d *decider) taken(svc *corev1.Service, addr netip.Addr) (why string, byPro
 	return "", false
 }
 
-func (d *decider) reserved(addr netip.Addr, port PortKey) string {
-	for _, r := range d.node.Reserved {
-		everywhere := !r.Addr.IsValid() || r.Addr.IsUnspecified()
-		if r.Port == port.Port && protocol(r.Protocol) == port.Protocol && (everywhere || r.Addr.Unmap() == addr) {
-			return r.Owner
-		}
-	}
-	return ""
-}
-
 // rival finds the Service that comes before svc on a port, and what it has there.
 func (d *decider) rival(svc *corev1.Service, addr netip.Addr, port PortKey) (other *corev1.Service, how string) {
 	for _, r := range d.node.Rivals(port) {
@@ -163,7 +147,7 @@ func (d *decider) rival(svc *corev1.Service, addr netip.Addr, port PortKey) (oth
 		case r.UID == svc.UID || r.DeletionTimestamp != nil:
 		case slices.Contains(nodePorts(r), port):
 			return r, "the node port"
-		case slices.Contains(servicePorts(r), port) && slices.Contains(r.Spec.ExternalIPs, addr.String()):
+		case slices.Contains(servicePorts(r), port) && slices.Contains(r.Spec.ExternalIPs, addr.String()) && before(r, svc):
 			return r, "the external address"
 		case Ours(r) && slices.Contains(servicePorts(r), port) && before(r, svc) && slices.Contains(d.decide(r).Addrs, addr):
 			return r, "the load balancer"

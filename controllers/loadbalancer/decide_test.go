@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"svcplane/listeners"
 )
 
 type change func(*corev1.Service)
@@ -75,11 +77,14 @@ func going(svc *corev1.Service) {
 }
 
 func TestDecide(t *testing.T) {
-	ingress := []ReservedPort{{Addr: netip.MustParseAddr("0.0.0.0"), Port: 80, Owner: "the ingress (--ingress-http)"}}
+	own := func(at string) listeners.Set {
+		return listeners.Set{{At: netip.MustParseAddrPort(at), Protocol: corev1.ProtocolTCP, Owner: "the ingress", Flag: "ingress-http"}}
+	}
+	ingress := own("0.0.0.0:80")
 	for _, tc := range []struct {
 		name      string
 		addrs     []string // of the node; default 10.0.0.1
-		reserved  []ReservedPort
+		reserved  listeners.Set
 		listening map[string]string // "10.0.0.1 80/TCP" -> process
 		others    []*corev1.Service
 		svc       *corev1.Service
@@ -102,13 +107,15 @@ func TestDecide(t *testing.T) {
 		{name: "the older one gets nothing itself", svc: service("a", 1), others: []*corev1.Service{service("b", 2, ports(80, 443)), service("c", 3, ports(443))}, want: []string{"10.0.0.1"}},
 		{name: "one of two ports", svc: service("a", 1, ports(8080, 443)), others: []*corev1.Service{service("c", 3, ports(443))},
 			trouble: "port 443/TCP of 10.0.0.1 is taken by the load balancer of Service default/c: use another port, or delete or change that Service"},
-		{name: "reserved", svc: service("a", 1), reserved: ingress, trouble: "port 80/TCP of 10.0.0.1 belongs to the ingress (--ingress-http): use another port, or move that one"},
+		{name: "reserved", svc: service("a", 1), reserved: ingress, trouble: "port 80/TCP of 10.0.0.1 belongs to the ingress (--ingress-http 0.0.0.0:80): use another port, or move that one"},
 		{name: "reserved for another protocol", svc: service("a", 1, udp), reserved: ingress, want: []string{"10.0.0.1"}},
-		{name: "reserved on another address", svc: service("a", 1), reserved: []ReservedPort{{Addr: netip.MustParseAddr("127.0.0.1"), Port: 80, Owner: "x"}}, want: []string{"10.0.0.1"}},
+		{name: "reserved on another address", svc: service("a", 1), reserved: own("127.0.0.1:80"), want: []string{"10.0.0.1"}},
 		{name: "a node port of another, however young", svc: service("a", 9, ports(30080)), others: []*corev1.Service{service("b", 1, typed(corev1.ServiceTypeNodePort), nodePort(30080))},
 			trouble: "port 30080/TCP of 10.0.0.1 is taken by the node port of Service default/b: use another port, or delete or change that Service"},
 		{name: "its own node port", svc: service("a", 9, ports(30080), nodePort(30080)), want: []string{"10.0.0.1"}},
-		{name: "an external address of another", svc: service("a", 9), others: []*corev1.Service{service("b", 1, typed(corev1.ServiceTypeClusterIP), external("10.0.0.1"))},
+		{name: "an external address of a younger one", svc: service("a", 9), others: []*corev1.Service{service("b", 1, typed(corev1.ServiceTypeClusterIP), external("10.0.0.1"))},
+			want: []string{"10.0.0.1"}},
+		{name: "an external address of an older one", svc: service("a", 1), others: []*corev1.Service{service("b", 9, typed(corev1.ServiceTypeClusterIP), external("10.0.0.1"))},
 			trouble: "port 80/TCP of 10.0.0.1 is taken by the external address of Service default/b: use another port, or delete or change that Service"},
 		{name: "a cluster port is no rival", svc: service("a", 1), others: []*corev1.Service{service("b", 2, typed(corev1.ServiceTypeClusterIP))}, want: []string{"10.0.0.1"}},
 		{name: "a process listens", svc: service("a", 1), listening: map[string]string{"10.0.0.1 80/TCP": "process nginx (pid 7)"},
@@ -140,9 +147,9 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-func world(addrs []string, reserved []ReservedPort, listening map[string]string, all []*corev1.Service) Node {
+func world(addrs []string, reserved listeners.Set, listening map[string]string, all []*corev1.Service) Node {
 	return Node{
-		Addrs: parse(addrs), Reserved: reserved,
+		Addrs: parse(addrs), Own: reserved,
 		Rivals: func(port PortKey) (found []*corev1.Service) {
 			for _, svc := range all {
 				if slices.Contains(Claims(svc), port) {

@@ -4,12 +4,13 @@
 //
 //	Service ──watch──▶ queue ──▶ Decide(Service, its rivals, Node) ──▶ status.loadBalancer, Event
 //	           │         ▲               ▲
-//	           └─ rivals ┘               └── reserved ports, /proc/net/{tcp,tcp6,udp,udp6}
+//	           └─ rivals ┘               └── own listeners, /proc/net/{tcp,tcp6,udp,udp6}
 //	             (same port)
 //
 // Invariants:
 //   - One port and protocol of one address belongs to one Service; the older one wins, whatever the order of events.
-//   - A node port, an external address and a reserved port come before every load-balancer port.
+//   - A port of svcplane's own and a node port come before every load-balancer port; so does an external address of an
+//     older Service.
 //   - A local process comes before a Service only if it listened first: what a Service holds it keeps.
 //   - A Service that gets no address says so in one Event that names who has the port and how to mend it.
 //   - The cost of one change depends on the Services that share a port with it, not on all of them.

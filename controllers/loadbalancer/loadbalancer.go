@@ -16,15 +16,17 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
+
+	"svcplane/listeners"
 )
 
-// Config is what a Controller needs. All fields but Reserved must be set.
+// Config is what a Controller needs. All fields but Own must be set.
 type Config struct {
 	Client   kubernetes.Interface // may update services/status
 	Factory  informers.SharedInformerFactory
 	Recorder record.EventRecorder
-	Addrs    []netip.Addr // of the node, in order of preference; see SetAddrs
-	Reserved []ReservedPort
+	Addrs    []netip.Addr  // of the node, in order of preference; see SetAddrs
+	Own      listeners.Set // svcplane's on the node
 }
 
 // Controller writes the node's addresses into status.loadBalancer.
@@ -32,7 +34,7 @@ type Controller struct {
 	client   kubernetes.Interface
 	recorder record.EventRecorder
 	addrs    atomic.Pointer[[]netip.Addr]
-	reserved []ReservedPort
+	own      listeners.Set
 	services cache.SharedIndexInformer
 	synced   cache.DoneChecker
 	queue    workqueue.TypedRateLimitingInterface[types.NamespacedName]
@@ -65,7 +67,7 @@ func New(cfg Config) (*Controller, error) {
 	c := &Controller{
 		client:   cfg.Client,
 		recorder: cfg.Recorder,
-		reserved: cfg.Reserved,
+		own:      cfg.Own,
 		services: cfg.Factory.Core().V1().Services().Informer(),
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](firstLook, lastLook)),
@@ -198,7 +200,7 @@ func (c *Controller) sync(ctx context.Context, key types.NamespacedName) error {
 		return nil
 	}
 	var looked look
-	made := Decide(svc, Node{Addrs: *c.addrs.Load(), Reserved: c.reserved, Rivals: c.rivals, Listener: looked.listener, Holds: c.holds})
+	made := Decide(svc, Node{Addrs: *c.addrs.Load(), Own: c.own, Rivals: c.rivals, Listener: looked.listener, Holds: c.holds})
 	if looked.err != nil {
 		return looked.err
 	}

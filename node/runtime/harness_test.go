@@ -15,6 +15,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"svcplane/listeners"
 	"svcplane/node/process"
 )
 
@@ -27,6 +28,7 @@ type lab struct {
 	dir  string
 	logs string
 	stop func()
+	own  listeners.Set // of the next start
 }
 
 func testConfig(dir string) Config {
@@ -49,7 +51,9 @@ func newLab(t *testing.T) *lab {
 // start runs the runtime, as the server does at its start.
 func (l *lab) start() {
 	l.t.Helper()
-	r, err := New(testConfig(l.dir))
+	config := testConfig(l.dir)
+	config.Own = l.own
+	r, err := New(config)
 	if err != nil {
 		l.t.Fatal(err)
 	}

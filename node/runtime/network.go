@@ -73,7 +73,7 @@ func (r *Runtime) applyRules() error {
 	var errs []error
 	for _, pods := range []netip.Prefix{r.cfg.PodCIDR, r.cfg.PodCIDR6} {
 		if pods.IsValid() {
-			errs = append(errs, sandbox.Rules{Pods: pods, Local: r.cfg.NoMasquerade, Ports: ports}.Apply())
+			errs = append(errs, sandbox.Rules{Pods: pods, Local: r.cfg.NoMasquerade, Ports: ports, Own: r.cfg.Own}.Apply())
 		}
 	}
 	return errors.Join(errs...)

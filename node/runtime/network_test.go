@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"svcplane/listeners"
 	"svcplane/node/process"
 	"svcplane/node/sandbox"
 )
@@ -212,6 +214,56 @@ func TestFlowsEndWithTheirPod(t *testing.T) {
 	}
 	if tracked() {
 		t.Error("the pod has gone, and the kernel's table holds what it began")
+	}
+}
+
+// TestHostPortsSpareOwnListeners: what svcplane listens on is not led to a pod, whatever the pod asks for; nor is it after a
+// start that finds the rules of one before.
+func TestHostPortsSpareOwnListeners(t *testing.T) {
+	l := newLab(t)
+	sh(t, "ip address add 10.96.0.10/32 dev lo")
+	t.Cleanup(func() { sh(t, "ip address del 10.96.0.10/32 dev lo") })
+	config := podConfig("greedy")
+	for _, port := range []int32{16443, 10053, 18080} {
+		config.PortMappings = append(config.PortMappings, &runtimeapi.PortMapping{HostPort: port, ContainerPort: 8080})
+	}
+	pod := l.sandbox(config)
+	id := l.run(pod, withPorts(containerConfig("svcplane/echo"), `[{"containerPort":8080}]`))
+	serve := func(at string) {
+		listener, err := net.Listen("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "own") })}
+		go server.Serve(listener)
+		t.Cleanup(func() { server.Close() })
+		l.own = append(l.own, listeners.Listener{At: netip.MustParseAddrPort(at), Protocol: corev1.ProtocolTCP, Owner: "the test"})
+	}
+	serve("[::]:16443")
+	serve("10.96.0.10:10053")
+	const get = "curl -s --max-time 3 http://%s/hostname"
+	if got := sh(t, fmt.Sprintf(get, "127.0.0.1:16443")); got != "greedy" {
+		t.Fatalf("before anybody says that the port is svcplane's own, %q answers", got)
+	}
+	l.stop()
+	l.start()
+	for at, want := range map[string]string{
+		"192.0.2.10:16443": "own", "10.96.0.10:16443": "own", "10.96.0.10:10053": "own", "192.0.2.10:10053": "greedy", "192.0.2.10:18080": "greedy",
+	} {
+		if got := sh(t, fmt.Sprintf(get, at)); got != want {
+			t.Errorf("from the node %q answers at %s, want %q", got, at, want)
+		}
+		if got := l.sh(id, fmt.Sprintf(get, at)); got != want {
+			t.Errorf("from a pod %q answers at %s, want %q", got, at, want)
+		}
+		if strings.HasPrefix(at, "192") {
+			if got := inLAN(t, fmt.Sprintf(get, at)); got != want {
+				t.Errorf("from the LAN %q answers at %s, want %q", got, at, want)
+			}
+		}
+	}
+	if got := sh(t, fmt.Sprintf(get, "127.0.0.1:16443")); got != "own" {
+		t.Errorf("at the node's loopback %q answers", got)
 	}
 }
 

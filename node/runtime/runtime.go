@@ -15,6 +15,7 @@ import (
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"svcplane/listeners"
 	"svcplane/node/holder"
 	"svcplane/node/image"
 	"svcplane/node/process"
@@ -29,6 +30,7 @@ type Config struct {
 	PodCIDR       netip.Prefix   // IPv4; pods get their addresses from it
 	PodCIDR6      netip.Prefix   // IPv6, at least as large; pods get a second address from it unless it is zero
 	NoMasquerade  []netip.Prefix // destinations besides those two that see pods' own addresses: the Service CIDRs
+	Own           listeners.Set  // svcplane's on the node, whose ports lead to no pod
 	MTU           int            // of pods' links; 0 takes that of the default route
 	Executable    string         // this binary, executed again as the holder; os.Executable if empty
 	StreamingAddr string         // where exec streams are served, "127.0.0.1:0" if empty

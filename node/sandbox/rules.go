@@ -10,6 +10,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"svcplane/listeners"
 )
 
 // TableName is our nftables table, in the families ip and, on a dual-stack node, ip6.
@@ -37,6 +39,7 @@ type Rules struct {
 	Pods  netip.Prefix   // addresses of pods; its family is that of the rules
 	Local []netip.Prefix // destinations besides Pods that see a pod's own address; those of the other family do not count
 	Ports []PortMap      // those of pods of the other family do not count
+	Own   listeners.Set  // svcplane's, whose ports lead to no pod
 }
 
 // side is an address of a packet.
@@ -105,6 +108,12 @@ func (r Rules) addPorts(set ruleset, post func([]expr.Any)) {
 	guard := set.chain("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
 	pre := set.chain("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 	output := set.chain("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	for _, own := range r.Own {
+		if rule := r.spare(own); rule != nil {
+			pre(rule)
+			output(rule)
+		}
+	}
 	for _, p := range r.Ports {
 		pre(p.translate(false))
 		output(p.translate(p.onLoopback()))
@@ -160,29 +169,54 @@ func (r Rules) masquerade() []expr.Any {
 // translate sends what comes to the host port to the pod. Only packets of this node's own programs have an
 // address of loopback.
 func (p PortMap) translate(own bool) []expr.Any {
-	rule := []expr.Any{
-		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)},
-	}
+	rule := toLocal()
 	if !own && p.Pod.Is4() {
 		rule = append(rule, matchPrefix(destination, loopback, expr.CmpOpNeq)...)
 	}
 	if p.HostIP.IsValid() {
 		rule = append(rule, matchPrefix(destination, netip.PrefixFrom(p.HostIP, p.HostIP.BitLen()), expr.CmpOpEq)...)
 	}
-	protocol := byte(unix.IPPROTO_TCP)
-	if p.Protocol == "UDP" {
-		protocol = unix.IPPROTO_UDP
-	}
-	return append(rule,
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocol}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, p.HostPort)},
+	return append(append(rule, toPort(p.Protocol, p.HostPort)...),
 		&expr.Immediate{Register: 1, Data: p.Pod.AsSlice()},
 		&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, p.PodPort)},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: familyOf(p.Pod).number, RegAddrMin: 1, RegProtoMin: 2, Specified: true},
 	)
+}
+
+// spare lets what comes to a port of svcplane's own pass all translations, whatever pods ask for; nil for a listener of
+// the other family.
+func (r Rules) spare(l listeners.Listener) []expr.Any {
+	at := l.At.Addr().Unmap()
+	rule := toLocal()
+	switch {
+	case at.IsUnspecified() && (at.Is6() || r.speaks(at)):
+	case at.IsUnspecified() || !r.speaks(at):
+		return nil
+	default:
+		rule = append(rule, matchPrefix(destination, netip.PrefixFrom(at, at.BitLen()), expr.CmpOpEq)...)
+	}
+	return append(append(rule, toPort(string(l.Protocol), l.At.Port())...), &expr.Verdict{Kind: expr.VerdictAccept})
+}
+
+// toLocal matches what is for an address of the machine.
+func toLocal() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)},
+	}
+}
+
+func toPort(protocol string, port uint16) []expr.Any {
+	number := byte(unix.IPPROTO_TCP)
+	if protocol == "UDP" {
+		number = unix.IPPROTO_UDP
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{number}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, port)},
+	}
 }
 
 // returning gives packets from these addresses to the pod the node's address, so that answers come back through

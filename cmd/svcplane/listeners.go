@@ -1,0 +1,57 @@
+package main
+
+import (
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"svcplane/listeners"
+)
+
+// The flags that say where a socket is at the node's address, which it follows.
+const (
+	flagNode   = "node-ip"
+	flagDNSLAN = "dns-lan-domain"
+)
+
+// sockets are all that this process listens on for clients, at the addresses that it begins with. A part that gets a new
+// one adds it here.
+func (c *Config) sockets() listeners.Set {
+	var all listeners.Set
+	add := func(part string, at netip.AddrPort, protocol corev1.Protocol, owner, flag string) {
+		if at.IsValid() && (part == "" || c.Enabled(part)) {
+			all = append(all, listeners.Listener{At: at, Protocol: protocol, Owner: owner, Flag: flag})
+		}
+	}
+	add("", c.API, corev1.ProtocolTCP, "the API", flagAPI)
+	add(partNode, netip.AddrPortFrom(c.NodeIP(), kubeletPort), corev1.ProtocolTCP, "the node's own server", flagNode)
+	add(partProxy, c.Proxy.Health, corev1.ProtocolTCP, "the service proxy's health port", "proxy-health-address")
+	add(partIngress, c.HTTP, corev1.ProtocolTCP, "the ingress", "ingress-http")
+	add(partIngress, c.HTTPS, corev1.ProtocolTCP, "the ingress", "ingress-https")
+	for _, protocol := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
+		for _, ip := range c.DNSIPs {
+			add(partDNS, netip.AddrPortFrom(ip, dnsPort), protocol, "the cluster's DNS", "dns-ip")
+		}
+		for _, ip := range c.DNS.LANAddrs {
+			add(partDNS, netip.AddrPortFrom(ip, dnsPort), protocol, "the DNS for the LAN", flagDNSLAN)
+		}
+	}
+	add(partDNS, c.DNS.HTTP, corev1.ProtocolTCP, "the DNS's health port", "dns-http")
+	return all
+}
+
+// listeners are the sockets as those see them who have to keep off their ports. One that follows the node's address can be
+// at any of the machine's tomorrow, and has its port at all of them today.
+func (c *Config) listeners() listeners.Set {
+	all := c.sockets()
+	for i, l := range all {
+		if l.Flag == flagNode || l.Flag == flagDNSLAN {
+			everywhere := netip.IPv4Unspecified()
+			if l.At.Addr().Is6() {
+				everywhere = netip.IPv6Unspecified()
+			}
+			all[i].At = netip.AddrPortFrom(everywhere, l.At.Port())
+		}
+	}
+	return all
+}
