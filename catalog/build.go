@@ -27,6 +27,7 @@ func build(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, nam
 	s := &Service{
 		Key:                 Key{Namespace: svc.Namespace, Name: svc.Name},
 		UID:                 svc.UID,
+		Created:             svc.CreationTimestamp.Time,
 		Type:                svc.Spec.Type,
 		Headless:            svc.Spec.ClusterIP == corev1.ClusterIPNone,
 		ExternalIPs:         parseAddrs(svc.Spec.ExternalIPs),

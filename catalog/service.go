@@ -15,6 +15,7 @@ type Key = types.NamespacedName
 type Service struct {
 	Key
 	UID          types.UID
+	Created      time.Time // metadata.creationTimestamp, whole seconds
 	Type         corev1.ServiceType
 	Headless     bool         // spec.clusterIP: None
 	ExternalName string       // target of an ExternalName Service, without a trailing dot

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"svcplane/catalog"
+	"svcplane/listeners"
 )
 
 // Node is the node that a data plane works for.
@@ -21,6 +22,12 @@ type Node struct {
 	MasqueradeAll bool
 	// NoExternalIPs leaves spec.externalIPs out.
 	NoExternalIPs bool
+	// Own are svcplane's own listeners, whose addresses no Service gets.
+	Own listeners.Set
+	// Local are all addresses of the machine, besides Addrs and loopback: what listens everywhere is met there.
+	Local []netip.Addr
+	// Others are the addresses of other nodes, with their names.
+	Others map[netip.Addr]string
 }
 
 // Build decides what the kernel of node has to do for svc. The result is sorted by ID and empty for a
@@ -28,9 +35,9 @@ type Node struct {
 //
 // The rules are those of Kubernetes' Service API: internalTrafficPolicy (KEP-2086), externalTrafficPolicy
 // with terminating endpoints (KEP-1669) and pod traffic to external addresses treated as internal,
-// topology hints (KEP-2433), trafficDistribution (KEP-4444), load-balancer source ranges.
+// topology hints (KEP-2433), trafficDistribution (KEP-4444), load-balancer source ranges. What Refusals lists is left out.
 func Build(svc *catalog.Service, node Node) []Frontend {
-	if svc.ForeignProxy || svc.Headless || svc.ExternalName != "" {
+	if foreign(svc) {
 		return nil
 	}
 	var all []Frontend
@@ -40,23 +47,20 @@ func Build(svc *catalog.Service, node Node) []Frontend {
 	return NewTable(all...).Frontends
 }
 
-// buildPort lists the load-balancer addresses last: of one address listed twice the last counts, and theirs
-// is the one with source ranges.
 func buildPort(svc *catalog.Service, port *catalog.Port, node Node) []Frontend {
 	var all []Frontend
-	for _, addr := range svc.ClusterIPs {
-		all = append(all, clusterFrontend(svc, port, node, addr))
-	}
-	if port.NodePort != 0 {
-		for _, addr := range node.Addrs {
-			all = append(all, externalFrontends(svc, port, node, netip.AddrPortFrom(addr, port.NodePort), nil)...)
+	for _, a := range asks(svc, port, node) {
+		if node.refuses(a) != "" {
+			continue
 		}
-	}
-	for _, addr := range externalIPs(svc, node) {
-		all = append(all, externalFrontends(svc, port, node, netip.AddrPortFrom(addr, port.Port), nil)...)
-	}
-	for _, addr := range svc.LoadBalancerIPs {
-		all = append(all, externalFrontends(svc, port, node, netip.AddrPortFrom(addr, port.Port), svc.SourceRanges)...)
+		switch a.kind {
+		case ClusterIP:
+			all = append(all, clusterFrontend(svc, port, node, a.Addr()))
+		case LoadBalancerIP:
+			all = append(all, externalFrontends(svc, port, node, a.AddrPort, svc.SourceRanges)...)
+		default:
+			all = append(all, externalFrontends(svc, port, node, a.AddrPort, nil)...)
+		}
 	}
 	return all
 }

@@ -146,7 +146,13 @@ func TestLedgerForgetsHistory(t *testing.T) {
 				f.Protocol, f.Scope = corev1.ProtocolTCP, Scope(1+r.IntN(3))
 				frontends = append(frontends, f)
 			}
-			batch[key] = claim{frontends: NewTable(frontends...).Frontends}
+			c := claim{frontends: NewTable(frontends...).Frontends, created: time.Unix(int64(r.IntN(2)), 0), written: map[Address]Kind{}}
+			for _, f := range frontends {
+				if r.IntN(2) == 0 {
+					c.written[f.Address] = ExternalIP
+				}
+			}
+			batch[key] = c
 		}
 		next := ledger.plan(batch)
 		if r.IntN(3) == 0 {

@@ -78,6 +78,7 @@ func (p *Proxy) Explain(ctx context.Context, client Client, to Address) (Explana
 	if len(x.keys) > 0 {
 		x.service, _ = p.cfg.Catalog.Get(x.keys[0])
 	}
+	x.refused = p.refusalsAt(to, x.node)
 	e := x.explain()
 	if x.frontend == nil {
 		return e, nil
@@ -111,6 +112,41 @@ func frontendFor(l *ledger, x inquiry) *Frontend {
 	return nil
 }
 
+// refusalOf is a Refusal with the Service that gets it.
+type refusalOf struct {
+	key catalog.Key
+	Refusal
+}
+
+// refusalsAt looks through all Services: nobody keeps a list of what is refused.
+func (p *Proxy) refusalsAt(to Address, node Node) []refusalOf {
+	var all []refusalOf
+	for _, key := range p.cfg.Catalog.Keys() {
+		svc, ok := p.cfg.Catalog.Get(key)
+		if !ok {
+			continue
+		}
+		for _, r := range Refusals(svc, node) {
+			if r.Address == to {
+				all = append(all, refusalOf{key, r})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b refusalOf) int { return compareKeys(a.key, b.key) })
+	return all
+}
+
+// Refused lists the Addresses that a Service asks for and does not get.
+func (p *Proxy) Refused(key catalog.Key) []Refusal {
+	p.mu.Lock()
+	lost, node := p.ledger.lost(key), p.node
+	p.mu.Unlock()
+	if svc, ok := p.cfg.Catalog.Get(key); ok {
+		lost = append(lost, Refusals(svc, node)...)
+	}
+	return lost
+}
+
 // portsAt lists what Services have at an address, as "80/TCP of default/web".
 func (l *ledger) portsAt(addr netip.Addr) []string {
 	var all []string
@@ -130,6 +166,7 @@ type inquiry struct {
 	node     Node
 	keys     []catalog.Key // of the Services that ask for the address, the first of which has it
 	siblings []string      // what Services have at other ports of it
+	refused  []refusalOf   // of Services that ask for it in vain
 	service  *catalog.Service
 	frontend *Frontend // nil: none is for this client
 }
@@ -157,8 +194,9 @@ func (x inquiry) explain() Explanation {
 	port := x.port()
 	e.Steps = append(e.Steps, fmt.Sprintf("%s is %s of service %s", x.to, x.kind(), f.Origin()))
 	for _, other := range x.keys[1:] {
-		e.Steps = append(e.Steps, fmt.Sprintf("service %s asks for it, too: the first by namespace and name has it", other))
+		e.Steps = append(e.Steps, fmt.Sprintf("service %s asks for it, too: whom the API gave it has it, else the older service", other))
 	}
+	e.Steps = append(e.Steps, x.refusals()...)
 	if f.Scope != Everywhere {
 		e.Steps = append(e.Steps, fmt.Sprintf("externalTrafficPolicy is Local: clients in the cluster and outside are treated differently, and this one is %s", map[Scope]string{Internal: "inside", External: "outside"}[x.scope()]))
 	}
@@ -199,7 +237,10 @@ func (x inquiry) nobody() (action string, steps []string) {
 	if len(x.keys) > 0 {
 		return "pass", []string{fmt.Sprintf("service %s has %s, but not for this client", x.keys[0], x.to)}
 	}
-	steps = append(steps, fmt.Sprintf("no service has %s", x.to))
+	if own, ok := x.node.own(x.to); ok {
+		return "pass", append(x.refusals(), fmt.Sprintf("port %d/%s of %s belongs to %s: no service can have it, and the proxy lets it pass", x.to.Port(), x.to.Protocol, x.to.Addr(), own))
+	}
+	steps = append(x.refusals(), fmt.Sprintf("no service has %s", x.to))
 	if len(x.siblings) > 0 {
 		steps = append(steps, "what services have at that address: "+strings.Join(x.siblings, ", "))
 	}
@@ -207,6 +248,15 @@ func (x inquiry) nobody() (action string, steps []string) {
 		return Reject.String(), append(steps, fmt.Sprintf("it is in the range of services (%s): refused at once, unless the node itself has the address, as its DNS does", joined(x.node.ServiceCIDRs)))
 	}
 	return "pass", append(steps, "the proxy does nothing: it goes where the routes lead")
+}
+
+// refusals are the Services that would like to have the address.
+func (x inquiry) refusals() []string {
+	var steps []string
+	for _, r := range x.refused {
+		steps = append(steps, fmt.Sprintf("service %s asks for it as %s, and does not get it: %s", r.key, r.Kind, r.Why))
+	}
+	return steps
 }
 
 func (x inquiry) kind() string {

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -18,10 +20,21 @@ type claim struct {
 	serving   []netip.AddrPort // endpoints that established flows may go on using, terminating ones too
 	resting   []netip.AddrPort // the others: they are there, and take nothing new
 	triggered time.Time        // when the endpoints changed last; zero: not known
+	refused   []Refusal        // what it asks for besides and nobody gets
+	created   time.Time        // when the Service was; zero: not known
+	written   map[Address]Kind // those of its Addresses that nobody gave it
 }
 
-// ledger holds what every Service asks for and who gets an Address that several ask for: the first by
-// namespace and name, so that the result does not depend on the order of changes.
+// claimOf is what a Service asks for on a node.
+func claimOf(svc *catalog.Service, node Node) claim {
+	return claim{
+		frontends: Build(svc, node), serving: endpointsOf(svc, true), resting: endpointsOf(svc, false), triggered: svc.Triggered,
+		refused: Refusals(svc, node), created: svc.Created, written: written(svc, node),
+	}
+}
+
+// ledger holds what every Service asks for and who gets an Address that several ask for: whom the API gave it; else the
+// older Service; else the first by namespace and name. The result does not depend on the order of changes.
 type ledger struct {
 	claims map[catalog.Key]claim
 	owners map[Address][]catalog.Key // sorted; the first one has it
@@ -37,6 +50,8 @@ func newLedger() *ledger {
 type plan struct {
 	Change
 	undo func() // for when the kernel refused
+	// contested are the Services that ask for an Address for which others ask, or did before.
+	contested []catalog.Key
 	// strands says that flows may hold on to what was before; strandsUDP, that some of them are UDP.
 	strands, strandsUDP bool
 }
@@ -51,9 +66,10 @@ func (l *ledger) plan(batch map[catalog.Key]claim) plan {
 			touched[f.Address] = true
 		}
 	}
-	old := l.winning(touched)
+	old, rivals := l.winning(touched), l.rivals(touched)
 	l.replace(batch)
 	next := difference(old, l.winning(touched))
+	next.contested = append(rivals, l.rivals(touched)...)
 	next.undo = func() { l.replace(before) }
 	return next
 }
@@ -102,10 +118,35 @@ func (l *ledger) replace(batch map[catalog.Key]claim) {
 		l.endpoints += len(c.serving)
 		for _, addr := range c.addresses() {
 			keys := l.owners[addr]
-			at, _ := slices.BinarySearchFunc(keys, key, compareKeys)
+			at, _ := slices.BinarySearchFunc(keys, key, func(a, b catalog.Key) int { return l.compare(addr, a, b) })
 			l.owners[addr] = slices.Insert(keys, at, key)
 		}
 	}
+}
+
+// compare says which of two Services comes first at an Address.
+func (l *ledger) compare(addr Address, a, b catalog.Key) int {
+	one, other := l.claims[a], l.claims[b]
+	kind, wrote := one.written[addr]
+	otherKind, otherWrote := other.written[addr]
+	switch {
+	case wrote != otherWrote && wrote:
+		return 1
+	case wrote != otherWrote:
+		return -1
+	}
+	return cmp.Or(one.created.Compare(other.created), cmp.Compare(kind, otherKind), compareKeys(a, b))
+}
+
+// rivals are the Services that ask for an Address together.
+func (l *ledger) rivals(touched map[Address]bool) []catalog.Key {
+	var all []catalog.Key
+	for addr := range touched {
+		if keys := l.owners[addr]; len(keys) > 1 {
+			all = append(all, keys...)
+		}
+	}
+	return all
 }
 
 func (l *ledger) disown(addr Address, key catalog.Key) {
@@ -142,15 +183,21 @@ func (l *ledger) winning(touched map[Address]bool) map[ID]Frontend {
 	return won
 }
 
-// lost lists the addresses that key asks for and another Service has.
-func (l *ledger) lost(key catalog.Key) map[Address]catalog.Key {
-	others := map[Address]catalog.Key{}
-	for _, addr := range l.claims[key].addresses() {
+// lost lists the Addresses that key asks for and another Service has.
+func (l *ledger) lost(key catalog.Key) []Refusal {
+	var all []Refusal
+	c := l.claims[key]
+	for _, addr := range c.addresses() {
 		if winner := l.owners[addr][0]; winner != key {
-			others[addr] = winner
+			all = append(all, Refusal{Address: addr, Kind: c.written[addr], Why: takenBy(addr, winner)})
 		}
 	}
-	return others
+	return all
+}
+
+func takenBy(addr Address, winner catalog.Key) string {
+	return fmt.Sprintf("port %d/%s of %s is taken by Service %s: use another port or address, or delete or change that Service",
+		addr.Port(), addr.Protocol, addr.Addr(), winner)
 }
 
 // owner is the claim that has an Address.

@@ -32,6 +32,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 		}
 		defer unfollow()
 	}
+	if err := p.followAddresses(ctx); err != nil {
+		return err
+	}
 	unhealthy, err := p.openHealthPort(ctx)
 	if err != nil {
 		return err
@@ -62,6 +65,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 func (p *Proxy) start(ctx context.Context, sub *catalog.Subscription) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	select {
+	case <-p.rehomed: // what it tells is taken now
+	default:
+	}
 	p.node = p.atHome(p.node)
 	p.health.queued(time.Now())
 	found, err := p.cfg.Dataplane.Dump(ctx)
@@ -116,9 +123,9 @@ func (p *Proxy) loop(ctx context.Context, sub *catalog.Subscription) {
 		case <-sub.Dirty():
 			p.health.queued(time.Now())
 			p.reconcile(ctx, sub, sub.Take())
-		case <-p.zoned:
+		case <-p.rehomed:
 			if err := p.setNode(ctx, func(node *Node) { *node = p.atHome(*node) }); err != nil && ctx.Err() == nil {
-				klog.ErrorS(err, "following the node's zone; services are served as before")
+				klog.ErrorS(err, "following the node's zone and addresses; services are served as before")
 			}
 		case now := <-tick.C:
 			p.tick(ctx, sub, now)
@@ -136,6 +143,7 @@ func (p *Proxy) compareForever(ctx context.Context) {
 			return
 		case <-compare.C:
 			began := time.Now()
+			p.readAddresses() // events may have been lost
 			p.compare(ctx)
 			// reading a very large table takes seconds, and must not take a large part of the time
 			compare.Reset(max(p.cfg.ComparePeriod, compareShare*time.Since(began)))
@@ -167,7 +175,7 @@ func (p *Proxy) build(keys []catalog.Key) map[catalog.Key]claim {
 			_ = p.loopbacks.set(key, nil, p.node)
 			continue
 		}
-		batch[key] = claim{frontends: Build(svc, p.node), serving: endpointsOf(svc, true), resting: endpointsOf(svc, false), triggered: svc.Triggered}
+		batch[key] = claimOf(svc, p.node)
 		p.notices.observe(svc, p.node)
 		p.openHealth(svc)
 		p.openLoopback(svc)
@@ -265,6 +273,9 @@ func (p *Proxy) sync(ctx context.Context, batch map[catalog.Key]claim) error {
 // applied notes what the kernel has taken, and ends flows that it leaves behind: those of UDP now, the
 // others with the next tick.
 func (p *Proxy) applied(ctx context.Context, done plan) {
+	for _, key := range done.contested {
+		p.rivals[key] = true
+	}
 	for _, id := range done.Remove {
 		p.gone[id.Address] = sweepsOfGone
 	}
@@ -287,7 +298,7 @@ func (p *Proxy) settle(ctx context.Context, sub *catalog.Subscription, batch map
 			delete(p.failing, key)
 			p.observeLatency(key, batch[key], sub.Since(key))
 			sub.Done(key)
-			p.notices.accepted(key, p.ledger.lost(key))
+			p.notices.accepted(key, append(p.ledger.lost(key), batch[key].refused...))
 			continue
 		}
 		if ctx.Err() != nil {
@@ -304,8 +315,17 @@ func (p *Proxy) settle(ctx context.Context, sub *catalog.Subscription, batch map
 	if len(failed) < len(batch) || len(batch) == 0 {
 		p.health.took(time.Now()) // the loop works; who was refused is told in an Event
 	}
+	p.observeRivals()
 	p.observePorts(slices.Collect(maps.Keys(batch)))
 	p.notices.report(p.cfg.Recorder, time.Now())
+}
+
+// observeRivals tells Services that have lost an address to another one, or got it back, without a change of their own.
+func (p *Proxy) observeRivals() {
+	for key := range p.rivals {
+		p.notices.without(key, append(p.ledger.lost(key), p.ledger.claims[key].refused...))
+	}
+	clear(p.rivals)
 }
 
 // observeLatency counts how long a change was on its way: from when the endpoints changed, where the controller

@@ -14,24 +14,31 @@ import (
 // send nothing new (KEP-3836).
 const toBeDeleted = "ToBeDeletedByClusterAutoscaler"
 
-// follow takes the zone of the node, and whether it is to get new connections, from its Node object.
+// follow takes the zone of the node, and whether it is to get new connections, from its Node object, and from the others
+// which addresses are theirs.
 func (p *Proxy) follow(ctx context.Context, nodes cache.SharedInformer) (stop func(), err error) {
 	if !cache.WaitForCacheSync(ctx.Done(), nodes.HasSynced) {
 		return func() {}, nil
 	}
-	registration, err := nodes.AddEventHandler(cache.FilteringResourceEventHandler{
-		FilterFunc: func(o any) bool {
-			if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
-				o = gone.Obj
-			}
-			node, ok := o.(*corev1.Node)
-			return ok && node.Name == p.cfg.Node.Name
-		},
-		Handler: cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(o any) { p.nodeIs(o.(*corev1.Node)) },
-			UpdateFunc: func(_, o any) { p.nodeIs(o.(*corev1.Node)) },
-			DeleteFunc: func(any) { p.ineligible.Store(true) },
-		},
+	changed := func(o any, there bool) {
+		if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
+			o = gone.Obj
+		}
+		node, ok := o.(*corev1.Node)
+		switch {
+		case !ok:
+		case node.Name != p.cfg.Node.Name:
+			p.othersAre(nodes.GetStore().List())
+		case there:
+			p.nodeIs(node)
+		default:
+			p.ineligible.Store(true)
+		}
+	}
+	registration, err := nodes.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { changed(o, true) },
+		UpdateFunc: func(_, o any) { changed(o, true) },
+		DeleteFunc: func(o any) { changed(o, false) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("watching the node: %w", err)
@@ -49,20 +56,7 @@ func (p *Proxy) nodeIs(node *corev1.Node) {
 	}
 	p.ineligible.Store(leaving)
 	zone := node.Labels[corev1.LabelTopologyZone]
-	if was := p.zone.Swap(&zone); was == nil || *was != zone {
-		select {
-		case p.zoned <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// atHome is the node with the zone that its object says.
-func (p *Proxy) atHome(node Node) Node {
-	if zone := p.zone.Load(); zone != nil {
-		node.Zone = *zone
-	}
-	return node
+	p.moved(func(h *home) { h.zone, h.zoned = zone, true })
 }
 
 // leftovers is what a data plane may have besides: it finds what another proxy left behind.

@@ -110,22 +110,40 @@ func (n notices) refused(key catalog.Key, err error) {
 	n.of(key).set("ProxySyncFailed", fmt.Sprintf("the service is served as before, because the kernel refused its rules; it is tried again until it works: %v", err), 0)
 }
 
-// accepted notes that the kernel has taken a Service, and which of its addresses another one has.
-func (n notices) accepted(key catalog.Key, lost map[Address]catalog.Key) {
+// accepted notes that the kernel has taken a Service, but for the addresses that it does not get.
+func (n notices) accepted(key catalog.Key, lost []Refusal) {
 	w, known := n[key]
 	if !known {
 		return
 	}
 	w.set("ProxySyncFailed", "", 0)
-	var texts []string
-	for addr, winner := range lost {
-		texts = append(texts, fmt.Sprintf("%s is served for %s", addr, winner))
+	n.without(key, lost)
+}
+
+// without notes which addresses a Service does not get.
+func (n notices) without(key catalog.Key, lost []Refusal) {
+	w, known := n[key]
+	if !known {
+		return
 	}
-	slices.Sort(texts)
-	if len(texts) > 0 {
-		texts = append(texts, "give one of the services another address or port")
+	texts := map[Kind][]string{}
+	for _, r := range lost {
+		texts[r.Kind] = append(texts[r.Kind], r.Why)
 	}
-	w.set("AddressConflict", strings.Join(texts, "; "), 0)
+	for _, kind := range []Kind{ClusterIP, NodePort, LoadBalancerIP, ExternalIP} {
+		slices.Sort(texts[kind])
+		w.renew(kind.reason(), strings.Join(slices.Compact(texts[kind]), "; "))
+	}
+}
+
+// renew sets a message that is worth an Event of its own whenever it is another one: somebody has just changed something,
+// and waits to see what comes of it.
+func (w *watched) renew(reason, message string) {
+	if was, ok := w.due[reason]; ok && was.message != message {
+		delete(w.since, reason)
+		delete(w.said, reason)
+	}
+	w.set(reason, message, 0)
 }
 
 // report writes the Events that are due.

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/record"
 
 	"svcplane/catalog"
@@ -47,8 +46,13 @@ func TestNotices(t *testing.T) {
 		}, time.Minute, ""},
 		"an address that another has": {func(n notices) {
 			n.observe(served, Node{})
-			n.accepted(key, map[Address]catalog.Key{{AddrPort: netip.MustParseAddrPort("198.51.100.1:80"), Protocol: corev1.ProtocolTCP}: {Namespace: "default", Name: "bar"}})
-		}, 0, "Warning AddressConflict 198.51.100.1:80/TCP is served for default/bar; give one of the services another address or port"},
+			n.accepted(key, []Refusal{{Kind: ExternalIP, Why: "port 80/TCP of 198.51.100.1 is taken"}, {Kind: ExternalIP, Why: "port 443/TCP of 198.51.100.1 is taken"}})
+		}, 0, "Warning ExternalIPNotAvailable port 443/TCP of 198.51.100.1 is taken; port 80/TCP of 198.51.100.1 is taken"},
+		"an address that another had": {func(n notices) {
+			n.observe(served, Node{})
+			n.accepted(key, []Refusal{{Kind: ExternalIP, Why: "port 80/TCP of 198.51.100.1 is taken"}})
+			n.accepted(key, nil)
+		}, time.Minute, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n, recorder := notices{}, record.NewFakeRecorder(10)

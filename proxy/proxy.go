@@ -43,8 +43,8 @@ type Proxy struct {
 
 	services, endpoints atomic.Int64 // for Figure, which does not wait for the kernel
 	ineligible          atomic.Bool
-	zone                atomic.Pointer[string]
-	zoned               chan struct{} // receives after zone changed
+	home                atomic.Pointer[home]
+	rehomed             chan struct{} // receives after home changed
 	health              *health
 	loopbacks           loopbacks // p.mu
 	began               time.Time
@@ -61,6 +61,7 @@ type Proxy struct {
 	// triggered is the time of the newest change of endpoints that was put into force, by Service
 	triggered map[catalog.Key]time.Time
 	notices   notices
+	rivals    map[catalog.Key]bool // may have lost an Address to another Service, or got it back
 }
 
 // failure is a Service that could not be programmed.
@@ -95,8 +96,8 @@ func New(cfg Config) (*Proxy, error) {
 		cfg.Metrics = NewMetrics()
 	}
 	p := &Proxy{
-		cfg: cfg, ready: make(chan struct{}), zoned: make(chan struct{}, 1), loopbacks: loopbacks{open: map[catalog.Key]map[Address]*relay{}}, node: cfg.Node, ledger: newLedger(), began: time.Now(),
-		gone: map[Address]int{}, failing: map[catalog.Key]failure{}, triggered: map[catalog.Key]time.Time{}, notices: notices{},
+		cfg: cfg, ready: make(chan struct{}), rehomed: make(chan struct{}, 1), loopbacks: loopbacks{open: map[catalog.Key]map[Address]*relay{}}, node: cfg.Node, ledger: newLedger(), began: time.Now(),
+		gone: map[Address]int{}, failing: map[catalog.Key]failure{}, triggered: map[catalog.Key]time.Time{}, notices: notices{}, rivals: map[catalog.Key]bool{},
 	}
 	p.health = newHealth(func() bool { return !p.ineligible.Load() })
 	return p, nil
@@ -131,7 +132,7 @@ func (p *Proxy) SetAddrs(ctx context.Context, addrs []netip.Addr) error {
 	return p.setNode(ctx, func(node *Node) { node.Addrs = addrs })
 }
 
-// setNode rebuilds everything for a node whose addresses or zone changed. The CIDRs must stay.
+// setNode rebuilds everything for a node whose addresses or zone changed, or those of others did. The CIDRs must stay.
 func (p *Proxy) setNode(ctx context.Context, change func(*Node)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,10 +145,15 @@ func (p *Proxy) setNode(ctx context.Context, change func(*Node)) error {
 	}
 	p.settled = false
 	keys := append(p.cfg.Catalog.Keys(), p.ledger.keys()...)
-	if failed := p.apply(ctx, p.build(keys)); len(failed) > 0 {
-		for key, err := range failed {
-			return fmt.Errorf("moving %d services to the node's new addresses, first %s: %w", len(failed), key, err)
+	batch := p.build(keys)
+	failed := p.apply(ctx, batch)
+	for key, c := range batch {
+		if failed[key] == nil {
+			p.notices.accepted(key, append(p.ledger.lost(key), c.refused...))
 		}
+	}
+	for key, err := range failed {
+		return fmt.Errorf("moving %d services to the node's new addresses, first %s: %w", len(failed), key, err)
 	}
 	p.settled = true
 	return nil

@@ -109,12 +109,17 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 	return cmd
 }
 
+// keyOf reads [NAMESPACE/]NAME.
+func keyOf(service string) types.NamespacedName {
+	if namespace, name, ok := strings.Cut(service, "/"); ok {
+		return types.NamespacedName{Namespace: namespace, Name: name}
+	}
+	return types.NamespacedName{Namespace: "default", Name: service}
+}
+
 // of keeps what a table has of a Service, [NAMESPACE/]NAME; none is an error.
 func of(table proxy.Table, service string) (proxy.Table, error) {
-	key := types.NamespacedName{Namespace: "default", Name: service}
-	if namespace, name, ok := strings.Cut(service, "/"); ok {
-		key = types.NamespacedName{Namespace: namespace, Name: name}
-	}
+	key := keyOf(service)
 	if table = table.Of(key); len(table.Frontends) == 0 {
 		return table, fmt.Errorf("service %s has no address that the proxy serves: it does not exist, is headless, or is of type ExternalName", key)
 	}

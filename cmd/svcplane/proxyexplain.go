@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"svcplane/proxy"
 )
@@ -49,7 +51,7 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 // explainDial answers the command above.
 func (h *house) explainDial(r *http.Request, p *proxy.Proxy) (any, error) {
 	query := r.URL.Query()
-	targets, err := dialled(query.Get("to"), p.Table())
+	targets, err := dialled(query.Get("to"), p.Table(), p.Refused)
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +95,8 @@ func (h *house) explainDial(r *http.Request, p *proxy.Proxy) (any, error) {
 	return all, nil
 }
 
-// dialled reads an address, or finds those of a Service's port.
-func dialled(text string, table proxy.Table) ([]proxy.Address, error) {
+// dialled reads an address, or finds those of a Service's port, of which it may not get all.
+func dialled(text string, table proxy.Table, refused func(types.NamespacedName) []proxy.Refusal) ([]proxy.Address, error) {
 	at, protocol, _ := strings.Cut(text, "/")
 	if addr, err := netip.ParseAddrPort(at); err == nil {
 		p := corev1.Protocol(strings.ToUpper(cmp.Or(protocol, "tcp")))
@@ -107,16 +109,21 @@ func dialled(text string, table proxy.Table) ([]proxy.Address, error) {
 		return nil, fmt.Errorf("%q has no port: say which one is dialled, as in %s", text, netip.AddrPortFrom(netip.MustParseAddr(at), 80))
 	}
 	service, port, _ := strings.Cut(text, ":")
+	var all []proxy.Address
+	for _, r := range refused(keyOf(service)) {
+		if port == "" || port == strconv.Itoa(int(r.Port())) {
+			all = append(all, r.Address)
+		}
+	}
 	table, err := of(table, service)
-	if err != nil {
+	if err != nil && len(all) == 0 {
 		return nil, err
 	}
-	var all []proxy.Address
 	for _, f := range table.Frontends {
 		if port != "" && port != f.PortName && port != strconv.Itoa(int(f.Port())) {
 			continue
 		}
-		if n := len(all); n == 0 || all[n-1] != f.Address { // two for one address are neighbours
+		if !slices.Contains(all, f.Address) {
 			all = append(all, f.Address)
 		}
 	}

@@ -118,7 +118,7 @@ func (h *house) addProxy(services *catalog.Catalog, planes *switchover.Switch) e
 		Nodes: h.api.Informers().Core().V1().Nodes().Informer(),
 		Node: proxy.Node{
 			Name: h.cfg.NodeName, Addrs: h.cfg.Proxy.nodePortAddrs(h.addresses.State()), NoExternalIPs: h.cfg.Proxy.NoExternalIPs,
-			PodCIDRs: h.cfg.PodCIDRs, ServiceCIDRs: h.cfg.ServiceCIDRs,
+			PodCIDRs: h.cfg.PodCIDRs, ServiceCIDRs: h.cfg.ServiceCIDRs, Own: h.cfg.listeners(),
 		},
 	}
 	p, err := proxy.New(cfg)

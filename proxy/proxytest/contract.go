@@ -80,14 +80,14 @@ func (l *Lab) Table(services ...*catalog.Service) proxy.Table {
 	return proxy.NewTable(all...)
 }
 
-// TableOf is what API objects amount to on a node, whatever happened before: of two Services that ask for one
-// address the first by namespace and name has it.
+// TableOf is what API objects amount to on a node, whatever happened before: of several Services that ask for one address
+// that has it whom the API gave it, else the oldest, a load balancer before an external IP, else the first by name.
 func TableOf(node proxy.Node, services []corev1.Service, endpointSlices []discoveryv1.EndpointSlice) proxy.Table {
-	slices.SortFunc(services, func(a, b corev1.Service) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	owners := map[proxy.Address]catalog.Key{}
-	var all []proxy.Frontend
+	type bid struct {
+		proxy.Frontend
+		order string
+	}
+	var bids []bid
 	for i := range services {
 		key := catalog.Key{Namespace: services[i].Namespace, Name: services[i].Name}
 		var own []*discoveryv1.EndpointSlice
@@ -96,14 +96,30 @@ func TableOf(node proxy.Node, services []corev1.Service, endpointSlices []discov
 				own = append(own, &endpointSlices[j])
 			}
 		}
-		for _, f := range proxy.Build(catalog.Build(&services[i], own), node) {
-			if owner, taken := owners[f.Address]; !taken || owner == key {
-				owners[f.Address] = key
-				all = append(all, f)
-			}
+		svc := catalog.Build(&services[i], own)
+		for _, f := range proxy.Build(svc, node) {
+			given, balancer := isGiven(svc, f.Address, node), slices.Contains(svc.LoadBalancerIPs, f.Addr())
+			bids = append(bids, bid{f, fmt.Sprintf("%t %020d %t %s\x00%s", !given, svc.Created.Unix()-time.Time{}.Unix(), !balancer, key.Namespace, key.Name)})
+		}
+	}
+	slices.SortStableFunc(bids, func(a, b bid) int { return cmp.Compare(a.order, b.order) })
+	owners := map[proxy.Address]catalog.Key{}
+	var all []proxy.Frontend
+	for _, b := range bids {
+		if owner, taken := owners[b.Address]; !taken || owner == b.Service {
+			owners[b.Address] = b.Service
+			all = append(all, b.Frontend)
 		}
 	}
 	return proxy.NewTable(all...)
+}
+
+// isGiven says whether an address of a Service is its cluster IP or node port.
+func isGiven(svc *catalog.Service, addr proxy.Address, node proxy.Node) bool {
+	return slices.ContainsFunc(svc.Ports, func(p catalog.Port) bool {
+		return p.Protocol == addr.Protocol && (p.Port == addr.Port() && slices.Contains(svc.ClusterIPs, addr.Addr()) ||
+			p.NodePort == addr.Port() && slices.Contains(node.Addrs, addr.Addr()))
+	})
 }
 
 // Step is the change that turns one Table into another.
