@@ -48,9 +48,9 @@ func kinds(cfg *Config) (map[string]switchover.Kind, error) {
 		return nil, fmt.Errorf("--node-port-range %q: %w", cfg.NodePorts, err)
 	}
 	return switchover.Kinds(
-		iptables.Config{PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIPs, IPv6: hasIPv6()},
+		iptables.Config{PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIPs, Own: cfg.listeners(), IPv6: hasIPv6()},
 		ebpf.Config{
-			Cgroup: cfg.Cgroup, PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIPs,
+			Cgroup: cfg.Cgroup, Own: cfg.listeners(), PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIPs,
 			XDP: cfg.Proxy.XDP, NoShortcut: cfg.Proxy.NoShortcut, Scheduler: cfg.Proxy.Scheduler, NodePorts: [2]uint16{uint16(ports.Base), uint16(ports.Base + ports.Size - 1)},
 		}), nil
 }

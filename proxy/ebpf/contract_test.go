@@ -30,7 +30,7 @@ func open(t testing.TB, lab *proxytest.Lab) *Dataplane {
 		must(t, err)
 	}
 	d, err := New(Config{
-		Scheduler: scheduler, PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, Source: lab.Node.Addrs,
+		Scheduler: scheduler, Own: lab.Own, PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, Source: lab.Node.Addrs,
 		NodePorts: [2]uint16{30000, 32767}, Namespaces: lab.Namespaces(t),
 	})
 	must(t, err)

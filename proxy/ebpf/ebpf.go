@@ -13,6 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"svcplane/listeners"
 	"svcplane/proxy"
 )
 
@@ -25,6 +26,8 @@ type Config struct {
 	ServiceCIDRs []netip.Prefix
 	// Source are the node's addresses that masqueraded clients get: at most one of a family.
 	Source []netip.Addr
+	// Own are svcplane's own listeners: what dials them is not translated, whatever Frontends say.
+	Own listeners.Set
 	// NodePorts are the first and last port that a program of the node may not take when a Service has it.
 	NodePorts [2]uint16
 	// Passive makes a start where no earlier process has left anything leave new connections to others, until Act.
@@ -215,11 +218,11 @@ func (d *Dataplane) surround() error {
 	if err != nil {
 		return err
 	}
-	cidrs, err := d.cidrs()
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
-		return err
+		return fmt.Errorf("listing the node's addresses: %w", err)
 	}
-	if err := settle(d.store, contents{mapCIDRs: cidrs, mapSpaces: spaces, mapWays: podWays(routes)}); err != nil {
+	if err := settle(d.store, contents{mapOwn: d.own(addrs), mapCIDRs: d.cidrs(addrs), mapSpaces: spaces, mapWays: podWays(routes)}); err != nil {
 		return err
 	}
 	hooks, links, err := d.hooks()
@@ -272,13 +275,9 @@ func (d *Dataplane) settings() (entry, error) {
 
 // cidrs are the prefixes of pods and Services. An address in them that the node itself has, as its DNS server's, stands
 // there as neither: the longest prefix counts.
-func (d *Dataplane) cidrs() (map[string]string, error) {
+func (d *Dataplane) cidrs(addrs []netlink.Addr) map[string]string {
 	all := map[string]string{}
-	own, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
-	if err != nil {
-		return nil, fmt.Errorf("listing the node's addresses: %w", err)
-	}
-	for _, a := range own {
+	for _, a := range addrs {
 		addr, ok := netip.AddrFromSlice(a.IP)
 		if addr = addr.Unmap(); ok && (contains(d.cfg.ServiceCIDRs, addr) || contains(d.cfg.PodCIDRs, addr)) {
 			all[cidrKey(netip.PrefixFrom(addr, addr.BitLen()))] = string(native.AppendUint32(nil, 0))
@@ -290,7 +289,28 @@ func (d *Dataplane) cidrs() (map[string]string, error) {
 	for _, p := range d.cfg.ServiceCIDRs {
 		all[cidrKey(p.Masked())] = string(native.AppendUint32(nil, 2))
 	}
-	return all, nil
+	return all
+}
+
+// own is where svcplane itself listens: at each of the node's addresses, where it does so at all of them.
+func (d *Dataplane) own(addrs []netlink.Addr) map[string]string {
+	all := map[string]string{}
+	add := func(addr netip.Addr, l listeners.Listener) {
+		all[frontendKey(proxy.Address{AddrPort: netip.AddrPortFrom(addr, l.At.Port()), Protocol: l.Protocol})] = string(native.AppendUint32(nil, 1))
+	}
+	for _, l := range d.cfg.Own {
+		if !l.Everywhere() {
+			add(l.At.Addr().Unmap(), l)
+			continue
+		}
+		for _, a := range addrs {
+			// no Service can have a link-local address, and every link of a pod has one
+			if addr, ok := netip.AddrFromSlice(a.IP); ok && !addr.IsLinkLocalUnicast() && l.Takes(addr, l.At.Port(), l.Protocol) {
+				add(addr.Unmap(), l)
+			}
+		}
+	}
+	return all
 }
 
 func (d *Dataplane) spaces(routes []podRoute) (map[string]string, error) {

@@ -24,6 +24,7 @@ const (
 	mapCIDRs    = "cidrs"
 	mapSpaces   = "spaces"
 	mapWays     = "ways"
+	mapOwn      = "own"
 	mapConfig   = "config"
 	mapStickies = "stickies"
 	mapPeers    = "peers"

@@ -16,7 +16,7 @@ var variants = []Variant{NFT, Legacy}
 // open makes a data plane for the lab, which may be taken down at the end whatever happened.
 func open(t testing.TB, lab *proxytest.Lab, variant Variant) *Dataplane {
 	t.Helper()
-	d, err := New(Config{PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, IPv6: true, Variant: variant})
+	d, err := New(Config{PodCIDRs: lab.Node.PodCIDRs, ServiceCIDRs: lab.Node.ServiceCIDRs, Own: lab.Own, IPv6: true, Variant: variant})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"svcplane/listeners"
 	"svcplane/proxy"
 )
 
@@ -26,6 +27,8 @@ type Config struct {
 	// Source are the node's addresses, at most one of a family: packets that it sends to ServiceCIDRs carry them. The
 	// kernel chooses where there is none.
 	Source []netip.Addr
+	// Own are svcplane's own listeners: what comes for them is not translated, whatever Frontends say.
+	Own listeners.Set
 	// IPv6 programs ip6tables also. Without it a Frontend with an IPv6 address is an error.
 	IPv6 bool
 	// Variant is found out when empty.
@@ -96,6 +99,7 @@ func newRenderer(cfg Config, ipv6 bool) renderer {
 		return kept
 	}
 	r.podCIDRs, r.serviceCIDR = of(cfg.PodCIDRs), of(cfg.ServiceCIDRs)
+	r.own = r.spare(cfg.Own)
 	return r
 }
 

@@ -26,8 +26,8 @@ func newModel(render renderer) *model {
 	return &model{
 		render:    render,
 		frontends: map[proxy.ID]proxy.Frontend{},
-		services:  newTree(nat, chainServices, nil, render.ipv6),
-		refuse:    newTree(filter, chainRefuse, tail, render.ipv6),
+		services:  newTree(nat, chainServices, render.own, nil, render.ipv6),
+		refuse:    newTree(filter, chainRefuse, render.own, tail, render.ipv6),
 		uses:      map[chainID]int{},
 		fresh:     ruleset{},
 	}

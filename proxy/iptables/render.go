@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"svcplane/listeners"
 	"svcplane/proxy"
 )
 
@@ -49,7 +50,8 @@ type renderer struct {
 	podCIDRs    []netip.Prefix // of this family, as are serviceCIDRs
 	serviceCIDR []netip.Prefix
 	randomFully bool
-	loopMatch   bool // -m bpf works: endpoints need chains of their own only when clients are sticky
+	own         []string // rules at the head of both trees, for what comes for svcplane itself
+	loopMatch   bool     // -m bpf works: endpoints need chains of their own only when clients are sticky
 }
 
 // hashed is 16 characters that stand for text.
@@ -216,6 +218,28 @@ func (r renderer) recent(f proxy.Frontend, endpoint proxy.Endpoint) string {
 // recentList names it.
 func recentList(origin string, protocol corev1.Protocol, endpoint netip.AddrPort) string {
 	return prefix + hashed(origin+" "+string(protocol)+" "+endpoint.String())
+}
+
+// spare are the rules that keep what comes for the listeners of this family out of the trees.
+func (r renderer) spare(own listeners.Set) []string {
+	var rules []string
+	for _, l := range own {
+		at := l.At.Addr().Unmap()
+		to := "-m addrtype --dst-type LOCAL "
+		switch {
+		case at.IsUnspecified() && (at.Is6() || !r.ipv6):
+		case at.IsUnspecified() || at.Is6() != r.ipv6:
+			continue
+		default:
+			to = ""
+		}
+		match := fmt.Sprintf("%s --dport %d ", protocol(proxy.Address{Protocol: l.Protocol}), l.At.Port())
+		if to == "" {
+			match = "-d " + r.host(at) + " " + match
+		}
+		rules = append(rules, match+to+"-j RETURN")
+	}
+	return rules
 }
 
 // static are the chains that do not depend on the Services, and what stands at the end of the trees' roots.

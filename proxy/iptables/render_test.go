@@ -146,7 +146,7 @@ func TestTreeFindsEverythingSoon(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const size = 2500
 			ipv6 := strings.HasPrefix(shape(0), "[")
-			grown, fresh := newTree(nat, chainServices, nil, ipv6), newTree(nat, chainServices, nil, ipv6)
+			grown, fresh := newTree(nat, chainServices, nil, nil, ipv6), newTree(nat, chainServices, nil, nil, ipv6)
 			kept := ruleset{}
 			var addresses []proxy.Address
 			for i := range size {

@@ -21,14 +21,14 @@ const leafSize = 8
 // chain.
 type tree struct {
 	table, root string
-	tail        []string // rules at the end of the root
+	head, tail  []string // rules at the beginning and the end of the root
 	digits      int      // of an address: 8 or 32
 	top         node
 	dirty       map[string]bool // paths whose chain may have changed since take
 }
 
-func newTree(table, root string, tail []string, ipv6 bool) *tree {
-	t := &tree{table: table, root: root, tail: tail, digits: 8, dirty: map[string]bool{}}
+func newTree(table, root string, head, tail []string, ipv6 bool) *tree {
+	t := &tree{table: table, root: root, head: head, tail: tail, digits: 8, dirty: map[string]bool{}}
 	if ipv6 {
 		t.digits = 32
 	}
@@ -222,6 +222,9 @@ func (t *tree) makesChain(n *node, at string) bool {
 
 func (t *tree) rules(n *node, at string) []string {
 	rules := []string{}
+	if at == "" {
+		rules = append(rules, t.head...)
+	}
 	for _, p := range sortedKeys(n.leaves) {
 		rules = append(rules, n.leaves[p]...)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -16,7 +17,9 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
 
+	"svcplane/listeners"
 	"svcplane/proxy"
 )
 
@@ -64,7 +67,9 @@ type Host struct {
 
 // Lab is the small network that scenarios run in. The test process is the node.
 type Lab struct {
-	Node  proxy.Node
+	Node proxy.Node
+	// Own are listeners on the node: a data plane is told of them, and Node is not, so that it is offered what takes them.
+	Own   listeners.Set
 	Hosts map[string]*Host // node, client, a, b, c
 }
 
@@ -103,10 +108,37 @@ func NewLab(t testing.TB) *Lab {
 		lab.addPod(t, name, netip.AddrFrom4([4]byte{10, 244, 0, byte(11 + i)}), netip.MustParseAddr(fmt.Sprintf("fd00:244::%d", 11+i)))
 	}
 	for _, name := range []string{"client", "a", "b", "c"} {
-		lab.Hosts[name].serve(t)
+		lab.Hosts[name].serve(t, netip.AddrPortFrom(netip.IPv6Unspecified(), serverPort))
 	}
+	lab.listen(t, lo)
 	return lab
 }
+
+// ownPort is where the node itself listens on all its addresses, and ownPort+1 where it does so on those of its name
+// server only.
+const ownPort = 9443
+
+// listen makes the node answer on ports of its own, as svcplane does.
+func (l *Lab) listen(t testing.TB, lo netlink.Link) {
+	everywhere := netip.AddrPortFrom(netip.IPv6Unspecified(), ownPort)
+	at := []netip.AddrPort{everywhere}
+	for _, addr := range nameServers() {
+		own := linkAddr(addr, addr.BitLen())
+		// nobody's source address but for what is sent to it
+		own.Scope, own.ValidLft = unix.RT_SCOPE_HOST, math.MaxUint32
+		must(t, netlink.AddrAdd(lo, own))
+		at = append(at, netip.AddrPortFrom(addr, ownPort+1))
+	}
+	for _, a := range at {
+		l.Hosts["node"].serve(t, a)
+		for _, protocol := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
+			l.Own = append(l.Own, listeners.Listener{At: a, Protocol: protocol, Owner: "the node"})
+		}
+	}
+}
+
+// nameServers are addresses of the node in the ranges of Services.
+func nameServers() []netip.Addr { return addrs("10.96.0.10", "fd00:96::a") }
 
 func addrs(texts ...string) []netip.Addr {
 	var all []netip.Addr

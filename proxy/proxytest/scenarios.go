@@ -32,7 +32,7 @@ func Scenarios(lab *Lab) []Scenario {
 		for _, protocol := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
 			s := newScene(lab, protocol, ipv6)
 			name := map[bool]string{false: "IPv4 ", true: "IPv6 "}[ipv6] + string(protocol) + " "
-			part := slices.Concat(s.inside(), s.outside(), s.policies(), s.conditions())
+			part := slices.Concat(s.inside(), s.outside(), s.policies(), s.conditions(), s.own())
 			for i := range part {
 				part[i].Name = name + part[i].Name
 			}
@@ -240,5 +240,44 @@ func (s scene) conditions() []Scenario {
 				all[i].ForNodes, all[i].ForZones = []string{all[i].Node}, []string{"zone-2"}
 			}
 		}), each(Probe{Want: []string{"a", "b"}}, from, to...)),
+	}
+}
+
+// own are listeners of the node, which a data plane leaves alone whatever it is offered. What else has their ports, or
+// their addresses, is served.
+func (s scene) own() []Scenario {
+	everybody := []string{"node", "a", "c", "client"}
+	nameServer := nameServers()[0]
+	if s.ipv6 {
+		nameServer = nameServers()[1]
+	}
+	taking := func(names ...string) *catalog.Service {
+		svc := s.service(names...)
+		svc.ClusterIPs = []netip.Addr{s.clusterIP, nameServer}
+		svc.ExternalIPs = []netip.Addr{s.external, s.host("node")}
+		svc.Ports[0].Port, svc.Ports[0].NodePort = ownPort, 0
+		second := svc.Ports[0]
+		second.Name, second.Port = "dns", ownPort+1
+		svc.Ports = append(svc.Ports, second)
+		return svc
+	}
+	ranged := taking("a")
+	ranged.ExternalIPs, ranged.LoadBalancerIPs = nil, []netip.Addr{s.balancer, s.host("node")}
+	ranged.SourceRanges = []netip.Prefix{netip.PrefixFrom(s.host("b"), s.host("b").BitLen())}
+	local := taking("c")
+	local.ExternalLocal, local.InternalLocal = true, true
+	nodePort := s.service("a")
+	nodePort.Ports[0].NodePort = ownPort
+	safe := append(each(Probe{Want: []string{"node"}, As: "self"}, everybody, s.to(s.host("node"), ownPort)),
+		each(Probe{Want: []string{"node"}}, everybody, s.to(nameServer, ownPort+1))...)
+	return []Scenario{
+		one("own listeners", taking("a"), safe,
+			each(Probe{Want: []string{"a"}}, []string{"node", "c", "client"},
+				s.to(s.external, ownPort), s.to(s.external, ownPort+1), s.to(s.host("node"), ownPort+1), s.to(s.clusterIP, ownPort))),
+		one("own listeners, nobody there", taking(), safe, each(Probe{Refused: true}, everybody, s.to(s.external, ownPort))),
+		one("own listeners, source ranges", ranged, safe, each(Probe{Dropped: true}, []string{"client"}, s.to(s.balancer, ownPort))),
+		one("own listeners, nobody local", local, safe),
+		one("own listeners, node port", nodePort, each(Probe{Want: []string{"node"}, As: "self"}, everybody, s.to(s.host("node"), ownPort)),
+			each(Probe{Want: []string{"a"}}, []string{"node", "c", "client"}, s.cluster())),
 	}
 }

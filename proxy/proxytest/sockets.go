@@ -17,15 +17,14 @@ import (
 )
 
 // serve answers on TCP and UDP with "NAME CLIENT-ADDRESS" until the test ends.
-func (h *Host) serve(t testing.TB) {
+func (h *Host) serve(t testing.TB, at netip.AddrPort) {
 	t.Helper()
 	var listener net.Listener
 	var packets net.PacketConn
 	var err, err2 error
 	must(t, h.Do(func() {
-		where := fmt.Sprintf("[::]:%d", serverPort)
-		listener, err = net.Listen("tcp", where)
-		packets, err2 = net.ListenPacket("udp", where)
+		listener, err = net.Listen("tcp", at.String())
+		packets, err2 = net.ListenPacket("udp", at.String())
 	}))
 	must(t, errors.Join(err, err2))
 	t.Cleanup(func() { listener.Close(); packets.Close() })

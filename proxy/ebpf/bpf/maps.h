@@ -213,6 +213,7 @@ MAP(members, BPF_MAP_TYPE_HASH, struct member_key, __u32, 1 << 17, BPF_F_NO_PREA
 MAP(ranges, BPF_MAP_TYPE_LPM_TRIE, struct range_key, __u32, 1 << 16, BPF_F_NO_PREALLOC);
 MAP(origins, BPF_MAP_TYPE_HASH, __u64, struct origin, 1 << 17, BPF_F_NO_PREALLOC);
 MAP(cidrs, BPF_MAP_TYPE_LPM_TRIE, struct cidr_key, __u32, 4096, BPF_F_NO_PREALLOC);
+MAP(own, BPF_MAP_TYPE_HASH, struct frontend_key, __u32, 1 << 14, BPF_F_NO_PREALLOC);
 MAP(ways, BPF_MAP_TYPE_HASH, struct addr, __u32, 1 << 12, BPF_F_NO_PREALLOC);
 MAP(spaces, BPF_MAP_TYPE_HASH, __u64, struct netns, 1 << 12, BPF_F_NO_PREALLOC);
 MAP(config, BPF_MAP_TYPE_ARRAY, __u32, struct settings, 1, 0);

@@ -73,7 +73,9 @@ inline_ bool passive(const struct settings *set, const struct addr *dst)
 inline_ struct frontend *find_frontend(const struct addr *addr, __be16 port, __u8 proto)
 {
 	struct frontend_key key = {.addr = *addr, .port = port, .proto = proto};
-	return bpf_map_lookup_elem(&frontends, &key);
+	struct frontend *f = bpf_map_lookup_elem(&frontends, &key);
+	// where svcplane itself listens is no Service's, whatever the table says
+	return f && bpf_map_lookup_elem(&own, &key) ? 0 : f;
 }
 
 inline_ bool in_cidr(const struct addr *addr, __u32 kind)
