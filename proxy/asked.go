@@ -121,7 +121,7 @@ func (n Node) refuses(a asked) string {
 		what = "is not an address that clients elsewhere can dial"
 	case containsAddr(n.ServiceCIDRs, addr):
 		what = fmt.Sprintf("is in the range of cluster IPs (%s), which the API gives out", joined(n.ServiceCIDRs))
-	case containsAddr(n.PodCIDRs, addr):
+	case containsAddr(n.PodCIDRs, addr) && !n.has(addr): // the node has one of them while the machine has no other
 		what = fmt.Sprintf("is in the range of pods (%s)", joined(n.PodCIDRs))
 	case n.Others[addr] != "":
 		what = "is an address of node " + n.Others[addr]

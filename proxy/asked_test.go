@@ -18,7 +18,7 @@ func guarded() Node {
 	node := testNode
 	node.ServiceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:96::/112")}
 	node.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}
-	node.Local = []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("172.17.0.1")}
+	node.Local = []netip.Addr{netip.MustParseAddr("10.96.0.10"), netip.MustParseAddr("172.17.0.1"), netip.MustParseAddr("10.244.0.0")}
 	node.Others = map[netip.Addr]string{netip.MustParseAddr("192.0.2.9"): "second"}
 	for at, flag := range map[string]string{"0.0.0.0:6443": "api-address", "0.0.0.0:80": "ingress-http", "192.0.2.1:10250": "node-ip", "10.96.0.10:53": "dns-ip"} {
 		node.Own = append(node.Own, listeners.Listener{At: netip.MustParseAddrPort(at), Protocol: corev1.ProtocolTCP, Owner: "svcplane", Flag: flag})
@@ -52,6 +52,7 @@ func TestRefusals(t *testing.T) {
 		"the range of cluster IPs":          {kind: ExternalIP, at: "10.96.0.1", port: 443, why: "10.96.0.1 is in the range of cluster IPs (10.96.0.0/16 fd00:96::/112), which the API gives out: use another address"},
 		"a cluster IP":                      {kind: ClusterIP, at: "10.96.0.1", port: 443},
 		"a pod":                             {kind: ExternalIP, at: "10.244.0.7", port: 80, why: "10.244.0.7 is in the range of pods"},
+		"the node's spare address":          {kind: LoadBalancerIP, at: "10.244.0.0", port: 8080},
 		"another node":                      {kind: ExternalIP, at: "192.0.2.9", port: 8080, why: "192.0.2.9 is an address of node second: use another address"},
 		"a status by hand":                  {kind: LoadBalancerIP, at: "192.0.2.1", port: 6443, why: "--api-address"},
 		"loopback by hand, the API":         {kind: LoadBalancerIP, at: "127.0.0.1", port: 6443, why: "--api-address"},
