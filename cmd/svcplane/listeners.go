@@ -32,8 +32,10 @@ func (c *Config) sockets() listeners.Set {
 		for _, ip := range c.DNSIPs {
 			add(partDNS, netip.AddrPortFrom(ip, dnsPort), protocol, "the cluster's DNS", "dns-ip")
 		}
-		for _, ip := range c.DNS.LANAddrs {
-			add(partDNS, netip.AddrPortFrom(ip, dnsPort), protocol, "the DNS for the LAN", flagDNSLAN)
+		for _, ip := range c.NodeIPs {
+			if c.DNS.LANDomain != "" {
+				add(partDNS, netip.AddrPortFrom(ip, dnsPort), protocol, "the DNS for the LAN", flagDNSLAN)
+			}
 		}
 	}
 	add(partDNS, c.DNS.HTTP, corev1.ProtocolTCP, "the DNS's health port", "dns-http")
