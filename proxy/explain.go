@@ -21,12 +21,14 @@ type Client struct {
 
 // Explanation says what becomes of a new connection, and why.
 type Explanation struct {
-	Client  string         `json:"client"`
-	Address string         `json:"address"`
-	Action  string         `json:"action"` // a Verdict, or "pass": the proxy does nothing
-	Steps   []string       `json:"steps"`
-	Choices []EndpointFate `json:"endpoints,omitempty"`
-	Kernel  []string       `json:"kernel,omitempty"` // where the data plane does it
+	Client  string   `json:"client"`
+	Address string   `json:"address"`
+	Action  string   `json:"action"` // a Verdict, or "pass": the proxy does nothing
+	Steps   []string `json:"steps"`
+	// What is wrong with the Service, one sentence each; the proxy leaves it to its caller to look.
+	Mistakes []string       `json:"mistakes,omitempty"`
+	Choices  []EndpointFate `json:"endpoints,omitempty"`
+	Kernel   []string       `json:"kernel,omitempty"` // where the data plane does it
 }
 
 // Write prints the Explanation for people.
@@ -35,6 +37,9 @@ func (e Explanation) Write(w io.Writer) error {
 	fmt.Fprintf(&b, "%s -> %s: %s\n", e.Client, e.Address, e.Action)
 	for _, step := range e.Steps {
 		fmt.Fprintf(&b, "  - %s\n", step)
+	}
+	for _, mistake := range e.Mistakes {
+		fmt.Fprintf(&b, "  ! %s\n", mistake)
 	}
 	tab := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	if len(e.Choices) > 0 {

@@ -158,8 +158,11 @@ func (s *Store) Figure() string {
 	if s.etcd == nil {
 		return "external etcd " + strings.Join(s.endpoints, ", ")
 	}
-	return fmt.Sprintf("%d MB", s.etcd.Server.Backend().SizeInUse()>>20)
+	backend := s.etcd.Server.Backend()
+	return fmt.Sprintf("%.1f MB, %.1f MB on the disk", megabytes(backend.SizeInUse()), megabytes(backend.Size()))
 }
+
+func megabytes(octets int64) float64 { return float64(octets) / 1e6 }
 
 // Run returns nil when ctx ends, and an error when an embedded store ends by itself.
 func (s *Store) Run(ctx context.Context) error {

@@ -155,6 +155,7 @@ type answers struct {
 	Asker    string            `json:"asker"`
 	Searches []string          `json:"searches"`
 	Trips    []dns.Explanation `json:"trips"`
+	Hints    []string          `json:"hints,omitempty"` // what may have been meant, if no name exists
 }
 
 // explain answers as the resolver of a pod, or of the node, would ask: the names of the search path one after the
@@ -186,9 +187,14 @@ func (h *house) explain(r *http.Request, d *dns.Server) (any, error) {
 			return nil, err
 		}
 		if a.Trips = append(a.Trips, e); e.Exists() {
-			break
+			return a, nil
 		}
 	}
+	namespace := ""
+	if query.Get("pod") != "" {
+		namespace = query.Get("namespace")
+	}
+	a.Hints = h.nameHints(r.Context(), query.Get("name"), namespace)
 	return a, nil
 }
 
@@ -294,6 +300,9 @@ func (a answers) write(w io.Writer) error {
 		for _, why := range e.Why {
 			fmt.Fprintf(&b, "  - %s\n", why)
 		}
+	}
+	for _, hint := range a.Hints {
+		fmt.Fprintf(&b, "\n%s\n", hint)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/component-base/metrics/legacyregistry"
 
@@ -92,7 +93,7 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 		Short: "Say which rule takes a URL and why the others do not; exit 1 if none does",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var e ingress.Explanation
+			var e ingressExplanation
 			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/ingress/explain", url.Values{"url": args}, nil, &e); err != nil {
 				return err
 			}
@@ -115,13 +116,33 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 			default:
 				fmt.Fprintf(out, "answered by %s (%s) for ingress %s\n", e.Route.Service, endpointsText(e.Route), e.Route.Origin)
 			}
+			for _, mistake := range e.Mistakes {
+				fmt.Fprintln(out, "  ! "+mistake)
+			}
 			return nil
 		},
 	}
 }
 
+// ingressExplanation is what `svcplane ingress explain` shows.
+type ingressExplanation struct {
+	ingress.Explanation
+	Mistakes []string // what is wrong with the route's Service
+}
+
+func (h *house) explainURL(ctx context.Context, i *ingress.Ingress, url string) (any, error) {
+	e, err := i.Explain(url)
+	if err != nil || e.Route == nil {
+		return ingressExplanation{Explanation: e}, err
+	}
+	service, _, _ := strings.Cut(e.Route.Service, ":")
+	wrong, err := h.mistakes(ctx, serviceKey(service, metav1.NamespaceDefault))
+	return ingressExplanation{e, wrong}, err
+}
+
 // adminIngress answers the commands above and adds the figures to the metrics.
-func adminIngress(a *admin, i *ingress.Ingress) error {
+func (h *house) adminIngress(i *ingress.Ingress) error {
+	a := h.admin
 	a.handle("GET /ingress/routes", func(r *http.Request) (any, error) {
 		host := r.URL.Query().Get("host")
 		routes := []ingress.RouteInfo{}
@@ -132,7 +153,7 @@ func adminIngress(a *admin, i *ingress.Ingress) error {
 		}
 		return routes, nil
 	})
-	a.handle("GET /ingress/explain", func(r *http.Request) (any, error) { return i.Explain(r.URL.Query().Get("url")) })
+	a.handle("GET /ingress/explain", func(r *http.Request) (any, error) { return h.explainURL(r.Context(), i, r.URL.Query().Get("url")) })
 	if err := legacyregistry.Registerer().Register(i.Collector()); err != nil {
 		return fmt.Errorf("registering the metrics of the ingress: %w", err)
 	}
@@ -241,7 +262,7 @@ func (h *house) addIngress(services *catalog.Catalog, held []net.Listener) error
 	if err != nil {
 		return err
 	}
-	if err := adminIngress(h.admin, i); err != nil {
+	if err := h.adminIngress(i); err != nil {
 		return err
 	}
 	h.add("ingress", i)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
@@ -71,11 +72,36 @@ func chooseKubeconfig(args []string, path string) error {
 	if chosen {
 		return nil
 	}
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		return nil // kubectl says itself what it cannot reach, and `kubectl version --client` needs none
-	}
-	if _, err := clientcmd.LoadFromFile(path); err != nil {
-		return fmt.Errorf("kubeconfig %s cannot be read: %w: remove it and restart the server, which writes it anew", path, err)
+	switch _, err := clientcmd.LoadFromFile(path); {
+	case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENOTDIR):
+		if needsNoServer(args) || hasFile(clientcmd.RecommendedHomeFile) {
+			return nil // kubectl's own configuration then counts
+		}
+		return fmt.Errorf("no kubeconfig %s: say --data-dir DIR of a server that was started on this machine, or --kubeconfig FILE", path)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("no permission to read %s, which gives all rights over the cluster: run this as root (sudo svcplane kubectl), or say --kubeconfig FILE", path)
+	case err != nil:
+		return fmt.Errorf("kubeconfig %s cannot be understood: %w: move it aside, and the server writes it anew when it starts", path, err)
 	}
 	return os.Setenv("KUBECONFIG", path)
+}
+
+func hasFile(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// needsNoServer says whether these arguments of kubectl are about kubectl alone.
+func needsNoServer(args []string) bool {
+	command := slices.IndexFunc(args, func(a string) bool { return !strings.HasPrefix(a, "-") })
+	if command < 0 {
+		return true
+	}
+	switch args[command] {
+	case "help", "completion", "__complete", "__completeNoDesc", "config", "kustomize", "options", "plugin":
+		return true
+	case "version":
+		return slices.Contains(args, "--client") || slices.Contains(args, "--client=true")
+	}
+	return slices.ContainsFunc(args, func(a string) bool { return a == "--help" || a == "-h" || a == "--dry-run=client" })
 }

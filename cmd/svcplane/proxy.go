@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"svcplane/proxy"
@@ -26,6 +27,7 @@ func newProxy(dataDir *string) *cobra.Command {
 
 func newProxyShow(dataDir *string) *cobra.Command {
 	var kernel bool
+	var namespace string
 	cmd := &cobra.Command{
 		Use:   "show [[NAMESPACE/]SERVICE]",
 		Short: "Print every address that Services answer on, and where it leads",
@@ -33,7 +35,7 @@ func newProxyShow(dataDir *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"kernel": {strconv.FormatBool(kernel)}}
 			if len(args) == 1 {
-				query.Set("service", args[0])
+				query.Set("service", serviceKey(args[0], namespace).String())
 			}
 			var table proxy.Table
 			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/proxy/table", query, nil, &table); err != nil {
@@ -42,6 +44,7 @@ func newProxyShow(dataDir *string) *cobra.Command {
 			return table.Write(cmd.OutOrStdout())
 		},
 	}
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the namespace of that Service")
 	cmd.Flags().BoolVar(&kernel, "kernel", false, "read it back from the kernel's rules or maps, instead of what they were told")
 	return cmd
 }
@@ -109,25 +112,17 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 	return cmd
 }
 
-// keyOf reads [NAMESPACE/]NAME.
-func keyOf(service string) types.NamespacedName {
-	if namespace, name, ok := strings.Cut(service, "/"); ok {
-		return types.NamespacedName{Namespace: namespace, Name: name}
+// serviceKey reads [NAMESPACE/]NAME.
+func serviceKey(text, namespace string) types.NamespacedName {
+	if in, name, ok := strings.Cut(text, "/"); ok {
+		return types.NamespacedName{Namespace: in, Name: name}
 	}
-	return types.NamespacedName{Namespace: "default", Name: service}
-}
-
-// of keeps what a table has of a Service, [NAMESPACE/]NAME; none is an error.
-func of(table proxy.Table, service string) (proxy.Table, error) {
-	key := keyOf(service)
-	if table = table.Of(key); len(table.Frontends) == 0 {
-		return table, fmt.Errorf("service %s has no address that the proxy serves: it does not exist, is headless, or is of type ExternalName", key)
-	}
-	return table, nil
+	return types.NamespacedName{Namespace: namespace, Name: text}
 }
 
 // adminProxy answers the commands above.
-func adminProxy(a *admin, p *proxy.Proxy) {
+func (h *house) adminProxy(p *proxy.Proxy) {
+	a := h.admin
 	a.handle("GET /proxy/table", func(r *http.Request) (any, error) {
 		table := p.Table()
 		if r.URL.Query().Get("kernel") == "true" {
@@ -140,7 +135,11 @@ func adminProxy(a *admin, p *proxy.Proxy) {
 		if name == "" {
 			return table, nil
 		}
-		return of(table, name)
+		key := serviceKey(name, metav1.NamespaceDefault)
+		if table = table.Of(key); len(table.Frontends) == 0 {
+			return nil, h.noAddress(r.Context(), key)
+		}
+		return table, nil
 	})
 	a.handle("GET /proxy/counters", func(r *http.Request) (any, error) { return p.Counts(r.Context()) })
 	a.handle("POST /proxy/counters", func(r *http.Request) (any, error) {

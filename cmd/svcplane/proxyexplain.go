@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -44,14 +45,14 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "who dials: pod/NAME or an address; the node itself when empty")
-	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the namespace of that pod")
+	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the namespace of the Service and of that pod")
 	return cmd
 }
 
 // explainDial answers the command above.
 func (h *house) explainDial(r *http.Request, p *proxy.Proxy) (any, error) {
 	query := r.URL.Query()
-	targets, err := dialled(query.Get("to"), p.Table(), p.Refused)
+	targets, key, err := h.dialled(r.Context(), query.Get("to"), query.Get("namespace"), p)
 	if err != nil {
 		return nil, err
 	}
@@ -89,37 +90,50 @@ func (h *house) explainDial(r *http.Request, p *proxy.Proxy) (any, error) {
 		}
 		all = append(all, e)
 	}
+	if key.Name != "" {
+		wrong, err := h.mistakes(r.Context(), key)
+		if err != nil {
+			return nil, err
+		}
+		for i := range all {
+			all[i].Mistakes = wrong
+		}
+	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("--from %q has no address of the family of %s", from, query.Get("to"))
 	}
 	return all, nil
 }
 
-// dialled reads an address, or finds those of a Service's port, of which it may not get all.
-func dialled(text string, table proxy.Table, refused func(types.NamespacedName) []proxy.Refusal) ([]proxy.Address, error) {
-	at, protocol, _ := strings.Cut(text, "/")
-	if addr, err := netip.ParseAddrPort(at); err == nil {
-		p := corev1.Protocol(strings.ToUpper(cmp.Or(protocol, "tcp")))
-		if p != corev1.ProtocolTCP && p != corev1.ProtocolUDP && p != corev1.ProtocolSCTP {
-			return nil, fmt.Errorf("%q: the protocol must be TCP, UDP or SCTP", text)
+// dialled reads an address, or finds those of a Service's port. The Service is the one that was named, or that has the
+// address; none if nobody has.
+func (h *house) dialled(ctx context.Context, text, namespace string, p *proxy.Proxy) ([]proxy.Address, types.NamespacedName, error) {
+	table := p.Table()
+	if addr, isAddr, err := addressIn(text); isAddr || err != nil {
+		for _, f := range table.Frontends {
+			if f.Address == addr {
+				return []proxy.Address{addr}, f.Service, err
+			}
 		}
-		return []proxy.Address{{AddrPort: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), Protocol: p}}, nil
-	}
-	if _, err := netip.ParseAddr(at); err == nil {
-		return nil, fmt.Errorf("%q has no port: say which one is dialled, as in %s", text, netip.AddrPortFrom(netip.MustParseAddr(at), 80))
+		return []proxy.Address{addr}, types.NamespacedName{}, err
 	}
 	service, port, _ := strings.Cut(text, ":")
+	key := serviceKey(service, namespace)
+	table = table.Of(key)
 	var all []proxy.Address
-	for _, r := range refused(keyOf(service)) {
+	var ports []string
+	for _, r := range p.Refused(key) {
 		if port == "" || port == strconv.Itoa(int(r.Port())) {
 			all = append(all, r.Address)
 		}
 	}
-	table, err := of(table, service)
-	if err != nil && len(all) == 0 {
-		return nil, err
+	if len(table.Frontends) == 0 && len(all) == 0 {
+		return nil, key, h.noAddress(ctx, key)
 	}
 	for _, f := range table.Frontends {
+		if name := cmp.Or(f.PortName, strconv.Itoa(int(f.Port()))); !slices.Contains(ports, name) {
+			ports = append(ports, name)
+		}
 		if port != "" && port != f.PortName && port != strconv.Itoa(int(f.Port())) {
 			continue
 		}
@@ -128,7 +142,23 @@ func dialled(text string, table proxy.Table, refused func(types.NamespacedName) 
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("service %s has no port %q: see svcplane proxy show %s", service, port, service)
+		return nil, key, fmt.Errorf("service %s has no port %q: it has %s", key, port, strings.Join(ports, ", "))
 	}
-	return all, nil
+	return all, key, nil
+}
+
+// addressIn reads ADDRESS:PORT[/PROTOCOL]; isAddr is false for what is no address.
+func addressIn(text string) (a proxy.Address, isAddr bool, err error) {
+	at, protocol, _ := strings.Cut(text, "/")
+	if addr, err := netip.ParseAddrPort(at); err == nil {
+		p := corev1.Protocol(strings.ToUpper(cmp.Or(protocol, "tcp")))
+		if p != corev1.ProtocolTCP && p != corev1.ProtocolUDP && p != corev1.ProtocolSCTP {
+			return a, false, fmt.Errorf("%q: the protocol must be TCP, UDP or SCTP", text)
+		}
+		return proxy.Address{AddrPort: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), Protocol: p}, true, nil
+	}
+	if _, err := netip.ParseAddr(at); err == nil {
+		return a, false, fmt.Errorf("%q has no port: say which one is dialled, as in %s", text, netip.AddrPortFrom(netip.MustParseAddr(at), 80))
+	}
+	return a, false, nil
 }

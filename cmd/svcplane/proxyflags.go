@@ -127,7 +127,7 @@ func (h *house) addProxy(services *catalog.Catalog, planes *switchover.Switch) e
 	}
 	legacyregistry.RawMustRegister(cfg.Metrics) // there is one server per process
 	legacyregistry.RawMustRegister(planes)
-	adminProxy(h.admin, p)
+	h.adminProxy(p)
 	h.admin.handle("GET /proxy/explain", func(r *http.Request) (any, error) { return h.explainDial(r, p) })
 	adminSwitch(h.admin, planes, h.cfg.Proxy.Drain)
 	h.add("proxy", proxyPart{p, planes})
