@@ -4,11 +4,20 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"svcplane/proxy"
 )
 
 var _ proxy.Explainer = (*Dataplane)(nil)
+
+// hookedAt says for people where the socket programs are attached: a hierarchy that is mounted nowhere has no path of its own.
+func (d *Dataplane) hookedAt() string {
+	if strings.HasPrefix(d.cfg.Cgroup, "/proc/self/fd/") {
+		return "cgroup hooks at the root of cgroup v2"
+	}
+	return "cgroup hooks at " + d.cfg.Cgroup
+}
 
 // Where says whether the socket or the packets of a client are translated, as resolve of bpf/socket.h decides.
 func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) (lines []string) {
@@ -28,7 +37,7 @@ func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) (lines []string) 
 	packets := "packets are translated where they enter and leave the node (tc programs svc_ingress and svc_egress, map flows): "
 	switch {
 	case f.Verdict == proxy.Drop && node:
-		return []string{"connections are led to where nobody answers, and datagrams are not permitted (cgroup hooks at " + d.cfg.Cgroup + ")", entry}
+		return []string{"connections are led to where nobody answers, and datagrams are not permitted (" + d.hookedAt() + ")", entry}
 	case f.Verdict == proxy.Drop:
 		return []string{"packets are dropped where they enter the node (tc program svc_ingress)", entry}
 	case !node && !pod && f.Verdict == proxy.Reject:
@@ -38,11 +47,11 @@ func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) (lines []string) 
 	case pod && len(f.SourceRanges) > 0:
 		return []string{packets + "source ranges need the client's address", entry}
 	case f.Verdict == proxy.Reject:
-		return []string{"connect() fails with ECONNREFUSED (cgroup hooks at " + d.cfg.Cgroup + ")", entry}
+		return []string{"connect() fails with ECONNREFUSED (" + d.hookedAt() + ")", entry}
 	case pod && f.Masquerade == proxy.MasqueradeEverybody:
 		return []string{packets + "the client's address is replaced", entry}
 	}
-	lines = []string{"connect() and sendmsg() are given the endpoint's address (cgroup hooks at " + d.cfg.Cgroup + "): no packet is translated", entry}
+	lines = []string{"connect() and sendmsg() are given the endpoint's address (" + d.hookedAt() + "): no packet is translated", entry}
 	if pod && slices.ContainsFunc(f.Endpoints, func(e proxy.Endpoint) bool { return e.Addr() == client }) {
 		lines = append(lines, "where the endpoint is the client itself, "+packets+"its address is replaced")
 	}

@@ -120,6 +120,9 @@ func TestDriftIsSeenAndRepaired(t *testing.T) {
 				if len(table.Diff(have)) == 0 {
 					t.Fatal("the difference was not seen")
 				}
+				if names := strings.Join(table.Diff(have), "\n"); name == "a rule added" && !strings.Contains(names, " of default/") {
+					t.Errorf("no Service is named:\n%s", names)
+				}
 				must(t, d.Resync(t.Context(), table))
 				proxytest.CheckDump(t, d, table)
 			})

@@ -149,11 +149,29 @@ func (f *family) faults(have state, found *model) []string {
 	if f.ipv6 {
 		name = "ip6tables"
 	}
+	differs := difference(have.ours, want)
+	var of map[chainID][]string
+	if len(differs) > 0 {
+		of = origins(want)
+		for id, services := range origins(have.ours) {
+			if of[id] == nil {
+				of[id] = services
+			}
+		}
+	}
 	var lines []string
 	say := func(id chainID, format string, args ...any) {
-		lines = append(lines, fmt.Sprintf("%s -t %s, chain %s: ", name, id.table, id.name)+fmt.Sprintf(format, args...))
+		chain := id.name
+		switch services := of[id]; len(services) {
+		case 0:
+		case 1:
+			chain += " of " + services[0]
+		default:
+			chain += fmt.Sprintf(" of %s and %d more", services[0], len(services)-1)
+		}
+		lines = append(lines, fmt.Sprintf("%s -t %s, chain %s: ", name, id.table, chain)+fmt.Sprintf(format, args...))
 	}
-	for id := range difference(have.ours, want) {
+	for id := range differs {
 		rules, there := have.ours[id]
 		wanted, known := want[id]
 		switch {
@@ -177,6 +195,33 @@ func (f *family) faults(have state, found *model) []string {
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+// origins says which ports of Services, as "default/web:http", lead to a chain. A chain of endpoints that several have in
+// common has all of them; those that sort addresses have none.
+func origins(chains ruleset) map[chainID][]string {
+	of := map[chainID][]string{}
+	var mark func(id chainID, origin string)
+	mark = func(id chainID, origin string) {
+		if _, ours := chains[id]; !ours || slices.Contains(of[id], origin) {
+			return
+		}
+		of[id] = append(of[id], origin)
+		for _, rule := range chains[id] {
+			mark(chainID{id.table, targetOf(rule)}, origin)
+		}
+	}
+	for id, rules := range chains {
+		for _, rule := range rules {
+			if m := leafRule.FindStringSubmatch(rule); m != nil {
+				mark(chainID{id.table, m[5]}, m[4])
+			}
+		}
+	}
+	for _, services := range of {
+		slices.Sort(services)
+	}
+	return of
 }
 
 func sayRules(id chainID, have, wanted []string, say func(chainID, string, ...any)) {
