@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/types"
 	networkinglisters "k8s.io/client-go/listers/networking/v1"
 
 	"svcplane/ingress/annotations"
@@ -51,7 +52,7 @@ func (c classes) byName(name, where string) (ownership, Problem) {
 		return ours, Problem{}
 	}
 	return unclaimed, Problem{"ClassNotFound", fmt.Sprintf(
-		"nobody serves it: %s is %q, there is no IngressClass of that name, and --ingress-classes does not name it; correct it, or leave it out for the default class", where, name)}
+		"%s is %q: there is no IngressClass of that name, and --ingress-classes does not name it, so nobody serves this Ingress; correct it, or leave it out for the default class", where, name)}
 }
 
 func (c classes) byController(class *networkingv1.IngressClass) (ownership, Problem) {
@@ -64,7 +65,7 @@ func (c classes) byController(class *networkingv1.IngressClass) (ownership, Prob
 // byDefault: with several default classes the API server refuses new Ingresses without one; for those that
 // exist, ours counts.
 func (c classes) byDefault() (ownership, Problem) {
-	owner, why := unclaimed, Problem{"ClassMissing", "nobody serves it: it names no class, and no IngressClass is the default one; set spec.ingressClassName"}
+	owner, why := unclaimed, Problem{"ClassMissing", "it names no class, and no IngressClass is the default one, so nobody serves this Ingress; set spec.ingressClassName"}
 	all, _ := c.lister.List(everything) // a lister of everything does not fail
 	for _, class := range all {
 		if class.Annotations[networkingv1.AnnotationIsDefaultIngressClass] == "true" {
@@ -83,4 +84,10 @@ func (c classes) problems(class *networkingv1.IngressClass) []Problem {
 	}
 	p := class.Spec.Parameters
 	return []Problem{{"ParametersIgnored", fmt.Sprintf("spec.parameters names the %s %s, and this controller has no parameters: what it says has no effect; remove it", p.Kind, p.Name)}}
+}
+
+// classChanged has every Ingress looked at again: it may be whose it was not.
+func (c *controller) classChanged(key types.NamespacedName) {
+	c.markAll()
+	c.dirty.markIngress(key) // told about like an Ingress; a class has no namespace
 }

@@ -23,7 +23,7 @@ func TestNotCarriedOutCloses(t *testing.T) {
 	w.event("RouteClosed", nginxPrefix+"auth-url", "asks a server", "503 until it is removed")
 	e, err := w.ingress.Explain("toad/x")
 	w.must(err)
-	if e.Route == nil || !containsAll(strings.Join(e.Route.Closed, "\n"), []string{"auth-url"}) || !containsAll(strings.Join(e.Policies, "\n"), []string{"503", "auth-url"}) {
+	if e.Route == nil || !containsAll(strings.Join(e.Route.Closed, "\n"), []string{"auth-url"}) || !containsAll(strings.Join(e.Policies, "\n"), []string{"503", "auth-url"}) || !containsAll(strings.Join(e.Steps, "\n"), []string{"takes it, and is closed"}) {
 		t.Errorf("explained: %+v", e)
 	}
 	if r := w.ingress.Routes(); len(r) != 1 || len(r[0].Closed) != 1 || !strings.Contains(r[0].Closed[0], "auth-url") {

@@ -100,12 +100,6 @@ func newController(cfg Config, s *server) (*controller, error) {
 	return c, nil
 }
 
-// classChanged has every Ingress looked at again: it may be whose it was not.
-func (c *controller) classChanged(key types.NamespacedName) {
-	c.markAll()
-	c.dirty.markIngress(key) // told about like an Ingress; a class has no namespace
-}
-
 func (c *controller) nodeChanged(key types.NamespacedName) {
 	if key.Name == c.node {
 		select {
@@ -158,17 +152,6 @@ func (c *controller) markAll() {
 
 func nameOf(o metav1.Object) types.NamespacedName {
 	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
-}
-
-// annotationsOf reads from the informer that the catalog's is, too: whatever changes a Service has its groups resolved again.
-func annotationsOf(services corelisters.ServiceLister) func(types.NamespacedName) map[string]string {
-	return func(key types.NamespacedName) map[string]string {
-		svc, err := services.Services(key.Namespace).Get(key.Name)
-		if err != nil {
-			return nil // a lister fails only when there is none
-		}
-		return svc.Annotations
-	}
 }
 
 func (c *controller) secret(key types.NamespacedName) *corev1.Secret {

@@ -114,6 +114,8 @@ func (t *Table) steps(host, path string, winner *Route) []string {
 // verdict says what became of a route for a path.
 func (r *Route) verdict(path string, winner *Route) string {
 	switch {
+	case r == winner && len(r.closed()) > 0:
+		return "takes it, and is closed"
 	case r == winner:
 		return "takes it, and sends it to " + r.Group.Key.String()
 	case r.Kind == Default:

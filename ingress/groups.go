@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	corelisters "k8s.io/client-go/listers/core/v1"
 	"svcplane/catalog"
 	"svcplane/ingress/annotations"
 )
@@ -180,4 +181,15 @@ func portList(svc *catalog.Service) string {
 		return "no ports"
 	}
 	return strings.Join(ports, ", ")
+}
+
+// annotationsOf reads from the informer that the catalog's is, too: whatever changes a Service has its groups resolved again.
+func annotationsOf(services corelisters.ServiceLister) func(types.NamespacedName) map[string]string {
+	return func(key types.NamespacedName) map[string]string {
+		svc, err := services.Services(key.Namespace).Get(key.Name)
+		if err != nil {
+			return nil // a lister fails only when there is none
+		}
+		return svc.Annotations
+	}
 }
