@@ -80,6 +80,9 @@ func TestAPodThatAsksForAPortOfSvcplaneIsRejected(t *testing.T) {
 		if p.Status.Reason != "NodePorts" || !strings.Contains(p.Status.Message, "didn't have free ports for the requested pod ports ("+owner) {
 			t.Errorf("%s failed by %q: %s", name, p.Status.Reason, p.Status.Message)
 		}
+		if n := len(p.Status.ContainerStatuses); (n == 0) != (name == "late") {
+			t.Errorf("%s tells of %d containers: one that waits hides from kubectl's users why the pod has failed", name, n)
+		}
 	}
 	if p := l.get("apart"); p.Status.Phase != corev1.PodRunning {
 		t.Errorf("the pod with the port of another address is %s (%s)", p.Status.Phase, p.Status.Message)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,6 +36,9 @@ func (w *worker) report(ctx context.Context, st *podState, terminal bool) error 
 	})
 	if w.failed != nil && status.Phase == corev1.PodFailed {
 		status.Reason, status.Message = w.failed.reason, w.failed.message
+		if w.failed.reason == reasonNodePorts {
+			forgetUnstarted(&status)
+		}
 	}
 	w.status = status
 	w.mu.Lock()
@@ -47,6 +51,16 @@ func (w *worker) report(ctx context.Context, st *podState, terminal bool) error 
 		return err
 	}
 	return context.Cause(ctx)
+}
+
+// forgetUnstarted leaves out containers that never ran and never will, as the kubelet does for a pod that it turned away: as
+// long as one waits, kubectl shows what for, and not why the pod has failed.
+func forgetUnstarted(s *corev1.PodStatus) {
+	for _, all := range []*[]corev1.ContainerStatus{&s.InitContainerStatuses, &s.ContainerStatuses, &s.EphemeralContainerStatuses} {
+		*all = slices.DeleteFunc(*all, func(c corev1.ContainerStatus) bool {
+			return c.State.Waiting != nil && c.LastTerminationState.Terminated == nil
+		})
+	}
 }
 
 // merged is the last report with the conditions that others have written in the meantime.
