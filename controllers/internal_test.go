@@ -58,9 +58,11 @@ func TestResourceInformersShareWhatRuns(t *testing.T) {
 }
 
 func withDefaults(client *fake.Clientset, dns, node string) *Controllers {
-	return &Controllers{cfg: Config{
+	c := &Controllers{cfg: Config{
 		Client: client, NodeName: "n", NodeAddrs: []netip.Addr{netip.MustParseAddr(node)}, DNSAddrs: []netip.Addr{netip.MustParseAddr(dns)}, IngressClass: true,
 	}}
+	c.nodeAddrs.Store(&c.cfg.NodeAddrs)
+	return c
 }
 
 func TestDefaultsAreMadeOnceAndRepaired(t *testing.T) {
