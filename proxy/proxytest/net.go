@@ -127,6 +127,7 @@ func (l *Lab) listen(t testing.TB, lo netlink.Link) {
 		// nobody's source address but for what is sent to it
 		own.Scope, own.ValidLft = unix.RT_SCOPE_HOST, math.MaxUint32
 		must(t, netlink.AddrAdd(lo, own))
+		t.Cleanup(func() { must(t, netlink.AddrDel(lo, own)) }) // loopback stays for the next lab
 		at = append(at, netip.AddrPortFrom(addr, ownPort+1))
 	}
 	for _, a := range at {
