@@ -41,7 +41,10 @@ func (i *Ingress) Explain(text string) (Explanation, error) {
 	host := normalHost(u.Host)
 	table := i.server.table.Load()
 	out := Explanation{Host: host, Path: path.match}
-	winner := table.Match(host, path.match)
+	winner, err := table.Choose(host, path)
+	if err != nil {
+		return Explanation{}, fmt.Errorf("url %q is refused with 400: %w", text, err)
+	}
 	if winner != nil {
 		info := infoOf(winner)
 		out.Route = &info

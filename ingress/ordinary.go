@@ -32,8 +32,8 @@ func (s *server) ordinary(h *fastHead, sni string, who *fastCall) (o ordinary, o
 	if sni != "" && s.certs.Load().misdirected(sni, host) {
 		return o, false
 	}
-	r := s.table.Load().Match(host, path.match)
-	if r == nil || len(r.canaries) > 0 || r.over != nil || !r.Group.plain() {
+	r, err := s.table.Load().Choose(host, path)
+	if err != nil || r == nil || len(r.canaries) > 0 || r.over != nil || !r.Group.plain() {
 		return o, false
 	}
 	o.began, o.client, o.proto, o.chain = time.Now(), who.client, who.proto, who.chain

@@ -6,14 +6,16 @@ import (
 	"strings"
 )
 
-// cleanPath is a request's path in the one form that is both matched and sent (RFC 3986 section 6.2.2): dot
-// segments removed, runs of slashes merged, unreserved characters unescaped, the other escapes in upper case.
+// cleanPath is a request's path as it is sent and as it is matched. It is sent as it came, but for dot segments, which
+// are removed (RFC 3986 section 5.2.4), and bytes that no URL may hold, which are escaped.
 type cleanPath struct {
-	// sent is the escaped form. net/url never rewrites it: every byte of it is legal in a path.
+	// sent is escaped. net/url never rewrites it: every byte of it is legal in a path.
 	sent string
-	// match is sent with the escapes of each segment undone, except those of "/" and "%", so that no choice
-	// of escapes slips past a rule.
+	// match is sent with runs of slashes merged and the escapes of each segment undone, except those of "/" and "%", so
+	// that no choice of escapes slips past a rule.
 	match string
+	// doubts say in which other ways an endpoint may read sent.
+	doubts doubt
 }
 
 var (
@@ -22,6 +24,7 @@ var (
 	errPathNUL         = errors.New("the path contains a NUL byte")
 	errPathAboveRoot   = errors.New("the path climbs above the root")
 	errPathDisguised   = errors.New("the path hides a dot segment")
+	errPathInDoubt     = errors.New("the path can be read in several ways, and another one is restricted")
 )
 
 // escapedPath returns the path of u as it was on the wire, or its default escaping when that is the same.
@@ -42,15 +45,17 @@ func cleanURLPath(escaped string) (cleanPath, error) {
 		return cleanPath{sent: escaped, match: escaped}, nil
 	}
 	var segments []cleanPath
+	var doubts doubt
 	trailing := false
-	for raw := range strings.SplitSeq(escaped[1:], "/") {
+	for raw, rest, more := "", escaped[1:], true; more; {
+		raw, rest, more = strings.Cut(rest, "/")
 		decoded, err := unescape(raw)
 		if err != nil {
 			return cleanPath{}, err
 		}
 		trailing = true
 		switch {
-		case decoded == "" || decoded == ".":
+		case decoded == ".", decoded == "" && !more:
 		case decoded == "..":
 			if len(segments) == 0 {
 				return cleanPath{}, errPathAboveRoot
@@ -59,26 +64,29 @@ func cleanURLPath(escaped string) (cleanPath, error) {
 		case hidesDots(decoded):
 			return cleanPath{}, errPathDisguised
 		default:
+			doubts |= doubtsOf(decoded)
 			segments = append(segments, cleanPath{sent: escapeSegment(raw), match: matchSegment(decoded)})
 			trailing = false
 		}
 	}
-	return joinSegments(segments, trailing), nil
+	return joinSegments(segments, trailing, doubts), nil
 }
 
-func joinSegments(segments []cleanPath, trailing bool) cleanPath {
+func joinSegments(segments []cleanPath, trailing bool, doubts doubt) cleanPath {
 	var sent, match strings.Builder
 	for _, s := range segments {
 		sent.WriteByte('/')
 		sent.WriteString(s.sent)
-		match.WriteByte('/')
-		match.WriteString(s.match)
+		if s.match != "" {
+			match.WriteByte('/')
+			match.WriteString(s.match)
+		}
 	}
 	if trailing || len(segments) == 0 {
 		sent.WriteByte('/')
 		match.WriteByte('/')
 	}
-	return cleanPath{sent: sent.String(), match: match.String()}
+	return cleanPath{sent: sent.String(), match: match.String(), doubts: doubts}
 }
 
 // isClean says whether nothing in the path needs a second look.
@@ -86,7 +94,7 @@ func isClean(path string) bool {
 	start := 1 // of the segment
 	for i := 1; i <= len(path); i++ {
 		if i < len(path) && path[i] != '/' {
-			if !legalInPath(path[i]) || path[i] == ';' {
+			if !legalOnWire(path[i]) || path[i] == ';' {
 				return false
 			}
 			continue
@@ -100,15 +108,20 @@ func isClean(path string) bool {
 	return true
 }
 
-// hidesDots says whether a decoded segment holds a dot segment that some servers would act on: behind an
-// escaped slash, a backslash, or with a parameter ("..;x").
+// hidesDots says whether a decoded segment holds a dot segment that some servers would act on: behind an escaped
+// slash, a backslash, with a parameter ("..;x"), before an escaped "?", or escaped twice.
 func hidesDots(decoded string) bool {
-	if !strings.ContainsAny(decoded, `/\;`) {
+	if !strings.ContainsAny(decoded, `/\;?#%`) {
 		return false
 	}
+	if twice, err := url.PathUnescape(decoded); err == nil && twice != decoded && (twice == "." || twice == ".." || hidesDots(twice)) {
+		return true
+	}
 	for part := range strings.FieldsFuncSeq(decoded, func(r rune) bool { return r == '/' || r == '\\' }) {
-		name, _, _ := strings.Cut(part, ";")
-		if name == "." || name == ".." {
+		if i := strings.IndexAny(part, ";?#"); i >= 0 {
+			part = part[:i]
+		}
+		if part == "." || part == ".." {
 			return true
 		}
 	}
@@ -126,24 +139,22 @@ func unescape(segment string) (string, error) {
 	return decoded, nil
 }
 
-// escapeSegment normalises the escapes of one segment whose escapes are known to be well formed.
+// escapeSegment escapes what a URL cannot hold in a segment whose escapes are known to be well formed.
 func escapeSegment(raw string) string {
+	i := 0
+	for i < len(raw) && (raw[i] == '%' || legalOnWire(raw[i])) {
+		i++
+	}
+	if i == len(raw) {
+		return raw
+	}
 	var b strings.Builder
-	for i := 0; i < len(raw); i++ {
-		c := raw[i]
-		switch {
-		case c != '%' && legalInPath(c):
-			b.WriteByte(c)
-		case c != '%':
-			writeEscape(&b, c)
-		default:
-			c = unhex(raw[i+1])<<4 | unhex(raw[i+2])
-			i += 2
-			if unreserved(c) {
-				b.WriteByte(c)
-			} else {
-				writeEscape(&b, c)
-			}
+	b.WriteString(raw[:i])
+	for ; i < len(raw); i++ {
+		if raw[i] == '%' || legalOnWire(raw[i]) {
+			b.WriteByte(raw[i])
+		} else {
+			writeEscape(&b, raw[i])
 		}
 	}
 	return b.String()
@@ -207,3 +218,6 @@ func unreserved(c byte) bool {
 func legalInPath(c byte) bool {
 	return unreserved(c) || strings.IndexByte("!$&'()*+,;=:@", c) >= 0
 }
+
+// legalOnWire: brackets have no place in a path, but browsers send them, and nobody reads them in another way.
+func legalOnWire(c byte) bool { return legalInPath(c) || c == '[' || c == ']' }

@@ -73,6 +73,8 @@ func TestRewrite(t *testing.T) {
 		{"/new", RewritePrefix, "/old", "/old", "/new"},
 		{"/new", RewritePrefix, "/old", "/old/", "/new/"},
 		{"/new", RewritePrefix, "/old", "/old/a%2Fb", "/new/a%2Fb"},
+		{"/new", RewritePrefix, "/old", "//old//a%7e", "/new//a%7e"},
+		{"/$2", RewriteFull, "/old", "/old/a//b", "/a//b"},
 		{"/", RewritePrefix, "/old", "/old", "/"},
 		{"/", RewritePrefix, "/old", "/old/x", "/x"},
 		{"/new/", RewritePrefix, "/", "/x", "/new/x"},

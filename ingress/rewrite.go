@@ -30,13 +30,14 @@ func (rw *Rewrite) apply(route string, p cleanPath) (cleanPath, error) {
 	return cleanURLPath(to)
 }
 
-// afterElements is what follows the first n elements of a path.
+// afterElements is what follows the first n elements of a path, however many slashes are before each.
 func afterElements(path string, n int) string {
 	for i := 0; i < len(path); i++ {
-		if path[i] == '/' {
-			if n--; n < 0 {
-				return path[i:]
-			}
+		if path[i] != '/' || i > 0 && path[i-1] == '/' {
+			continue
+		}
+		if n--; n < 0 {
+			return path[i:]
 		}
 	}
 	return ""

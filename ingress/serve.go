@@ -37,7 +37,11 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c *call) {
 		return
 	}
 	c.path, c.query = path.sent, r.URL.RawQuery
-	if c.route = s.route(host, path.match, r); c.route == nil {
+	if c.route, err = s.route(host, path, r); err != nil {
+		answer(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if c.route == nil {
 		answer(w, http.StatusNotFound, "no ingress rule matches this host and path")
 		return
 	}
@@ -98,17 +102,17 @@ func (r *Route) maxBody() int64 {
 }
 
 // route finds the route of a request and enters its group; nil when none matches.
-func (s *server) route(host, path string, r *http.Request) *Route {
+func (s *server) route(host string, path cleanPath, r *http.Request) (*Route, error) {
 	for {
-		route := s.table.Load().Match(host, path)
+		route, err := s.table.Load().Choose(host, path)
 		if route == nil {
-			return nil
+			return nil, err
 		}
 		if len(route.canaries) > 0 {
 			route = route.pick(r)
 		}
 		if route.Group.requests.enter() {
-			return route
+			return route, nil
 		}
 		// the route was removed between the two: a table without it is there already
 	}

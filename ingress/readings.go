@@ -1,0 +1,103 @@
+package ingress
+
+import (
+	"net/url"
+	"strings"
+)
+
+// doubt is a set of ways in which servers differ when they read a path. An endpoint may follow any of them, so that a
+// path with doubts could be matched by one rule here and be something else there.
+type doubt uint8
+
+const (
+	mergesSlashes doubt = 1 << iota // "a//b" is "a/b"
+	splitsEscapes                   // "a%2Fb" and `a\b` are "a/b"
+	dropsParams                     // "a;x" is "a"
+	cutsAtQuery                     // "a%3Fx" and "a%23x" are "a"
+	decodesTwice                    // "%2561" is "a"
+	allDoubts     = 1<<iota - 1
+)
+
+// doubtsOf are those that a decoded segment, not the last one if it is empty, raises.
+func doubtsOf(decoded string) (d doubt) {
+	if decoded == "" {
+		return mergesSlashes
+	}
+	for i := range len(decoded) {
+		switch decoded[i] {
+		case '/', '\\':
+			d |= splitsEscapes | mergesSlashes // they may stand at an end
+		case ';':
+			d |= dropsParams | mergesSlashes // nothing may stand before it
+		case '?', '#':
+			d |= cutsAtQuery
+		case '%':
+			d |= allDoubts // whatever it hides
+		}
+	}
+	return d
+}
+
+// reading is the path to match as a server with these habits reads it.
+func (p cleanPath) reading(habits doubt) string {
+	var b strings.Builder
+	for raw, rest, more := "", p.sent[1:], true; more; {
+		raw, rest, more = strings.Cut(rest, "/")
+		segment, _ := url.PathUnescape(raw) // it was understood before
+		if habits&decodesTwice != 0 {
+			if twice, err := url.PathUnescape(segment); err == nil {
+				segment = twice
+			}
+		}
+		if i := strings.IndexAny(segment, "?#"); i >= 0 && habits&cutsAtQuery != 0 {
+			segment, more = segment[:i], false
+		}
+		if habits&splitsEscapes == 0 {
+			habits.write(&b, segment, !more)
+			continue
+		}
+		for part, left, also := "", strings.ReplaceAll(segment, `\`, "/"), true; also; {
+			part, left, also = strings.Cut(left, "/")
+			habits.write(&b, part, !more && !also)
+		}
+	}
+	return b.String()
+}
+
+func (d doubt) write(b *strings.Builder, segment string, last bool) {
+	if d&dropsParams != 0 {
+		segment, _, _ = strings.Cut(segment, ";")
+	}
+	if segment != "" || last || d&mergesSlashes == 0 {
+		b.WriteByte('/')
+		b.WriteString(matchSegment(segment))
+	}
+}
+
+// Choose finds the route of a request. A path that an endpoint may read in another way, which a rule restricts that the
+// route does not, is refused; a reading that no rule has is nobody's to protect.
+func (t *Table) Choose(host string, p cleanPath) (*Route, error) {
+	r := t.Match(host, p.match)
+	if p.doubts == 0 || r == nil {
+		return r, nil
+	}
+	for habits := range p.doubts + 1 {
+		if habits&^p.doubts != 0 {
+			continue
+		}
+		if other := t.Match(host, p.reading(habits)); other != nil && !r.asStrictAs(other) {
+			return nil, errPathInDoubt
+		}
+	}
+	return r, nil
+}
+
+// asStrictAs says whether whoever passes r has passed all that other asks for.
+func (r *Route) asStrictAs(other *Route) bool {
+	return (r.guard == other.guard || !other.guard.restricts()) && (r.over == other.over || !other.over.restricts())
+}
+
+// restricts says whether not every request may pass.
+func (g *guard) restricts() bool {
+	return g != nil && (len(g.Closed) > 0 || g.Auth != nil || len(g.Allow) > 0 || len(g.Deny) > 0 || g.limit != nil || g.MaxBody > 0 || g.HTTPSRedirect)
+}
