@@ -120,6 +120,11 @@ func readDatabase(path string) (index uint64, err error) {
 					index = binary.BigEndian.Uint64(value)
 				}
 			}
+			if members := tx.Bucket([]byte("members")); index == 0 && members != nil {
+				if key, _ := members.Cursor().First(); key != nil {
+					return errNoIndex // raft would add the member a second time, and end the process over it
+				}
+			}
 			return nil
 		})
 	})
@@ -133,6 +138,8 @@ func readDatabase(path string) (index uint64, err error) {
 	}
 	return 0, damaged(path, -1, "its pages contradict each other (%v)", err)
 }
+
+var errNoIndex = errors.New("it has a member and does not say how much of the write-ahead log it holds")
 
 // holders names the processes that have a file open, as far as /proc tells.
 func holders(path string) string {
