@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -225,7 +226,7 @@ func memberDir(dir string) string    { return filepath.Join(dir, "etcd", "member
 // Exists says whether a store was ever opened in dir.
 func Exists(dir string) (bool, error) {
 	for _, path := range []string{databaseFile(dir), logDir(dir)} {
-		if _, err := os.Lstat(path); err == nil {
+		if _, err := os.Lstat(path); err == nil || errors.Is(err, syscall.ENOTDIR) { // check says what is wrong with the latter
 			return true, nil
 		} else if !errors.Is(err, os.ErrNotExist) {
 			return false, fmt.Errorf("looking for the store: %w", err)
