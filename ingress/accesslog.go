@@ -12,6 +12,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"k8s.io/klog/v2"
 )
@@ -112,7 +115,7 @@ func (l *accessLog) write(e logEntry) {
 		line = e.combined()
 	} else {
 		line, _ = json.Marshal(e) // strings and numbers do not fail
-		line = append(line, '\n')
+		line = append(escapeUnseen(line), '\n')
 	}
 	l.mu.Lock()
 	if l.buf.Len() > logKeep {
@@ -128,6 +131,32 @@ func (l *accessLog) write(e logEntry) {
 		default:
 		}
 	}
+}
+
+// escapeUnseen escapes what JSON leaves as it is and a terminal would act on or not show: DEL, C1 controls, marks of
+// direction, ...
+func escapeUnseen(line []byte) []byte {
+	seen := func(c byte) bool { return c < 0x7f }
+	i := 0
+	for i < len(line) && seen(line[i]) {
+		i++
+	}
+	if i == len(line) {
+		return line
+	}
+	out := bytes.Clone(line[:i])
+	for _, r := range string(line[i:]) {
+		switch {
+		case unicode.IsPrint(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
 }
 
 // combined is Apache's combined format. Quoting keeps a client from writing lines of its own.

@@ -41,7 +41,7 @@ const (
 	idleConnTimeout     = 60 * time.Second
 	idleConnsPerHost    = 128
 	responseTimeout     = 60 * time.Second // to the head of the response, not for streams over h2c
-	maxResponseHead     = 256 << 10
+	maxAnswerHead       = 32 << 10         // as large as that of a request
 	upstreamPingTimeout = 15 * time.Second
 )
 
@@ -83,7 +83,7 @@ func newTransport(dial func(context.Context) (net.Conn, error), p protocol) *htt
 		IdleConnTimeout:        idleConnTimeout,
 		ExpectContinueTimeout:  time.Second,
 		TLSHandshakeTimeout:    dialTimeout,
-		MaxResponseHeaderBytes: maxResponseHead,
+		MaxResponseHeaderBytes: maxAnswerHead,
 		Protocols:              new(http.Protocols),
 	}
 	switch p {

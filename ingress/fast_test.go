@@ -113,13 +113,15 @@ func FuzzChunks(f *testing.F) {
 // TestFastHeads: what is ordinary, and what is left to the strict reader.
 func TestFastHeads(t *testing.T) {
 	for head, want := range map[string]headState{
-		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                                                                    headOrdinary,
-		"GET /?x HTTP/1.1\r\nhost:a:80\r\nConnection: Keep-Alive\r\n\r\n":                                      headOrdinary,
-		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n":                                              headOrdinary,
-		"GET / HTTP/1.1\r\nHost: a\r\n":                                                                        headMore,
-		"":                                                                                                     headMore,
-		"GET / HTTP/1.1\nHost: a\n\n":                                                                          headUnusual,
-		"\nGET / HTTP/1.1\r\n":                                                                                 headUnusual,
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                               headOrdinary,
+		"GET /?x HTTP/1.1\r\nhost:a:80\r\nConnection: Keep-Alive\r\n\r\n": headOrdinary,
+		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n":         headOrdinary,
+		"GET / HTTP/1.1\r\nHost: a\r\n":                                   headMore,
+		"":                                                                headMore,
+		"GET / HTTP/1.1\nHost: a\n\n":                                     headUnusual,
+		"\nGET / HTTP/1.1\r\n":                                            headUnusual,
+		"GET / HTTP/1.1\r\nX: y\r\n\n":                                    headUnusual, "GET / HTTP/1.1\r\nX: y\n": headUnusual, "GET / HTTP/1.1\r\n\rX": headUnusual, "GET / HTTP/1.1\r\nX: y\r\n\r": headMore,
+		"GET / HTTP/1.1\r\nHost: a:80y\r\n\r\n": headUnusual, "GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n": headUnusual, "GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n": headOrdinary,
 		"GET / HTTP/1.0\r\nHost: a\r\n\r\n":                                                                    headUnusual,
 		"GET / HTTP/1.1\r\n\r\n":                                                                               headUnusual,
 		"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n":                                                         headUnusual,
@@ -203,7 +205,12 @@ func TestFastAnswers(t *testing.T) {
 		"both framed":  {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 502 "},
 		"two lengths":  {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", "HTTP/1.1 502 "},
 		"no HTTP":      {"hello\r\n\r\n", "HTTP/1.1 502 "},
-		"bare LF":      {"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n", "HTTP/1.1 502 "},
+		"bare LF":      {"HTTP/1.1 200 OK\nX-A: b\nContent-Length: 3\n\nabc", "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc"},
+		"LF at times":  {"HTTP/1.1 200 OK\r\nContent-Length: 0\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
+		"bare CR":      {"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n", "HTTP/1.1 502 "},
+		"NUL":          {"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", "HTTP/1.1 502 "},
+		"folded":       {"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n", "HTTP/1.1 502 "},
+		"no trailers":  {"HTTP/1.1 200 OK\r\nTrailer: X-Late\r\nContent-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\na"},
 		"unasked":      {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "HTTP/1.1 502 "},
 	} {
 		var n atomic.Int32

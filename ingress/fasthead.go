@@ -57,7 +57,7 @@ func (h *fastHead) parse(b []byte) headState {
 		if bytes.HasPrefix(b, prefaceStart) || len(b) < len(prefaceStart) && bytes.HasPrefix(prefaceStart, b) && len(b) >= 3 {
 			return headUnusual // HTTP/2, or soon
 		}
-		if i := bytes.IndexByte(b, '\n'); i == 0 || i > 0 && b[i-1] != '\r' {
+		if endsLinesOddly(b) {
 			return headUnusual // it would never end
 		}
 		return headMore
@@ -185,11 +185,15 @@ func (h *fastHead) kind(name, value []byte) fieldKind {
 		}
 	case 4:
 		if isName(name, "host") {
-			if h.host != nil || !hostText(value) {
+			if h.host != nil || !validHost(value) {
 				return fieldBad
 			}
 			h.host = value
 			return fieldOurs
+		}
+	case 5:
+		if isName(name, "proxy") {
+			return fieldOurs // a CGI program would take it for its own HTTP_PROXY ("httpoxy")
 		}
 	case 6, 7, 17, 19:
 		if isName(name, "upgrade") && isName(value, "websocket") && h.upgrade&namesWebSocket == 0 {
@@ -278,14 +282,62 @@ func isName(b []byte, name string) bool {
 	return true
 }
 
-// hostText: what the host of a URL may hold (RFC 3986 section 3.2.2), without the rare rest.
-func hostText(b []byte) bool {
+// endsLinesOddly says whether a line of an incomplete head ends, or is broken, by anything but CR LF.
+func endsLinesOddly(b []byte) bool {
+	for rest := b; ; {
+		i := bytes.IndexAny(rest, "\r\n")
+		switch {
+		case i < 0 || i == len(rest)-1 && rest[i] == '\r':
+			return false
+		case rest[i] == '\n' || rest[i+1] != '\n':
+			return true
+		}
+		rest = rest[i+2:]
+	}
+}
+
+// validHost says whether a Host header or authority is a name, an IPv4 address or an IPv6 address in brackets, and a port
+// if there is a colon (RFC 3986 section 3.2), without what no host on the Internet has.
+func validHost(b []byte) bool {
+	name, rest := b, []byte(nil)
+	if len(b) > 0 && b[0] == '[' {
+		end := bytes.IndexByte(b, ']')
+		if end < 0 {
+			return false
+		}
+		if name, rest = b[1:end], b[end+1:]; !validIPv6(name) {
+			return false
+		}
+	} else {
+		if i := bytes.IndexByte(b, ':'); i >= 0 {
+			name, rest = b[:i], b[i:]
+		}
+		for _, c := range name {
+			if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-' || c == '_') {
+				return false
+			}
+		}
+	}
+	return len(name) > 0 && (len(rest) == 0 || rest[0] == ':' && validPort(rest[1:]))
+}
+
+func validIPv6(b []byte) bool {
+	a, err := netip.ParseAddr(text(b))
+	return err == nil && a.Is6() && a.Zone() == ""
+}
+
+// validPort: it may be empty.
+func validPort(b []byte) bool {
+	n := 0
 	for _, c := range b {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-' || c == ':' || c == '[' || c == ']' || c == '_') {
+		if c < '0' || c > '9' {
+			return false
+		}
+		if n = n*10 + int(c-'0'); n > 65535 {
 			return false
 		}
 	}
-	return len(b) > 0
+	return true
 }
 
 func trimSpace(b []byte) []byte {

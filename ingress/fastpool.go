@@ -85,7 +85,7 @@ func (p *pool) put(w *wire, now time.Time) {
 	p.mu.Lock()
 	keep := !p.closed && len(p.idle) < maxIdleWires && !w.lines.scarce()
 	if keep {
-		if len(p.idle) >= maxIdleBuffers {
+		if len(p.idle) >= maxIdleBuffers || len(w.buf) > wireBuffer {
 			w.buf = nil
 		}
 		p.idle = append(p.idle, w)
@@ -203,7 +203,10 @@ func (w *wire) more() error {
 		w.r = 0
 	}
 	if w.w == len(w.buf) {
-		return errors.New("the answer's head is too long")
+		if len(w.buf) >= maxAnswerHead {
+			return errors.New("the answer's head is too long")
+		}
+		w.buf = append(make([]byte, 0, maxAnswerHead), w.buf...)[:maxAnswerHead]
 	}
 	w.out, w.took, w.err = nil, false, nil
 	return w.await()

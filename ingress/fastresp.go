@@ -10,7 +10,8 @@ import (
 type answerHead struct {
 	status  []byte // "200 OK"
 	code    int
-	fields  [maxAnswerFields + spareFields]field
+	fields  []field // space, or larger if there are more; fields[:n] are there
+	space   [usualAnswerFields + spareFields]field
 	n       int
 	size    int   // bytes, with the empty line
 	length  int64 // -1: not said
@@ -20,44 +21,90 @@ type answerHead struct {
 	upgrade []byte // the protocol it switches to
 }
 
-const maxAnswerFields = 96
+const usualAnswerFields, maxAnswerFields = 96, 2048
 
 var errBadAnswer = errors.New("the endpoint's answer is malformed")
 
-// parse reads the head at the beginning of b; done is false if it is not complete.
+// parse reads the head at the beginning of b; done is false if it is not complete. Its lines may end with LF alone, as
+// net/http's client has it (RFC 9112 section 2.2).
 func (h *answerHead) parse(b []byte) (done bool, err error) {
-	end := bytes.Index(b, crlf2)
-	if end < 0 {
+	h.reset()
+	line, rest, found := cutLine(b)
+	if !found {
 		return false, nil
 	}
-	eol := bytes.IndexByte(b, '\r')
-	const start = len("HTTP/1.1 200")
-	if eol < start || bytes.IndexByte(b[:eol], '\n') >= 0 || string(b[:7]) != "HTTP/1." || b[7] != '0' && b[7] != '1' || b[8] != ' ' || !digits(b[9:start]) || eol > start && b[start] != ' ' {
+	if !h.statusLine(line) {
 		return false, errBadAnswer
 	}
-	h.code = int(b[9]-'0')*100 + int(b[10]-'0')*10 + int(b[11]-'0')
-	h.status, h.n, h.size, h.length, h.chunked, h.close, h.listed, h.upgrade = b[9:eol], 0, end+4, -1, false, b[7] == '0', nil, nil
-	for rest := b[eol : end+2]; len(rest) > 2; {
-		if rest[1] != '\n' {
+	for {
+		if line, rest, found = cutLine(rest); !found {
+			return false, nil
+		}
+		if len(line) == 0 {
+			break
+		}
+		if !h.line(line) {
 			return false, errBadAnswer
 		}
-		rest = rest[2:]
-		eol := bytes.IndexByte(rest, '\r')
-		if rest[eol+1] != '\n' || !h.line(rest[:eol]) {
-			return false, errBadAnswer
-		}
-		rest = rest[eol:]
 	}
+	h.size = len(b) - len(rest)
 	if h.chunked && h.length >= 0 {
 		return false, errBadAnswer
+	}
+	if !h.chunked {
+		h.n = without(h.fields[:h.n], "Trailer") // none can come
 	}
 	return true, nil
 }
 
+func (h *answerHead) reset() {
+	if h.fields == nil {
+		h.fields = h.space[:]
+	}
+	h.status, h.n, h.size, h.length, h.chunked, h.listed, h.upgrade = nil, 0, 0, -1, false, nil, nil
+}
+
+func (h *answerHead) statusLine(line []byte) bool {
+	const start = len("HTTP/1.1 200")
+	if len(line) < start || string(line[:7]) != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' || line[9] < '1' || !digits(line[9:start]) ||
+		len(line) > start && line[start] != ' ' || !validText(line) {
+		return false
+	}
+	h.status, h.close = line[9:], line[7] == '0'
+	h.code = int(line[9]-'0')*100 + int(line[10]-'0')*10 + int(line[11]-'0')
+	return true
+}
+
+// cutLine is what stands before the first line feed, without the CR before it, and what stands behind.
+func cutLine(b []byte) (line, rest []byte, found bool) {
+	i := bytes.IndexByte(b, '\n')
+	if i < 0 {
+		return nil, nil, false
+	}
+	line, rest = b[:i], b[i+1:]
+	if i > 0 && line[i-1] == '\r' {
+		line = line[:i-1]
+	}
+	return line, rest, true
+}
+
+// validText says whether a value holds no control character but TAB.
+func validText(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
 func (h *answerHead) line(line []byte) bool {
 	colon := bytes.IndexByte(line, ':')
-	if colon <= 0 || h.n == maxAnswerFields || bytes.IndexByte(line, '\n') >= 0 {
+	if colon <= 0 || h.n == maxAnswerFields || !validText(line) {
 		return false
+	}
+	if h.n+spareFields == len(h.fields) {
+		h.fields = append(h.fields, make([]field, len(h.fields))...)
 	}
 	name, value := line[:colon], trimSpace(line[colon+1:])
 	for _, c := range name {
@@ -287,10 +334,11 @@ func (c *chunks) endLine() error {
 	return nil
 }
 
-// hopByHop says whether a header, by its name alone, is about the connection (RFC 9110 section 7.6.1).
-func hopByHop(name []byte) bool {
-	for _, hop := range []string{"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"} {
-		if isName(name, hop) {
+// neverTrails says whether a field is about the connection or says how a message is read, so that it has no place behind
+// one (RFC 9110 section 6.5.1).
+func neverTrails(name []byte) bool {
+	for _, field := range []string{"connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "trailer", "content-length", "host"} {
+		if isName(name, field) {
 			return true
 		}
 	}

@@ -104,7 +104,7 @@ func (f *fast) deliver(w *wire, e *endpoint, c *call) (outcome, int, int64) {
 	case err != nil:
 		_ = w.Close() // the answer is cut off, and so must the client's be
 		if !errors.Is(err, errClientGone) {
-			klog.V(2).InfoS("endpoint stopped within an answer", "endpoint", e.host, "err", err)
+			klog.V(2).InfoS("endpoint stopped within an answer", "endpoint", e.host, "err", oneLine(err))
 		}
 		return finished, code, sent
 	case keep && !untilClose && w.r == w.w:
@@ -196,7 +196,7 @@ func (f *fast) fail(c *call, err error) (outcome, int, int64) {
 		return finished, code, 0
 	}
 	if code != http.StatusServiceUnavailable {
-		klog.V(2).InfoS("endpoint failed", "host", string(f.head.host), "path", c.path, "err", err)
+		klog.V(2).InfoS("endpoint failed", "host", string(f.head.host), "path", c.path, "err", oneLine(err))
 	}
 	f.say("HTTP/1.1 "+strconv.Itoa(code)+" "+http.StatusText(code), why)
 	return finished, code, 0

@@ -119,7 +119,7 @@ func (q *quick) read() bool {
 	if st.Length < 0 || st.Length > maxFastBody || !h.request(textBytes(st.Method), textBytes(st.Path)) {
 		return false
 	}
-	if h.host = textBytes(st.Authority); !hostText(h.host) {
+	if h.host = textBytes(st.Authority); !validHost(h.host) {
 		return false
 	}
 	for i := range st.Fields {
@@ -147,7 +147,7 @@ func (q *quick) exchange(c *call) (code int, sent int64) {
 			return code, 0
 		}
 		if code != http.StatusServiceUnavailable {
-			klog.V(2).InfoS("endpoint failed", "host", q.st.Authority, "path", c.path, "err", err)
+			klog.V(2).InfoS("endpoint failed", "host", q.st.Authority, "path", c.path, "err", oneLine(err))
 		}
 		return q.say(code, why)
 	}
@@ -160,7 +160,7 @@ func (q *quick) exchange(c *call) (code int, sent int64) {
 	}
 	_ = w.Close() // it is at its end, or the answer was cut off
 	if err != nil {
-		klog.V(4).InfoS("answer cut off", "endpoint", e.host, "err", err)
+		klog.V(4).InfoS("answer cut off", "endpoint", e.host, "err", oneLine(err))
 	}
 	return q.answer.code, sent
 }
@@ -277,7 +277,7 @@ func (q *quick) endWithTrailers(head *h2.Block, part, lines []byte) error {
 	}
 	q.block.BeginTrailers()
 	for line := range bytes.SplitSeq(lines, []byte("\r\n")) {
-		if name, value, found := bytes.Cut(line, []byte(":")); found && http.CanonicalHeaderKey(string(name)) != "Content-Length" && !hopByHop(name) {
+		if name, value, found := bytes.Cut(line, []byte(":")); found && !neverTrails(name) {
 			q.block.Add(text(name), text(trimSpace(value)))
 		}
 	}

@@ -30,11 +30,8 @@ var leans = sync.Pool{New: func() any { return &lean{sender: sender{out: make([]
 // suits says whether r is for lean: its body is small, it wants no other protocol and no times of its own.
 func (c *call) suits(r *http.Request) bool {
 	return slices.Contains(fastMethods[:], r.Method) && c.policy().ReadTimeout == 0 && c.policy().SendTimeout == 0 && c.route.Group.plain() && r.ContentLength >= 0 && r.ContentLength <= maxFastBody &&
-		len(r.TransferEncoding) == 0 && r.Header.Get("Upgrade") == "" && r.Header.Get("Expect") == "" && r.Header.Get("Trailer") == "" && validHost(r.Host)
+		len(r.TransferEncoding) == 0 && r.Header.Get("Upgrade") == "" && r.Header.Get("Expect") == "" && r.Header.Get("Trailer") == ""
 }
-
-// validHost keeps what net/http lets through in a Host over HTTP/2, and no wire should carry, from wires.
-func validHost(host string) bool { return hostText([]byte(host)) }
 
 // sendLean serves a request that suits.
 func (s *server) sendLean(w http.ResponseWriter, r *http.Request, c *call) {
@@ -121,7 +118,7 @@ func (p *Policy) sets(name string) bool {
 func endsHere(name, listed string) bool {
 	switch name {
 	case "Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-		"Http2-Settings", "Content-Length", "Host", "Forwarded", "X-Real-Ip", "Expect":
+		"Http2-Settings", "Content-Length", "Host", "Forwarded", "X-Real-Ip", "Expect", "Proxy":
 		return true
 	}
 	if strings.HasPrefix(name, "X-Forwarded-") || strings.IndexByte(name, '_') >= 0 {
@@ -210,7 +207,7 @@ func (l *lean) deliver(w *wire, e *endpoint, c *call) {
 	}
 	_ = w.Close() // it is at its end, or the answer was cut off
 	if err != nil {
-		klog.V(4).InfoS("answer cut off", "endpoint", e.host, "err", err)
+		klog.V(4).InfoS("answer cut off", "endpoint", e.host, "err", oneLine(err))
 		panic(http.ErrAbortHandler) // the client must see that it is not complete
 	}
 }
@@ -293,6 +290,9 @@ func (l *lean) copyChunked(w *wire) error {
 		}
 	}
 	for name, values := range trailers {
+		if neverTrails([]byte(name)) {
+			continue
+		}
 		for _, v := range values {
 			l.w.Header().Add(http.TrailerPrefix+name, v)
 		}

@@ -7,6 +7,10 @@ import (
 	"k8s.io/klog/v2"
 )
 
+// oneLine is what an error says for klog, which shows a value with line breaks as it is, and else escapes it: errors quote
+// what endpoints and clients sent.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", `\n`) }
+
 // klogAt makes a standard logger that writes to klog at a level.
 func klogAt(level klog.Level) *log.Logger { return log.New(klogWriter(level), "", 0) }
 

@@ -43,8 +43,9 @@ var quietLog = klogAt(4)
 func rewrite(r *httputil.ProxyRequest) {
 	out := r.Out.Header
 	for name := range out {
-		if strings.HasPrefix(name, "X-Forwarded-") || name == "Forwarded" || name == "X-Real-Ip" || strings.IndexByte(name, '_') >= 0 {
-			// Frameworks that read X_Forwarded_For as X-Forwarded-For would be fooled by an underscore.
+		if strings.HasPrefix(name, "X-Forwarded-") || name == "Forwarded" || name == "X-Real-Ip" || name == "Proxy" || strings.IndexByte(name, '_') >= 0 {
+			// Frameworks that read X_Forwarded_For as X-Forwarded-For would be fooled by an underscore, CGI programs
+			// by a Proxy header, which becomes HTTP_PROXY.
 			delete(out, name)
 		}
 	}
@@ -143,10 +144,10 @@ func answerFailure(w http.ResponseWriter, req *http.Request, err error) {
 		w.Header().Set("Retry-After", "1")
 		answer(w, http.StatusServiceUnavailable, "too many connections")
 	case isTimeout(err):
-		klog.V(2).InfoS("endpoint did not answer in time", "host", req.Host, "path", req.URL.Path, "err", err)
+		klog.V(2).InfoS("endpoint did not answer in time", "host", req.Host, "path", req.URL.EscapedPath(), "err", oneLine(err))
 		answer(w, http.StatusGatewayTimeout, "the service did not answer in time")
 	default:
-		klog.V(2).InfoS("endpoint failed", "host", req.Host, "path", req.URL.Path, "err", err)
+		klog.V(2).InfoS("endpoint failed", "host", req.Host, "path", req.URL.EscapedPath(), "err", oneLine(err))
 		answer(w, http.StatusBadGateway, "the service failed to answer")
 	}
 }

@@ -97,7 +97,7 @@ func parseForwarded(text string) (hops []hop, ok bool) {
 			case "proto":
 				h.proto = strings.ToLower(value)
 			case "host":
-				h.host, ok = value, hostText([]byte(value))
+				h.host, ok = value, validHost(textBytes(value))
 			}
 			if !ok {
 				return nil, false

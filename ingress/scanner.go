@@ -81,6 +81,9 @@ func (s *scanner) feedLine(b []byte) (int, error) {
 		if len(s.line) > maxLine {
 			return 0, errLineTooLong
 		}
+		if i := bytes.IndexByte(s.line, '\r'); i >= 0 && i < len(s.line)-1 {
+			return 0, errBareCR
+		}
 		return len(b), nil
 	}
 	line := b[:end]

@@ -23,6 +23,10 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c *call) {
 		answer(w, http.StatusMethodNotAllowed, r.Method+" is not allowed here")
 		return
 	}
+	if !validHost(textBytes(r.Host)) && (r.Host != "" || r.ProtoAtLeast(1, 1)) || r.URL.User != nil {
+		answer(w, http.StatusBadRequest, "the host is malformed or missing")
+		return
+	}
 	host := normalHost(r.Host)
 	if r.TLS != nil && s.certs.Load().misdirected(r.TLS.ServerName, host) {
 		answer(w, http.StatusMisdirectedRequest, "this connection was opened for another host")

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,13 @@ func (v wireWay) host(name string) string {
 func wireWorld(t *testing.T, change func(*Config)) *world {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if size, ok := strings.CutPrefix(r.URL.Path, "/answer/"); ok {
+			kib, _ := strconv.Atoi(size) // it is a number
+			w.Header().Set("X-Large", strings.Repeat("x", kib<<10))
+		}
+		for i := 0; r.URL.Path == "/fields" && i < 400; i++ {
+			w.Header().Add("X-Field", "x")
+		}
 		fmt.Fprintf(w, "%s %s proxy=%q", r.RequestURI, r.Host, r.Header["Proxy"])
 	}))
 	s.Config.Protocols = new(http.Protocols)
@@ -172,6 +180,84 @@ func TestPathsOnTheWire(t *testing.T) {
 				}
 			case code != 200 || want == "" && saw != target || want != "" && saw != want:
 				t.Errorf("%s, %s: %d, arrived as %q, want %q", row, v.name, code, saw, want)
+			}
+		}
+	}
+}
+
+// TestHostsOnTheWire: a Host that is none is refused on each way, by name or by number, and a Proxy header ends here.
+func TestHostsOnTheWire(t *testing.T) {
+	w := wireWorld(t, func(*Config) {})
+	for _, v := range wireWays {
+		for _, suffix := range []string{":x", ":80y", ":65536", ":-1", ":80:80", "/x", "@toad", "?x", ":80 ", "\\x", ",toad"} {
+			if suffix == ":80 " && !v.http2 {
+				continue // a blank around a value is no part of it
+			}
+			if code, body := v.send(w, v.host("toad")+suffix, "/"); code != 400 && (code != 0 || !v.http2) {
+				t.Errorf("%s%s, %s: %d %q, want 400", v.host("toad"), suffix, v.name, code, body)
+			}
+		}
+		for _, host := range []string{"[::1", "[toad]", "x@" + v.host("toad"), ":80"} {
+			if code, body := v.send(w, host, "/"); code != 400 {
+				t.Errorf("%s, %s: %d %q, want 400", host, v.name, code, body)
+			}
+		}
+		for _, suffix := range []string{"", ":80", ":", ".", ".:65535"} {
+			want := v.host("toad") + suffix + " proxy=[]"
+			if code, body := v.send(w, v.host("toad")+suffix, "/", "Proxy", "evil:3128"); code != 200 || body != "/ "+want {
+				t.Errorf("%s, %s: %d %q, want %q", suffix, v.name, code, body, want)
+			}
+		}
+		if code, _ := v.send(w, "[::1]:80", "/"); code != 404 {
+			t.Errorf("[::1]:80, %s: %d, want 404: nobody's host", v.name, code)
+		}
+	}
+}
+
+// TestHeadsOnTheWire: heads of requests and of answers may have 32 KiB on each way; more is answered 431 and 502.
+func TestHeadsOnTheWire(t *testing.T) {
+	w := wireWorld(t, func(*Config) {})
+	for _, v := range wireWays {
+		if code, body := v.send(w, v.host("toad"), "/", "X-Large", strings.Repeat("x", 31<<10)); code != 200 {
+			t.Errorf("a request with 31 KiB, %s: %d %q", v.name, code, body)
+		}
+		if code, body := v.send(w, v.host("toad"), "/", "X-Large", strings.Repeat("x", 40<<10)); code != 431 {
+			t.Errorf("a request with 40 KiB, %s: %d %q, want 431", v.name, code, body)
+		}
+		for size, want := range map[string]int{"17": 200, "31": 200, "34": 502} {
+			if code, _ := v.send(w, v.host("toad"), "/answer/"+size); code != want {
+				t.Errorf("an answer with %s KiB, %s: %d, want %d", size, v.name, code, want)
+			}
+		}
+		if code, _ := v.send(w, v.host("toad"), "/fields"); code != 200 {
+			t.Errorf("an answer with 400 fields, %s: %d", v.name, code)
+		}
+	}
+}
+
+// TestNoWait: what can never become a request is refused at once, not when the time for a head is over.
+func TestNoWait(t *testing.T) {
+	w := wireWorld(t, func(*Config) {})
+	for _, before := range []string{"", "GET /a HTTP/1.1\r\nHost: toad\r\n\r\n", "GET /a HTTP/1.1\r\nHost: toad\r\nConnection: x-nothing\r\n\r\n"} {
+		for _, head := range []string{"X: y\r\n\n", "X: y\n\r\n", "X: y\n", "\n", "X: y\rz", "\rX"} {
+			began := time.Now()
+			got := w.raw(before + "GET / HTTP/1.1\r\nHost: toad\r\n" + head)
+			if took := time.Since(began); !strings.Contains(got, "HTTP/1.1 400 ") || took > 4*time.Second {
+				t.Errorf("%q behind %q: %q after %v", head, before, got, took)
+			}
+		}
+	}
+}
+
+// TestForbiddenTrailers: what an HTTP/2 client announces and may not is dropped, and its request served.
+func TestForbiddenTrailers(t *testing.T) {
+	w := wireWorld(t, func(*Config) {})
+	for _, v := range wireWays {
+		for _, name := range []string{"transfer-encoding", "content-length", "trailer", "host, x-late"} {
+			if v.http2 {
+				if code, body := v.send(w, v.host("toad"), "/", "trailer", name); code != 200 {
+					t.Errorf("trailer: %s, %s: %d %q", name, v.name, code, body)
+				}
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	stdlog "log"
 	"os"
 	"strconv"
 	"strings"
@@ -137,9 +138,20 @@ func setUpLogging(verbosity int) *bootLog {
 		// gRPC reports every connection to the store that its own side gave up.
 		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, log))
 	}
+	// net/http tells there what endpoints send that nobody asked for
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(quotedLog{})
 	// the first handler is the one that logs; the others limit its rate
 	utilruntime.ErrorHandlers[0] = logUnhandled
 	return log
+}
+
+// quotedLog takes what packages tell the standard logger, as one line with what cannot be shown escaped.
+type quotedLog struct{}
+
+func (quotedLog) Write(p []byte) (int, error) {
+	klog.V(quietBelow).InfoS(strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 // logUnhandled logs what upstream components report and try again, unless the next try is all it takes.

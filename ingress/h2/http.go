@@ -64,7 +64,7 @@ func (st *Stream) httpRequest(peer Peer) (*http.Request, error) {
 	}
 	for _, list := range r.Header["Trailer"] {
 		for name := range strings.SplitSeq(list, ",") {
-			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name != "" {
+			if name = http.CanonicalHeaderKey(strings.TrimSpace(name)); name != "" && !neverTrails(name) {
 				if r.Trailer == nil {
 					r.Trailer = http.Header{}
 				}
@@ -80,6 +80,16 @@ func (st *Stream) httpRequest(peer Peer) (*http.Request, error) {
 	}
 	delete(r.Header, "Expect")
 	return r, nil
+}
+
+// neverTrails says whether a field, in canonical form, says how a message is read, so that it has no place behind one
+// (RFC 9110 section 6.5.1).
+func neverTrails(name string) bool {
+	switch name {
+	case "Content-Length", "Transfer-Encoding", "Trailer", "Host", "Connection", "Keep-Alive", "Proxy-Connection", "Upgrade", "Te":
+		return true
+	}
+	return false
 }
 
 // requestBody is an http.Request's Body.
@@ -232,8 +242,11 @@ func (w *responseWriter) finish() {
 	var trailers Block
 	for name, values := range w.header {
 		if after, ok := strings.CutPrefix(name, http.TrailerPrefix); ok {
+			if neverTrails(after) {
+				continue
+			}
 			addAll(&trailers, after, values)
-		} else if w.isTrailer(name) {
+		} else if w.isTrailer(name) && !neverTrails(name) {
 			addAll(&trailers, name, values)
 		}
 	}
