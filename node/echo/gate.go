@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -22,50 +21,14 @@ type gate struct {
 	empty    chan struct{} // closed when nothing waits to be accepted
 	closed   chan struct{}
 	once     sync.Once
-	fresh    *atomic.Int64 // connections of all gates whose first request no handler has seen
+	guests   *guests
 }
 
 // speakUp is how long a client that is connected may take to send its request once the server is to end.
 const speakUp = time.Second
 
-func newGate(l *net.TCPListener, fresh *atomic.Int64) *gate {
-	return &gate{TCPListener: l, empty: make(chan struct{}), closed: make(chan struct{}), fresh: fresh}
-}
-
-// guest is a connection that counts as fresh until a handler has a request of it, or it ends.
-type guest struct {
-	net.Conn
-	fresh *atomic.Int64
-	known atomic.Bool
-}
-
-func (g *guest) greet() {
-	if g.known.CompareAndSwap(false, true) {
-		g.fresh.Add(-1)
-	}
-}
-
-// Close ends the connection.
-func (g *guest) Close() error {
-	g.greet()
-	return g.Conn.Close()
-}
-
-type guestKey struct{}
-
-// withGuest is an http.Server.ConnContext.
-func withGuest(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, guestKey{}, conn)
-}
-
-// greeting tells the gate of each request that has reached a handler.
-func greeting(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if g, ok := r.Context().Value(guestKey{}).(*guest); ok {
-			g.greet()
-		}
-		next.ServeHTTP(w, r)
-	})
+func newGate(l *net.TCPListener, all *guests) *gate {
+	return &gate{TCPListener: l, empty: make(chan struct{}), closed: make(chan struct{}), guests: all}
 }
 
 // Accept gives connections until the gate is emptied, then those that wait, and then waits for Close.
@@ -82,8 +45,7 @@ func (g *gate) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.fresh.Add(1)
-	return &guest{Conn: conn, fresh: g.fresh}, nil
+	return g.guests.add(conn), nil
 }
 
 // queued accepts without waiting, past the deadline that ended the wait; EAGAIN if there is nothing.
@@ -128,7 +90,7 @@ func (g *gate) clear(ctx context.Context) {
 	}
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for g.fresh.Load() > 0 {
+	for g.guests.fresh.Load() > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -78,7 +78,7 @@ func grpcOr(rpc *grpc.Server, next http.Handler) http.Handler {
 
 func (s *Server) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
+		recorder := &statusRecorder{ResponseWriter: w, status: http.StatusOK, last: s.lastOf(r)}
 		begin := time.Now()
 		method, path, client := r.Method, r.URL.RequestURI(), r.RemoteAddr
 		s.busy.Add(1)
@@ -86,6 +86,14 @@ func (s *Server) logged(next http.Handler) http.Handler {
 		s.busy.Add(-1)
 		s.logf("%s %s %q %s %d %s", client, method, path, r.Proto, recorder.status, time.Since(begin).Round(time.Microsecond))
 	})
+}
+
+// lastOf says, when the answer is written, whether it is the connection's last. HTTP/2 has GOAWAY for that.
+func (s *Server) lastOf(r *http.Request) func() bool {
+	if r.ProtoMajor != 1 {
+		return func() bool { return false }
+	}
+	return s.guests.leaving.Load
 }
 
 func (s *Server) serveAll(w http.ResponseWriter, r *http.Request) {

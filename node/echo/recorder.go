@@ -18,16 +18,35 @@ import (
 type statusRecorder struct {
 	http.ResponseWriter
 	status int
+	last   func() bool // no other request will be answered on the connection
+	said   bool        // the header was written
 }
 
+// WriteHeader says the status, and that the connection ends if it does.
 func (r *statusRecorder) WriteHeader(code int) {
-	r.status = code
+	if code >= http.StatusOK {
+		r.status = code
+		r.announce()
+	}
 	r.ResponseWriter.WriteHeader(code)
+}
+
+func (r *statusRecorder) Write(p []byte) (int, error) {
+	r.announce()
+	return r.ResponseWriter.Write(p)
+}
+
+func (r *statusRecorder) announce() {
+	if !r.said && r.last() {
+		r.Header().Set("Connection", "close")
+	}
+	r.said = true
 }
 
 // Flush is there because gRPC streams through the writer.
 func (r *statusRecorder) Flush() {
 	if f, ok := r.ResponseWriter.(http.Flusher); ok {
+		r.announce()
 		f.Flush()
 	}
 }

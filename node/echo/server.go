@@ -35,7 +35,7 @@ type Server struct {
 	cfg       Config
 	unhealthy atomic.Bool
 	busy      atomic.Int64 // requests under way
-	fresh     atomic.Int64 // connections whose first request no handler has seen
+	guests    guests
 	http      *http.Server
 	gates     []*gate
 	packets   []datagrams
@@ -76,7 +76,7 @@ func (s *Server) listen(ctx context.Context, port Port) error {
 		if err != nil {
 			return s.listenError(port, err)
 		}
-		s.gates = append(s.gates, newGate(listener.(*net.TCPListener), &s.fresh))
+		s.gates = append(s.gates, newGate(listener.(*net.TCPListener), &s.guests))
 	case "UDP":
 		for _, network := range families() {
 			packets, err := listenDatagrams(ctx, network, address)
@@ -146,6 +146,7 @@ func (s *Server) Run(ctx context.Context, grace func() time.Duration) int {
 	s.http.Close()
 	s.closeSockets()
 	served.Wait()
+	s.guests.telling.Wait()
 	return code
 }
 
@@ -155,14 +156,17 @@ func (s *Server) Kill() {
 	s.http.Close()
 }
 
-// drain stops to accept and lets requests under way finish; false if they did not in time.
+// drain answers what enters connections that are open, then stops to accept and lets requests under way finish; false if they
+// did not in time.
 func (s *Server) drain(grace time.Duration) bool {
+	s.guests.leaving.Store(true)
 	s.close()
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	s.guests.leave(ctx, max(grace/4, min(lameDuck, grace-closing)))
 	for _, p := range s.packets {
 		p.Close()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
-	defer cancel()
 	for _, g := range s.gates {
 		g.clear(ctx)
 	}
