@@ -18,7 +18,9 @@ func newCleanup(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "Remove every trace from the kernel: pods, links, addresses, rules; with --data the data directory too",
-		Args:  cobra.NoArgs,
+		Example: "  svcplane cleanup\n" +
+			"  svcplane cleanup --data",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if os.Geteuid() != 0 {
 				return errors.New("cleanup must run as root: use sudo")

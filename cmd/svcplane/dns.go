@@ -245,10 +245,11 @@ func searched(name string, r names.Resolver) []string {
 
 func newDNS(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "dns",
-		Short: "Look at what the name server answers",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "dns",
+		Short:   "Look at what the name server answers",
+		Example: "  svcplane dns query web.shop.svc.cluster.local",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newDNSQuery(dataDir))
 	return cmd
@@ -259,7 +260,9 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "query NAME [TYPE]",
 		Short: "Print what a name is answered with, and why: which record, which rule, which upstream",
-		Args:  cobra.RangeArgs(1, 2),
+		Example: "  svcplane dns query web.shop.svc.cluster.local\n" +
+			"  svcplane dns query web SRV --from pod/client -n shop",
+		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"name": {args[0]}, "type": {"A"}, "namespace": {namespace}}
 			if len(args) == 2 {

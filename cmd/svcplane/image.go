@@ -14,8 +14,10 @@ func newImage(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
 		Short: "Import and list the images that pods can run",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: "  svcplane image import registry.example/web:1 web.tar\n" +
+			"  svcplane image list",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newImageImport(dataDir), newImageList(dataDir))
 	return cmd
@@ -28,9 +30,10 @@ func imageStore(dataDir string) *image.Store {
 
 func newImageImport(dataDir *string) *cobra.Command {
 	return &cobra.Command{
-		Use:   "import REF ARCHIVE",
-		Short: "Import a docker-save or OCI archive (tar, also gzipped) under a name",
-		Args:  cobra.ExactArgs(2),
+		Use:     "import REF ARCHIVE",
+		Short:   "Import a docker-save or OCI archive (tar, also gzipped) under a name",
+		Example: "  docker save web:1 -o web.tar && svcplane image import web:1 web.tar",
+		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			img, err := imageStore(*dataDir).Import(args[0], args[1])
 			if err != nil {
@@ -44,9 +47,10 @@ func newImageImport(dataDir *string) *cobra.Command {
 
 func newImageList(dataDir *string) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list",
-		Short: "List the images that pods can run",
-		Args:  cobra.NoArgs,
+		Use:     "list",
+		Short:   "List the images that pods can run",
+		Example: "  svcplane image list",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			store := imageStore(*dataDir)
 			if err := store.Load(); err != nil {

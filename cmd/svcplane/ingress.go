@@ -29,8 +29,10 @@ func newIngress(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ingress",
 		Short: "Look at where HTTP requests go",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: "  svcplane ingress routes\n" +
+			"  svcplane ingress explain https://shop.example/cart",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newIngressRoutes(dataDir), newIngressExplain(dataDir), newIngressHold())
 	return cmd
@@ -41,7 +43,9 @@ func newIngressRoutes(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "routes [HOST]",
 		Short: "Print the live routing table, in the order that rules are tried",
-		Args:  cobra.MaximumNArgs(1),
+		Example: "  svcplane ingress routes\n" +
+			"  svcplane ingress routes shop.example --json",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{}
 			if len(args) == 1 {
@@ -89,9 +93,10 @@ func endpointsText(r *ingress.RouteInfo) string {
 
 func newIngressExplain(dataDir *string) *cobra.Command {
 	return &cobra.Command{
-		Use:   "explain URL",
-		Short: "Say which rule takes a URL and why the others do not; exit 1 if none does",
-		Args:  cobra.ExactArgs(1),
+		Use:     "explain URL",
+		Short:   "Say which rule takes a URL and why the others do not; exit 1 if none does",
+		Example: "  svcplane ingress explain https://shop.example/cart",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var e ingressExplanation
 			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/ingress/explain", url.Values{"url": args}, nil, &e); err != nil {

@@ -20,8 +20,10 @@ import (
 // newKubectl embeds kubectl. Its own flags are kubectl's: cobra must not read them here.
 func newKubectl(dataDir *string) *cobra.Command {
 	return &cobra.Command{
-		Use:                "kubectl",
-		Short:              "kubectl, with this server's kubeconfig unless another is given",
+		Use:   "kubectl",
+		Short: "kubectl, with this server's kubeconfig unless another is given",
+		Example: "  svcplane kubectl get services --all-namespaces\n" +
+			"  svcplane kubectl --data-dir /srv/svcplane get pods",
 		DisableFlagParsing: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			args, err := ownFlags(args, dataDir)

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"svcplane/node/runtime"
+	"svcplane/usage"
 )
 
 // The first thread's network namespace is what /proc/net shows of the process, and goroutines that enter another one
@@ -40,8 +41,11 @@ func defaultDataDir() string {
 func newRoot() *cobra.Command {
 	dataDir := defaultDataDir()
 	root := &cobra.Command{
-		Use:           "svcplane",
-		Short:         "Kubernetes' Services stack in one process",
+		Use:   "svcplane",
+		Short: "Kubernetes' Services stack in one process",
+		Example: "  svcplane server\n" +
+			"  svcplane kubectl get services\n" +
+			"  svcplane status",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		// A word that is no command is a mistake, not an argument.
@@ -61,5 +65,19 @@ func newRoot() *cobra.Command {
 
 		newVersion(),
 	)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Example = "  svcplane help proxy explain"
+		case "completion":
+			c.Example = "  svcplane completion bash > /etc/bash_completion.d/svcplane"
+			for _, shell := range c.Commands() {
+				shell.Example = "  svcplane completion " + shell.Name()
+			}
+		}
+	}
+	usage.Install(root)
 	return root
 }

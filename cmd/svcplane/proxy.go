@@ -18,8 +18,11 @@ func newProxy(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "proxy",
 		Short: "Look at what the Service proxy does, and exchange its data plane",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: "  svcplane proxy show\n" +
+			"  svcplane proxy explain web:80 --from pod/client\n" +
+			"  svcplane proxy switch ebpf",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newProxyShow(dataDir), newProxyExplain(dataDir), newProxyDiff(dataDir), newProxyCounters(dataDir), newProxySwitch(dataDir))
 	return cmd
@@ -31,7 +34,9 @@ func newProxyShow(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show [[NAMESPACE/]SERVICE]",
 		Short: "Print every address that Services answer on, and where it leads",
-		Args:  cobra.MaximumNArgs(1),
+		Example: "  svcplane proxy show\n" +
+			"  svcplane proxy show shop/web --kernel",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"kernel": {strconv.FormatBool(kernel)}}
 			if len(args) == 1 {
@@ -54,7 +59,9 @@ func newProxyDiff(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff",
 		Short: "Compare what the kernel does with what the Services want; prints nothing when they agree",
-		Args:  cobra.NoArgs,
+		Example: "  svcplane proxy diff\n" +
+			"  svcplane proxy diff --repair",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			method := http.MethodGet
 			if repair {
@@ -82,6 +89,8 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "counters",
 		Short: "Print connections, packets and bytes by Service and endpoint",
+		Example: "  svcplane proxy counters\n" +
+			"  svcplane proxy counters --on",
 		Long: "Print connections, packets and bytes by Service and endpoint; - is what the data plane cannot know.\n\n" +
 			"With eBPF it is what the programs have counted since they were loaded: OPEN connections and those in TOTAL, and the packets and bytes, " +
 			"with IP headers, of connections that are translated packet by packet. Those of this node's own programs and pods are " +

@@ -20,6 +20,8 @@ func newProxySwitch(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "switch iptables|ebpf",
 		Short: "Put the other data plane in place of the one that serves; no connection breaks",
+		Example: "  svcplane proxy switch ebpf\n" +
+			"  svcplane proxy switch iptables --drain-timeout 5m --detach",
 		Long: "Put the other data plane in place of the one that serves. It is built beside it and proven, then takes new " +
 			"connections; those of the old one go on until they end, or until --drain-timeout, and then the old one is removed. " +
 			"The command prints how far that is; ending it changes nothing. During this time a switch the other way is possible at any moment. " +

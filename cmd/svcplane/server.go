@@ -21,7 +21,10 @@ func newServer(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "server",
 		Short: "Run everything: store, API, controllers, node, proxy, DNS, ingress",
-		Args:  cobra.NoArgs,
+		Example: "  svcplane server\n" +
+			"  svcplane server --proxy-mode iptables --ingress-http 192.0.2.1:8080\n" +
+			"  svcplane server --config /etc/svcplane/config.yaml",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if configFile != "" {
 				if err := loadFile(configFile, serverFlags(cmd)); err != nil {

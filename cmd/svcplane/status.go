@@ -14,7 +14,9 @@ func newStatus(dataDir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show each part: its state, since when, one figure; exit 1 if one is not serving",
-		Args:  cobra.NoArgs,
+		Example: "  svcplane status\n" +
+			"  svcplane status --data-dir /srv/svcplane",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var all []Status
 			if err := ask(cmd.Context(), *dataDir, "GET", "/status", nil, nil, &all); err != nil {

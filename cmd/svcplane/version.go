@@ -13,9 +13,10 @@ var version = "devel"
 
 func newVersion() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the versions of svcplane, of the Kubernetes API and of Go",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Print the versions of svcplane, of the Kubernetes API and of Go",
+		Example: "  svcplane version",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "svcplane %s (kubernetes %s, %s)\n", version, kubernetesVersion(), runtime.Version())
 			return err

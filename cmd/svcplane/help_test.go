@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"svcplane/usage"
+)
+
+// everyCommand calls f with every command that people see.
+func everyCommand(c *cobra.Command, f func(*cobra.Command)) {
+	f(c)
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			everyCommand(sub, f)
+		}
+	}
+}
+
+func TestEveryHelpHasExamplesAndIsNarrow(t *testing.T) {
+	everyCommand(newRoot(), func(c *cobra.Command) {
+		var out bytes.Buffer
+		c.SetOut(&out)
+		if err := c.Help(); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), "\nExamples:\n  ") {
+			t.Errorf("%s --help has no examples:\n%s", c.CommandPath(), out.String())
+		}
+		for _, line := range strings.Split(out.String(), "\n") {
+			if len(line) > usage.Columns {
+				t.Errorf("%s --help has a line of %d columns: %s", c.CommandPath(), len(line), line)
+			}
+		}
+	})
+}
+
+func TestFlagsOfTheServerAreGrouped(t *testing.T) {
+	cmd := newServer(new(string))
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if usage.GroupOf(f) == "" && f.Name != "config" {
+			t.Errorf("--%s is in no group", f.Name)
+		}
+	})
+}
