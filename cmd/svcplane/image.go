@@ -8,18 +8,22 @@ import (
 	"github.com/spf13/cobra"
 
 	"svcplane/node/image"
+	"svcplane/node/runtime"
 )
 
 func newImage(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
-		Short: "Import and list the images that pods can run",
-		Example: "  svcplane image import registry.example/web:1 web.tar\n" +
+		Short: "Import, alias, list and remove the images that pods can run",
+		Example: "  svcplane image import registry.example/web:1 web.tar
+" +
+			"  svcplane image alias nginx:1 svcplane/echo
+" +
 			"  svcplane image list",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newImageImport(dataDir), newImageList(dataDir))
+	cmd.AddCommand(newImageImport(dataDir), newImageAlias(dataDir), newImageList(dataDir), newImageRemove(dataDir))
 	return cmd
 }
 
@@ -66,7 +70,44 @@ func newImageList(dataDir *string) *cobra.Command {
 					fmt.Fprintf(w, "%s\t%.19s\t%.1f MB\n", ref, img.ID, float64(img.Size)/1e6)
 				}
 			}
+			for _, alias := range store.Aliases() {
+				fmt.Fprintf(w, "%s\talias of %s\t-\n", alias.Ref, alias.Target)
+			}
 			return w.Flush()
+		},
+	}
+}
+
+func newImageAlias(dataDir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "alias REF IMAGE",
+		Short: "Have pods that ask for REF run another image, such as svcplane/echo",
+		Example: "  svcplane image alias nginx svcplane/echo\n" +
+			"  svcplane image alias registry.k8s.io/pause:3.10 svcplane/echo",
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			alias, err := imageStore(*dataDir).Alias(args[0], args[1])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is an alias of %s\n", alias.Ref, alias.Target)
+			return err
+		},
+	}
+}
+
+func newImageRemove(dataDir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "rm REF",
+		Aliases: []string{"remove"},
+		Short:   "Remove an imported image, or an alias, that no container uses",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := runtime.RemoveImage(runtimeDir(*dataDir), args[0]); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s removed\n", args[0])
+			return err
 		},
 	}
 }

@@ -179,7 +179,7 @@ func TestImportFormats(t *testing.T) {
 			if raw, err := os.ReadFile(filepath.Join(got.Layers[1], "bin/app")); err != nil || string(raw) != "two" {
 				t.Errorf("the upper layer holds %q: %v", raw, err)
 			}
-			if err := other.Remove(got.ID); err != nil {
+			if err := other.Remove(got.ID, nil); err != nil {
 				t.Fatal(err)
 			}
 			if left, _ := os.ReadDir(filepath.Join(store.dir, "layers")); len(left) != 0 {

@@ -74,9 +74,11 @@ func Builtin(ref string) string {
 type Store struct {
 	dir string
 
-	mu     sync.Mutex
-	images []Image
-	read   time.Time // modification time of the index that was read
+	mu      sync.Mutex
+	images  []Image
+	read    time.Time // modification time of the index that was read
+	aliases map[string]string
+	known   time.Time // modification time of the aliases that were read
 }
 
 // NewStore gives the store in dir; Load or Import make and read it.
@@ -92,6 +94,9 @@ func (s *Store) Load() error {
 }
 
 func (s *Store) load() error {
+	if err := s.loadAliases(); err != nil {
+		return err
+	}
 	info, err := os.Stat(s.indexPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		s.images, s.read = nil, time.Time{}
@@ -134,10 +139,14 @@ func stored(images []Image) []Image {
 	return images
 }
 
-// Get finds an image by reference, ID or the beginning of its ID; fs.ErrNotExist if there is none.
+// Get finds an image by reference, alias or ID; fs.ErrNotExist if there is none.
 func (s *Store) Get(ref string) (Image, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.get(ref)
+}
+
+func (s *Store) get(ref string) (Image, error) {
 	for _, img := range s.images {
 		if img.ID == ref || strings.TrimPrefix(img.ID, "sha256:") == ref {
 			return img, nil
@@ -147,8 +156,12 @@ func (s *Store) Get(ref string) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("image reference %q: %w", ref, err)
 	}
+	full := parsed.Name()
+	if target, ok := s.aliases[full]; ok {
+		full = target
+	}
 	for _, img := range s.images {
-		if slices.Contains(img.Tags, parsed.Name()) || slices.Contains(img.Digests, parsed.Name()) {
+		if slices.Contains(img.Tags, full) || slices.Contains(img.Digests, full) {
 			return img, nil
 		}
 	}
@@ -171,17 +184,6 @@ func (i Image) label() string {
 	return i.ID
 }
 
-// Remove removes an image and the layers that no other uses.
-func (s *Store) Remove(id string) error {
-	return s.locked(func() error {
-		kept := slices.DeleteFunc(slices.Clone(s.images), func(i Image) bool { return i.ID == id })
-		if err := s.save(kept); err != nil {
-			return err
-		}
-		return s.sweep()
-	})
-}
-
 // add enters an image, taking its references from those that had them.
 func (s *Store) add(img Image) error {
 	var kept []Image
@@ -194,6 +196,11 @@ func (s *Store) add(img Image) error {
 		old.Tags = slices.DeleteFunc(slices.Clone(old.Tags), func(t string) bool { return slices.Contains(img.Tags, t) })
 		// Without a name it can still be in use by its ID: containers that run keep it.
 		kept = append(kept, old)
+	}
+	for _, tag := range img.Tags {
+		if err := s.dropAlias(tag); err != nil {
+			return err
+		}
 	}
 	return s.save(append(kept, img))
 }
@@ -231,32 +238,41 @@ func (s *Store) locked(fn func() error) error {
 
 // save replaces the index, durably: images outlive the machine's restart.
 func (s *Store) save(images []Image) error {
-	raw, err := json.MarshalIndent(stored(images), "", "  ")
+	changed, err := s.replace(s.indexPath(), stored(images))
 	if err != nil {
 		return fmt.Errorf("write the image index: %w", err)
 	}
-	f, err := os.CreateTemp(s.dir, ".index-*")
+	s.images, s.read = images, changed
+	return nil
+}
+
+// replace writes a file of the store as a whole and gives its modification time.
+func (s *Store) replace(path string, value any) (time.Time, error) {
+	raw, err := json.MarshalIndent(value, "", "  ")
 	if err != nil {
-		return fmt.Errorf("write the image index: %w", err)
+		return time.Time{}, err
+	}
+	f, err := os.CreateTemp(s.dir, ".new-*")
+	if err != nil {
+		return time.Time{}, err
 	}
 	_, err = f.Write(raw)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), s.indexPath())
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		os.Remove(f.Name())
-		return fmt.Errorf("write the image index: %w", err)
+		return time.Time{}, err
 	}
 	if err := syncDir(s.dir); err != nil {
-		return err
+		return time.Time{}, err
 	}
-	info, err := os.Stat(s.indexPath())
+	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("write the image index: %w", err)
+		return time.Time{}, err
 	}
-	s.images, s.read = images, info.ModTime()
-	return nil
+	return info.ModTime(), nil
 }
 
 // sweep removes layers that no image uses and what interrupted imports left.
@@ -286,11 +302,8 @@ func (s *Store) sweep() error {
 func syncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("write the image index: %w", err)
+		return err
 	}
 	defer f.Close()
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("write the image index: %w", err)
-	}
-	return nil
+	return f.Sync()
 }

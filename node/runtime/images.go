@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,14 +24,14 @@ type foundImage struct {
 
 func (r *Runtime) findImage(spec *runtimeapi.ImageSpec) (foundImage, error) {
 	ref := spec.GetImage()
-	switch image.Builtin(ref) {
+	if err := r.images.Load(); err != nil { // another process imports
+		return foundImage{}, err
+	}
+	switch r.images.Builtin(ref) {
 	case image.Echo:
 		return foundImage{kind: kindEcho, id: image.Echo}, nil
 	case image.Host:
 		return foundImage{kind: kindHost, id: image.Host}, nil
-	}
-	if err := r.images.Load(); err != nil { // another process imports
-		return foundImage{}, err
 	}
 	img, err := r.images.Get(ref)
 	if err != nil {
@@ -44,7 +43,7 @@ func (r *Runtime) findImage(spec *runtimeapi.ImageSpec) (foundImage, error) {
 // imageError is a gRPC status with the way out for people.
 func imageError(ref string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return status.Errorf(codes.NotFound, "image %q is not in the local store; import it with: svcplane image import %s ARCHIVE", ref, ref)
+		return status.Errorf(codes.NotFound, "image %q is not in the local store; import it with: svcplane image import %s ARCHIVE; or have another one stand for it: svcplane image alias %s svcplane/echo", ref, ref, ref)
 	}
 	return status.Errorf(codes.InvalidArgument, "image %q: %v", ref, err)
 }
@@ -57,11 +56,11 @@ func (r *Runtime) PullImage(_ context.Context, spec *runtimeapi.ImageSpec, _ *ru
 
 // ImageStatus describes an image; Image is nil if there is none, as CRI has it.
 func (r *Runtime) ImageStatus(_ context.Context, spec *runtimeapi.ImageSpec, _ bool) (*runtimeapi.ImageStatusResponse, error) {
-	if builtin := image.Builtin(spec.GetImage()); builtin != "" {
-		return &runtimeapi.ImageStatusResponse{Image: builtinImage(builtin)}, nil
-	}
 	if err := r.images.Load(); err != nil {
 		return nil, err
+	}
+	if builtin := r.images.Builtin(spec.GetImage()); builtin != "" {
+		return &runtimeapi.ImageStatusResponse{Image: r.builtinImage(builtin)}, nil
 	}
 	img, err := r.images.Get(spec.GetImage())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,15 +84,22 @@ func (r *Runtime) ListImages(_ context.Context, filter *runtimeapi.ImageFilter) 
 		}
 		return []*runtimeapi.Image{response.GetImage()}, nil
 	}
-	list := []*runtimeapi.Image{builtinImage(image.Echo), builtinImage(image.Host)}
+	list := []*runtimeapi.Image{r.builtinImage(image.Echo), r.builtinImage(image.Host)}
 	for _, img := range r.images.List() {
 		list = append(list, criImage(img))
 	}
 	return list, nil
 }
 
-func builtinImage(name string) *runtimeapi.Image {
-	return &runtimeapi.Image{Id: name, RepoTags: []string{name + ":latest"}, Spec: &runtimeapi.ImageSpec{Image: name}, Pinned: true}
+// builtinImage describes a builtin image; its aliases are names of it, too.
+func (r *Runtime) builtinImage(name string) *runtimeapi.Image {
+	tags := []string{name + ":latest"}
+	for _, alias := range r.images.Aliases() {
+		if alias.Target == name {
+			tags = append(tags, alias.Ref)
+		}
+	}
+	return &runtimeapi.Image{Id: name, RepoTags: tags, Spec: &runtimeapi.ImageSpec{Image: name}, Pinned: true}
 }
 
 func criImage(img image.Image) *runtimeapi.Image {
@@ -108,28 +114,78 @@ func criImage(img image.Image) *runtimeapi.Image {
 
 // RemoveImage removes an image that no container uses; that there is none is no error.
 func (r *Runtime) RemoveImage(_ context.Context, spec *runtimeapi.ImageSpec) error {
-	if image.Builtin(spec.GetImage()) != "" {
-		return status.Errorf(codes.InvalidArgument, "image %s is part of svcplane and can't be removed", spec.GetImage())
-	}
-	img, err := r.images.Get(spec.GetImage())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return imageError(spec.GetImage(), err)
+	if err := r.images.Load(); err != nil {
+		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var users []image.Use
 	for _, c := range r.containers {
-		mounted := slices.ContainsFunc(c.config.GetMounts(), func(m *runtimeapi.Mount) bool {
-			volume, err := r.images.Get(m.GetImage().GetImage())
-			return err == nil && volume.ID == img.ID
-		})
-		if c.ImageID == img.ID || mounted {
-			return status.Errorf(codes.FailedPrecondition, "image %s is used by container %s; delete its pod first", spec.GetImage(), c.config.GetMetadata().GetName())
+		if pod := r.sandboxes[c.SandboxID]; pod != nil {
+			users = append(users, imageUse(r.images, pod, c))
 		}
 	}
-	return r.images.Remove(img.ID)
+	return removeError(r.images.Remove(spec.GetImage(), users))
+}
+
+// RemoveImage removes an image, or an alias, from the store of a data directory, whether a server runs on it or not:
+// containers outlive it.
+func RemoveImage(dataDir, ref string) error {
+	s, images := store{dir: dataDir}, image.NewStore(filepath.Join(dataDir, "images"))
+	if err := images.Load(); err != nil {
+		return err
+	}
+	ids, err := s.ids("containers")
+	if err != nil {
+		return err
+	}
+	var users []image.Use
+	for _, id := range ids {
+		c, err := s.loadContainer(id)
+		if err != nil {
+			continue // on its way out, or broken: the next start removes it
+		}
+		if pod, err := s.loadSandbox(c.SandboxID); err == nil {
+			users = append(users, imageUse(images, pod, c))
+		}
+	}
+	if err := images.Remove(ref, users); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("no image or alias %q is in the local store; see svcplane image list", ref)
+		}
+		return err
+	}
+	return nil
+}
+
+// imageUse tells what a container needs of the store.
+func imageUse(images *image.Store, pod *sandboxEntry, c *containerEntry) image.Use {
+	use := image.Use{
+		Container: c.config.GetMetadata().GetName() + " of pod " + podName(pod.config),
+		IDs:       []string{c.ImageID},
+		Refs:      []string{c.config.GetImage().GetImage(), c.config.GetImage().GetUserSpecifiedImage()},
+	}
+	for _, m := range c.config.GetMounts() {
+		if m.GetImage().GetImage() == "" {
+			continue
+		}
+		use.Refs = append(use.Refs, m.GetImage().GetImage(), m.GetImage().GetUserSpecifiedImage())
+		if volume, err := images.Get(m.GetImage().GetImage()); err == nil {
+			use.IDs = append(use.IDs, volume.ID)
+		}
+	}
+	return use
+}
+
+// removeError is the gRPC status of a removal.
+func removeError(err error) error {
+	switch _, used := errors.AsType[image.InUse](err); {
+	case err == nil, errors.Is(err, fs.ErrNotExist):
+		return nil
+	case used:
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return status.Error(codes.InvalidArgument, err.Error())
 }
 
 // ImageFsInfo tells how full the file systems are.
