@@ -38,9 +38,10 @@ type ContainerSpec struct {
 // RootSpec says what file system and processes the container, or an exec into it, sees.
 type RootSpec struct {
 	rootfs.Spec
-	MountNS string `json:"mountNS"` // the server's mount namespace, from which the container's is made
-	HostPID bool   `json:"hostPID,omitempty"`
-	PIDNS   string `json:"pidNS,omitempty"` // another container's PID namespace, to be shared; else the sandbox decides
+	MountNS string            `json:"mountNS"` // the server's mount namespace, from which the container's is made
+	Protect rootfs.Protection `json:"protect"`
+	HostPID bool              `json:"hostPID,omitempty"`
+	PIDNS   string            `json:"pidNS,omitempty"` // another container's PID namespace, to be shared; else the sandbox decides
 }
 
 // Echo is a container of the builtin image.
@@ -94,6 +95,7 @@ type stopRequest struct {
 
 type envReply struct {
 	Init process.ID `json:"init"`
+	View bool       `json:"view"` // it is a view; a holder of an earlier version, which has none, does not say so
 }
 
 type failure struct {

@@ -142,7 +142,8 @@ func (h *Holder) reopenLog(id string) error {
 	return c.log.reopen()
 }
 
-// env gives the process whose namespaces an exec enters. An echo container has none until the first exec.
+// env gives the process whose namespaces an exec enters. An echo container has none until the first exec, and gets
+// another one when what it may see changed since: whatever still runs in the old one ends.
 func (h *Holder) env(id string, root RootSpec) (process.ID, error) {
 	c := h.find(id)
 	if c == nil {
@@ -156,7 +157,7 @@ func (h *Holder) env(id string, root RootSpec) (process.ID, error) {
 	if status.State != Running {
 		return process.ID{}, fmt.Errorf("exec in container %s: it does not run", sandbox.Short(id))
 	}
-	if status.Init.PID != 0 {
+	if status.Init.PID != 0 && (c.spec.Echo == nil || sameView(c.spec.Root, root)) {
 		return status.Init, nil
 	}
 	namespaces, err := h.namespaces(c.spec.SandboxID)
@@ -169,10 +170,14 @@ func (h *Holder) env(id string, root RootSpec) (process.ID, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c.status.Init = init
+	killInit(status.Init)
+	c.spec.Root, c.status.Init = root, init
 	h.touch()
 	return init, nil
 }
+
+// sameView says whether two roots are of one kind: the host's own or a view of it.
+func sameView(a, b RootSpec) bool { return (a.View == nil) == (b.View == nil) }
 
 // makeInit makes the container's file system and the process that keeps it.
 func makeInit(root RootSpec, in process.Namespaces) (process.ID, error) {
@@ -181,5 +186,16 @@ func makeInit(root RootSpec, in process.Namespaces) (process.ID, error) {
 		in.PID = root.PIDNS
 	}
 	o := process.InitOptions{NewPID: in.PID == "" && !root.HostPID, MountProc: !root.HostPID}
-	return forkInit(in, o, root.Build)
+	init, err := forkInit(in, o, root.Build)
+	if err != nil || len(root.Protect.Masked)+len(root.Protect.ReadOnly) == 0 {
+		return init, err
+	}
+	err = process.OnThread(func() error {
+		return root.Protect.Apply(process.Namespaces{Mnt: process.NamespacesOf(init.PID).Mnt}.Enter)
+	})
+	if err != nil {
+		killInit(init)
+		return process.ID{}, err
+	}
+	return init, nil
 }

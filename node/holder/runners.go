@@ -79,10 +79,16 @@ func (r *processRunner) start(_ context.Context, status *ContainerStatus) error 
 	var streams *streams
 	var pid int
 	err = process.OnThread(func() error {
+		// Before the thread enters: a volume may cover the container's /dev.
+		nothing, err := os.Open(os.DevNull)
+		if err != nil {
+			return fmt.Errorf("open the container's standard input: %w", err)
+		}
 		if err := process.NamespacesOf(init.PID).Enter(); err != nil {
+			nothing.Close()
 			return err
 		}
-		if streams, err = openStreams(spec); err != nil {
+		if streams, err = openStreams(spec, nothing); err != nil {
 			return err
 		}
 		defer streams.closeTheirs()
@@ -165,9 +171,11 @@ type streams struct {
 	stdin  *os.File // to write to, if the container wants an input
 }
 
-func openStreams(spec *Process) (*streams, error) {
+// openStreams opens what spec asks for; nothing, an empty input, is closed or becomes one of them.
+func openStreams(spec *Process, nothing *os.File) (*streams, error) {
 	s := &streams{ours: map[string]*os.File{}}
 	if spec.TTY {
+		nothing.Close()
 		master, slave, err := process.OpenTTY()
 		if err != nil {
 			return nil, err
@@ -179,7 +187,7 @@ func openStreams(spec *Process) (*streams, error) {
 		}
 		return s, nil
 	}
-	if err := s.openStdin(spec.Stdin); err != nil {
+	if err := s.openStdin(spec.Stdin, nothing); err != nil {
 		return nil, fmt.Errorf("open the container's standard input: %w", err)
 	}
 	for i, name := range []string{"stdout", "stderr"} {
@@ -194,13 +202,14 @@ func openStreams(spec *Process) (*streams, error) {
 	return s, nil
 }
 
-func (s *streams) openStdin(wanted bool) (err error) {
+func (s *streams) openStdin(wanted bool, nothing *os.File) (err error) {
 	if wanted {
+		nothing.Close()
 		s.theirs[0], s.stdin, err = os.Pipe()
 		return err
 	}
-	s.theirs[0], err = os.Open(os.DevNull)
-	return err
+	s.theirs[0] = nothing
+	return nil
 }
 
 func (s *streams) descriptors() [3]uintptr {

@@ -150,7 +150,7 @@ func (h *Holder) handler() http.Handler {
 	})
 	mux.HandleFunc("POST /containers/{id}/env", with(func(r *http.Request, root RootSpec) (any, error) {
 		init, err := h.env(r.PathValue("id"), root)
-		return envReply{Init: init}, err
+		return envReply{Init: init, View: root.View != nil}, err
 	}))
 	mux.HandleFunc("POST /containers/{id}/attach", h.attach)
 	mux.HandleFunc("DELETE /containers/{id}", func(w http.ResponseWriter, r *http.Request) {

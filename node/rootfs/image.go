@@ -13,20 +13,21 @@ import (
 // imageRoot mounts an image's layers and the minimal system directories, and makes that b.root.
 func (b *builder) imageRoot() error {
 	image := b.spec.Image
-	root, err := b.stage("root")
-	if err != nil {
-		return err
-	}
 	upper, work := filepath.Join(image.Dir, "upper"), filepath.Join(image.Dir, "work")
 	if err := errors.Join(os.MkdirAll(upper, 0o755), os.MkdirAll(work, 0o755)); err != nil {
 		return fmt.Errorf("prepare the container's root: %w", err)
 	}
 	lower := slices.Clone(image.Layers)
 	slices.Reverse(lower) // overlayfs wants the topmost first
-	if err := mountOverlay(lower, upper, work, root); err != nil {
+	if err := b.mountOverlay(lower, upper, work, b.root); err != nil {
 		return err
 	}
-	b.root = root
+	b.cover(b.root, true)
+	return b.systemDirs()
+}
+
+// systemDirs mounts what a root of its own has from the kernel and not from files.
+func (b *builder) systemDirs() error {
 	for _, m := range systemMounts {
 		target, err := b.directory(m.target)
 		if err != nil {
@@ -62,13 +63,14 @@ type systemMount struct {
 var systemMounts = []systemMount{
 	{"/proc", "/proc", "", unix.MS_BIND | unix.MS_REC, ""},
 	{"/sys", "sysfs", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RDONLY, ""},
-	{"/dev", "tmpfs", "tmpfs", unix.MS_NOSUID | unix.MS_STRICTATIME, "mode=755,size=64k"},
+	{"/dev", "tmpfs", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_STRICTATIME, "mode=755,size=64k"},
 	{"/dev/pts", "devpts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
 	{"/dev/shm", "shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=64m"},
 	{"/dev/mqueue", "mqueue", "mqueue", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 }
 
-// devices fills /dev with the host's devices (bind mounts, which work where mknod is forbidden) and links.
+// devices fills /dev with the host's devices (bind mounts, which work where mknod is forbidden, and open although
+// nodes on /dev itself do not) and links.
 func (b *builder) devices() error {
 	dev := filepath.Join(b.root, "dev")
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {

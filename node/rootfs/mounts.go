@@ -39,7 +39,7 @@ func (b *builder) image(m Mount) (string, error) {
 		}
 		lower := slices.Clone(m.Layers)
 		slices.Reverse(lower)
-		if err := mountOverlay(lower, "", "", root); err != nil {
+		if err := b.mountOverlay(lower, "", "", root); err != nil {
 			return "", err
 		}
 	}
@@ -78,26 +78,49 @@ func (b *builder) mount(source *os.File, m Mount) error {
 	if err != nil {
 		return err
 	}
+	if err := b.allowed(target); err != nil {
+		return err
+	}
 	if !exists {
-		if target, err = b.make(m.Target, target, info.IsDir()); err != nil {
+		if err = b.make(target, info.IsDir()); err != nil {
 			return err
 		}
 	}
 	if err := bind(source, target); err != nil {
 		return err
 	}
-	b.ours = append(b.ours, target)
+	b.cover(target, true)
 	if err := propagate(target, m.Propagation); err != nil {
 		return err
 	}
+	if b.spec.NoDevices {
+		if err := setAttributes(target, unix.MOUNT_ATTR_NODEV, unix.AT_RECURSIVE); err != nil {
+			return err
+		}
+	}
 	if len(m.Layers) > 0 {
-		return setAttributes(target, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC) // KEP-4639
+		return setAttributes(target, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC, 0) // KEP-4639
 	}
 	if m.ReadOnly {
 		return remountReadOnly(target)
 	}
 	return nil
 }
+
+// allowed refuses the places whose files the container can't do without.
+func (b *builder) allowed(target string) error {
+	proc := filepath.Join(b.root, "proc")
+	switch {
+	case target == b.root:
+		return errors.New("a volume can't take the place of the whole root: choose a mountPath below it")
+	case target == proc || strings.HasPrefix(target, proc+"/"):
+		return errors.New("the kernel's /proc can't be covered: choose another mountPath")
+	}
+	return nil
+}
+
+// noPlace says that a mount point can't be made, or is of the other kind, where a volume is.
+func noPlace(err error) bool { return errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOTDIR) }
 
 func bind(source *os.File, target string) error {
 	from := fmt.Sprintf("/proc/thread-self/fd/%d", source.Fd())
@@ -125,24 +148,16 @@ func setPropagation(target string, kind uintptr) error {
 	return nil
 }
 
-// make creates a missing target. Where it would land in the host's (or the image's lower) folders, an
-// overlay is put over the nearest existing one first.
-func (b *builder) make(wanted, target string, dir bool) (string, error) {
+// make creates a missing target. Where it would land in the host's folders, an overlay is put over the nearest
+// existing one first.
+func (b *builder) make(target string, dir bool) error {
 	ancestor := filepath.Dir(target)
-	for !isDir(ancestor) {
-		if ancestor == "/" || ancestor == b.root {
-			return "", fmt.Errorf("make %s: no directory to make it in", wanted)
-		}
+	for !isDir(ancestor) && ancestor != b.root {
 		ancestor = filepath.Dir(ancestor)
 	}
 	if !b.writable(ancestor) {
 		if err := b.overlay(ancestor); err != nil {
-			return "", err
-		}
-		// An overlay over / moved the root, so the target has another path now.
-		var err error
-		if target, _, err = resolve(b.root, wanted); err != nil {
-			return "", err
+			return err
 		}
 	}
 	parent := target
@@ -150,27 +165,23 @@ func (b *builder) make(wanted, target string, dir bool) (string, error) {
 		parent = filepath.Dir(target)
 	}
 	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return "", fmt.Errorf("make the mount point: %w", err)
+		return fmt.Errorf("make the mount point: %w", err)
 	}
 	if dir {
-		return target, nil
+		return nil
 	}
 	f, err := os.OpenFile(target, os.O_CREATE|os.O_RDONLY, 0o644)
 	if err != nil {
-		return "", fmt.Errorf("make the mount point: %w", err)
+		return fmt.Errorf("make the mount point: %w", err)
 	}
-	return target, f.Close()
+	return f.Close()
 }
 
-// writable says whether path lies on something of ours; a mount of the host within that is not looked for,
-// because overlays carry only the host's own mounts, in which no target is ever missing unnoticed.
+// writable says whether path lies on something of ours.
 func (b *builder) writable(path string) bool {
-	if b.spec.Image != nil {
-		return true
-	}
-	for _, our := range slices.Backward(b.ours) {
-		if path == our || strings.HasPrefix(path, strings.TrimSuffix(our, "/")+"/") {
-			return true
+	for _, c := range slices.Backward(b.covers) {
+		if path == c.path || strings.HasPrefix(path, c.path+"/") {
+			return c.ours
 		}
 	}
 	return false
@@ -198,41 +209,26 @@ func (b *builder) overlay(dir string) error {
 	if err != nil {
 		return err
 	}
-	target := dir
-	if dir == "/" {
-		// The root can't be covered while it is in use: build the new one aside, finish pivots to it.
-		if target, err = b.stage("root"); err != nil {
-			return err
-		}
-	}
-	if err := mountOverlay([]string{dir}, upper, work, target); err != nil {
+	if err := b.mountOverlay([]string{dir}, upper, work, dir); err != nil {
 		return err
 	}
+	b.overlays = append(b.overlays, dir)
+	ours := make([]bool, len(below))
 	for i, path := range below {
-		rel, err := filepath.Rel(dir, path)
-		if err != nil {
-			return fmt.Errorf("keep the mount %s: %w", path, err)
-		}
-		if err := bind(kept[i], filepath.Join(target, rel)); err != nil {
+		ours[i] = b.writable(path)
+	}
+	b.cover(dir, true)
+	for i, path := range below {
+		if err := bind(kept[i], path); err != nil {
 			return err
 		}
+		b.cover(path, ours[i])
 	}
-	if dir == "/" {
-		b.moveRoot(target)
-	}
-	b.ours = append(b.ours, target)
 	return nil
 }
 
-func (b *builder) moveRoot(target string) {
-	b.root = target
-	for i, our := range b.ours {
-		b.ours[i] = filepath.Join(target, our)
-	}
-}
-
 // mountOverlay puts layers, the topmost first, over each other; with neither upper nor work read-only.
-func mountOverlay(lower []string, upper, work, target string) error {
+func (b *builder) mountOverlay(lower []string, upper, work, target string) error {
 	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
 	var layers []string
 	for _, l := range lower {
@@ -242,7 +238,14 @@ func mountOverlay(lower []string, upper, work, target string) error {
 	if upper != "" {
 		options += ",upperdir=" + escape.Replace(upper) + ",workdir=" + escape.Replace(work)
 	}
-	if err := unix.Mount("overlay", target, "overlay", 0, options); err != nil {
+	var flags uintptr
+	if b.spec.NoDevices {
+		flags |= unix.MS_NODEV
+	}
+	if b.spec.View != nil {
+		flags |= unix.MS_NOSUID
+	}
+	if err := unix.Mount("overlay", target, "overlay", flags, options); err != nil {
 		return fmt.Errorf("mount an overlay of %s: %w (does the kernel have overlayfs?)", strings.Join(lower, ", "), err)
 	}
 	return nil

@@ -35,6 +35,9 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, config 
 	if err != nil {
 		return "", err
 	}
+	if err := r.mayRun(pod, img.kind); err != nil {
+		return "", err
+	}
 	raw, err := protojson.Marshal(config)
 	if err != nil {
 		return "", fmt.Errorf("record container %s of pod %s: %w", config.GetMetadata().GetName(), podName(pod.config), err)
@@ -91,6 +94,9 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	if state != containerCreated || podState != sandboxReady {
 		return status.Errorf(codes.FailedPrecondition, "start container %s of pod %s: it is %s and its sandbox is %s", sandbox.Short(entry.ID), podName(pod.config), state, podState)
 	}
+	if err := r.mayRun(pod, entry.Kind); err != nil {
+		return err
+	}
 	spec, err := r.containerSpec(pod, entry)
 	if err != nil {
 		return err
@@ -141,6 +147,9 @@ func (r *Runtime) targetPIDs(ctx context.Context, entry *containerEntry) (string
 	}
 	pod, err := r.sandbox(target.SandboxID)
 	if err != nil {
+		return "", err
+	}
+	if err := r.mayEnter(pod, target.Kind); err != nil {
 		return "", err
 	}
 	root, err := r.rootSpec(pod, target)

@@ -79,6 +79,9 @@ func (r *Runtime) exec(ctx context.Context, e execution) error {
 	if !running {
 		return status.Errorf(codes.FailedPrecondition, "exec in container %s of pod %s: it does not run", entry.config.GetMetadata().GetName(), podName(pod.config))
 	}
+	if err := r.mayEnter(pod, entry.Kind); err != nil {
+		return err
+	}
 	command, err := r.command(pod, entry, e.args)
 	if err != nil {
 		return err
@@ -89,6 +92,9 @@ func (r *Runtime) exec(ctx context.Context, e execution) error {
 	root, err := r.rootSpec(pod, entry)
 	if err != nil {
 		return err
+	}
+	if root.View != nil && !entry.config.GetLinux().GetSecurityContext().GetPrivileged() {
+		command.NoNewPrivs = true
 	}
 	init, err := r.holder.Env(ctx, entry.ID, root)
 	if err != nil {
@@ -124,10 +130,16 @@ func (e execution) start(init process.ID, command process.Command, pipes *execPi
 		if !init.Alive() {
 			return process.ErrGone
 		}
+		// Before the thread enters: a volume may cover the container's /dev.
+		nothing, err := os.Open(os.DevNull)
+		if err != nil {
+			return fmt.Errorf("open standard input: %w", err)
+		}
 		if err := process.NamespacesOf(init.PID).Enter(); err != nil {
+			nothing.Close()
 			return err
 		}
-		theirs, err := e.connect(pipes)
+		theirs, err := e.connect(pipes, nothing)
 		defer closeFiles(theirs)
 		if err != nil {
 			return err
@@ -138,9 +150,11 @@ func (e execution) start(init process.ID, command process.Command, pipes *execPi
 	return pid, err
 }
 
-// connect opens the command's descriptors 0, 1 and 2 and our ends of them.
-func (e execution) connect(pipes *execPipes) (theirs [3]*os.File, err error) {
+// connect opens the command's descriptors 0, 1 and 2 and our ends of them; nothing, an empty input, is closed or
+// becomes one of them.
+func (e execution) connect(pipes *execPipes, nothing *os.File) (theirs [3]*os.File, err error) {
 	if e.tty {
+		nothing.Close()
 		master, slave, err := process.OpenTTY()
 		if err != nil {
 			return theirs, err
@@ -148,12 +162,12 @@ func (e execution) connect(pipes *execPipes) (theirs [3]*os.File, err error) {
 		pipes.master = master
 		return [3]*os.File{slave, slave, slave}, nil
 	}
-	if e.stdin == nil {
-		if theirs[0], err = os.Open(os.DevNull); err != nil {
-			return theirs, fmt.Errorf("open standard input: %w", err)
+	theirs[0] = nothing
+	if e.stdin != nil {
+		nothing.Close()
+		if theirs[0], pipes.stdin, err = os.Pipe(); err != nil {
+			return theirs, fmt.Errorf("make a pipe: %w", err)
 		}
-	} else if theirs[0], pipes.stdin, err = os.Pipe(); err != nil {
-		return theirs, fmt.Errorf("make a pipe: %w", err)
 	}
 	if pipes.stdout, theirs[1], err = os.Pipe(); err != nil {
 		return theirs, fmt.Errorf("make a pipe: %w", err)

@@ -34,6 +34,10 @@ type Config struct {
 	MTU           int            // of pods' links; 0 takes that of the default route
 	Executable    string         // this binary, executed again as the holder; os.Executable if empty
 	StreamingAddr string         // where exec streams are served, "127.0.0.1:0" if empty
+	// HostAccess says why pods of a namespace may not have the host's root, or nil: svcplane/host then does not run, and
+	// an exec into svcplane/echo gets a view of the host's programs. It is asked each time. Nil: all may.
+	HostAccess func(namespace string) error
+	Hide       []string // directories that such a view never shows, besides DataDir
 }
 
 // Runtime implements CRI. Its methods work from Ready on.

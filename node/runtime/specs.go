@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/node/echo"
@@ -98,19 +100,14 @@ func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (holder.RootSpe
 	dir := r.store.containerDir(c.ID)
 	security := c.config.GetLinux().GetSecurityContext()
 	root := holder.RootSpec{MountNS: r.mountNS, HostPID: security.GetNamespaceOptions().GetPid() == runtimeapi.NamespaceMode_NODE}
-	root.Spec = rootfs.Spec{Stage: filepath.Join(dir, "stage"), ReadOnly: security.GetReadonlyRootfs()}
-	if c.Kind == kindEcho {
-		root.ReadOnly = false // the server writes nothing; an exec sees the host's own root
+	root.Spec = rootfs.Spec{Stage: filepath.Join(dir, "stage"), ReadOnly: security.GetReadonlyRootfs(), WorkDir: c.config.GetWorkingDir()}
+	if err := r.rootKind(&root, pod, c); err != nil {
+		return root, err
 	}
-	if c.Kind == kindHost && root.ReadOnly {
-		return root, fmt.Errorf("readOnlyRootFilesystem can't be had with %s, whose root is the host's; use an imported image", image.Host)
-	}
-	if c.Kind == kindImage {
-		img, err := r.images.Get(c.ImageID)
-		if err != nil {
-			return root, err
-		}
-		root.Image = &rootfs.Image{Layers: img.Layers, Dir: dir}
+	if own := root.Image != nil || root.View != nil; own && !security.GetPrivileged() {
+		// There is no cgroup of devices: a node that the container makes with mknod must not open.
+		root.NoDevices = true
+		root.Protect = rootfs.Protection{Masked: security.GetMaskedPaths(), ReadOnly: security.GetReadonlyPaths()}
 	}
 	for _, m := range c.config.GetMounts() {
 		if m.GetImage().GetImage() != "" {
@@ -129,9 +126,72 @@ func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (holder.RootSpe
 			Source: m.GetHostPath(), Target: m.GetContainerPath(), ReadOnly: m.GetReadonly(), Propagation: propagation,
 		})
 	}
-	// The pod's files come first, so that a volume over /etc covers them as a later mount does.
-	root.Mounts = append(r.podFileMounts(pod.ID, root.Mounts, c.Kind == kindImage), root.Mounts...)
+	// In a volume over /etc, too, where it leaves a place for them: they are all that names resolve by.
+	root.Mounts = append(r.podFileMounts(pod.ID, root.Mounts, root.Image != nil || root.View != nil), root.Mounts...)
+	for i, m := range root.Mounts {
+		root.Mounts[i].Optional = slices.Contains(podFiles[:], filepath.Clean(m.Target))
+	}
 	return root, nil
+}
+
+// podFiles are the files that every pod gets, if its volumes leave a place for them.
+var podFiles = [...]string{"/etc/" + fileResolv, "/etc/" + fileHosts, "/etc/" + fileHostname}
+
+// rootKind sets whose files the container sees: an image's, the host's, or a view of the host's programs.
+func (r *Runtime) rootKind(root *holder.RootSpec, pod *sandboxEntry, c *containerEntry) error {
+	switch c.Kind {
+	case kindEcho:
+		root.ReadOnly = false // the server writes nothing
+		if r.hostAccess(pod) != nil {
+			root.View = &rootfs.View{Hide: append([]string{r.cfg.DataDir}, r.cfg.Hide...)}
+		}
+	case kindHost:
+		if root.ReadOnly {
+			return fmt.Errorf("readOnlyRootFilesystem can't be had with %s, whose root is the host's; use an imported image", image.Host)
+		}
+	case kindImage:
+		img, err := r.images.Get(c.ImageID)
+		if err != nil {
+			return err
+		}
+		root.Image = &rootfs.Image{Layers: img.Layers, Dir: r.store.containerDir(c.ID)}
+		if root.WorkDir == "" {
+			root.WorkDir = img.Config.WorkingDir
+		}
+	}
+	return nil
+}
+
+// hostAccess says why a pod may not have the host's root, or nil.
+func (r *Runtime) hostAccess(pod *sandboxEntry) error {
+	if r.cfg.HostAccess == nil {
+		return nil
+	}
+	return r.cfg.HostAccess(pod.config.GetMetadata().GetNamespace())
+}
+
+// mayRun refuses svcplane/host to pods that may not have the host's root.
+func (r *Runtime) mayRun(pod *sandboxEntry, kind string) error {
+	if kind != kindHost {
+		return nil
+	}
+	if err := r.hostAccess(pod); err != nil {
+		return status.Errorf(codes.PermissionDenied, "image %s gives the host's root, which this pod may not have: %v", image.Host, err)
+	}
+	return nil
+}
+
+// mayEnter refuses an exec, or a client, where it would come to the host's root: in svcplane/host, and beside one whose
+// processes the container sees (through /proc/<pid>/root), in pods that may not have it any more.
+func (r *Runtime) mayEnter(pod *sandboxEntry, kind string) error {
+	if namespaceMode(pod.config).GetPid() == runtimeapi.NamespaceMode_POD {
+		for _, c := range r.members(pod.ID) {
+			if c.Kind == kindHost {
+				kind = kindHost
+			}
+		}
+	}
+	return r.mayRun(pod, kind)
 }
 
 // imageMount shows the files of an image, or what is at a path in it.

@@ -116,7 +116,11 @@ func sizesOf(ctx context.Context, from <-chan remotecommand.TerminalSize) <-chan
 
 // Exec hands out the URL at which the command is run.
 func (r *Runtime) Exec(ctx context.Context, request *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
-	if _, err := r.container(ctx, request.GetContainerId()); err != nil {
+	entry, err := r.container(ctx, request.GetContainerId())
+	if err != nil {
+		return nil, err
+	}
+	if err := r.mayConnect(entry); err != nil {
 		return nil, err
 	}
 	r.streams.mu.Lock()
@@ -133,7 +137,19 @@ func (r *Runtime) Attach(ctx context.Context, request *runtimeapi.AttachRequest)
 	if entry.Kind == kindEcho {
 		return nil, unimplemented("attach for the builtin image " + image.Echo + ", which has no terminal; use kubectl exec or kubectl logs -f")
 	}
+	if err := r.mayConnect(entry); err != nil {
+		return nil, err
+	}
 	r.streams.mu.Lock()
 	defer r.streams.mu.Unlock()
 	return r.streams.server.GetAttach(request)
+}
+
+// mayConnect says why people may not be connected with a container, or nil.
+func (r *Runtime) mayConnect(entry *containerEntry) error {
+	pod, err := r.sandbox(entry.SandboxID)
+	if err != nil {
+		return err
+	}
+	return r.mayEnter(pod, entry.Kind)
 }

@@ -100,7 +100,10 @@ func (m *Manager) setupOne(ctx context.Context, facts downward.Facts, v *corev1.
 		if err != nil {
 			return "", err
 		}
-		return dir, m.write(dir, files, fsGroup(facts.Pod))
+		if err := m.write(dir, files, fsGroup(facts.Pod)); err != nil {
+			return "", err
+		}
+		return dir, makeMountPoints(dir, mountPoints(facts.Pod, v.Name))
 	}
 	return "", fmt.Errorf("this node cannot mount a volume of type %s; use emptyDir, hostPath, persistentVolumeClaim, ephemeral, image, configMap, secret, downwardAPI or projected", kindOf(v.VolumeSource))
 }

@@ -167,7 +167,7 @@ func linkNames(dir string, files map[string]file) error {
 		name := e.Name()
 		if tops[name] {
 			delete(tops, name)
-		} else if !strings.HasPrefix(name, "..") {
+		} else if !strings.HasPrefix(name, "..") && !e.IsDir() { // a directory is a mount point for another volume
 			if err := os.Remove(filepath.Join(dir, name)); err != nil {
 				return err
 			}
