@@ -22,6 +22,7 @@ import (
 	"k8s.io/kubernetes/cmd/kube-apiserver/app/options"
 	netutils "k8s.io/utils/net"
 
+	"svcplane/apiserver/hostimages"
 	"svcplane/apiserver/store"
 )
 
@@ -36,6 +37,7 @@ type Config struct {
 	NodePorts    string         // "30000-32767"
 	Domain       string         // cluster domain; part of the token issuer's name
 	KubeletPort  uint16
+	HostImages   hostimages.Config // without IsHost PodSecurity is upstream's own
 	// Full says why nothing that makes the store grow may be accepted now; nil: it may.
 	Full func() error
 	// Down says why the store has ended; nil: it has not. What the caches have can be read then.
@@ -127,6 +129,9 @@ func (cfg *Config) options() *options.ServerRunOptions {
 	o.GenericServerRunOptions.AdvertiseAddress = net.IP(cfg.NodeIP.AsSlice())
 	o.AllowPrivileged = true
 	addWarnings(o.Admission.GenericAdmission)
+	if cfg.HostImages.IsHost != nil {
+		hostimages.Install(o.Admission.GenericAdmission, cfg.HostImages)
+	}
 
 	o.ServiceClusterIPRanges = joinPrefixes(cfg.ServiceCIDRs)
 	if ports, err := utilnet.ParsePortRange(cfg.NodePorts); err == nil {

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"strings"
@@ -12,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// capacity reads what the machine offers. There is no reservation for the system: a lab's node shares its
-// machine with everything else on it anyway.
+// capacity is what the configuration says, and else what the machine has. There is no reservation for the system: a
+// lab's node shares its machine with everything else on it anyway.
 func (n *Node) capacity() (corev1.ResourceList, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(n.cfg.Dir, &fs); err != nil {
@@ -23,12 +24,14 @@ func (n *Node) capacity() (corev1.ResourceList, error) {
 	if err := unix.Sysinfo(&info); err != nil {
 		return nil, fmt.Errorf("reading the size of memory: %w", err)
 	}
-	return corev1.ResourceList{
+	capacity := corev1.ResourceList{
 		corev1.ResourceCPU:              *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
 		corev1.ResourceMemory:           *resource.NewQuantity(int64(info.Totalram)*int64(info.Unit), resource.BinarySI),
 		corev1.ResourceEphemeralStorage: *resource.NewQuantity(int64(fs.Blocks)*fs.Bsize, resource.BinarySI),
-		corev1.ResourcePods:             *resource.NewQuantity(int64(n.cfg.MaxPods), resource.DecimalSI),
-	}, nil
+		corev1.ResourcePods:             *resource.NewQuantity(maxPods, resource.DecimalSI),
+	}
+	maps.Copy(capacity, n.cfg.Capacity)
+	return capacity, nil
 }
 
 // pressure thresholds: the kubelet's hard eviction defaults.

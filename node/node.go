@@ -46,12 +46,15 @@ type Config struct {
 	Name     string       // of the Node object; it is the identity, addresses may change
 	Addrs    []netip.Addr // of the machine, the preferred one first; see SetAddrs
 	PodCIDRs []netip.Prefix
-	Own      listeners.Set // svcplane's on this machine, whose ports no pod gets as a hostPort
-	DNSAddrs []netip.Addr  // of the cluster's DNS; none: pods get the host's resolver
-	Domain   string        // of the cluster, "cluster.local"
-	Dir      string        // volumes, logs and files of pods are kept below it
-	Version  string        // shown as the kubelet's, "v1.36.3"
-	MaxPods  int           // 0: 500
+	Own      listeners.Set       // svcplane's on this machine, whose ports no pod gets as a hostPort
+	DNSAddrs []netip.Addr        // of the cluster's DNS; none: pods get the host's resolver
+	Domain   string              // of the cluster, "cluster.local"
+	Dir      string              // volumes, logs and files of pods are kept below it
+	Version  string              // shown as the kubelet's, "v1.36.3"
+	Capacity corev1.ResourceList // what the node offers in place of what the machine has; may be empty
+
+	// Refused says why containers of an image may not run in a namespace, or nil: those that do end. Nil: all may.
+	Refused func(namespace, imageID string) error
 
 	// MasterService is the API's own Service; no container starts before it is known, and its variables
 	// are in every container's environment. The zero value means default/kubernetes.
@@ -106,7 +109,7 @@ type Node struct {
 var everything = labels.Everything()
 
 const (
-	defaultMaxPods = 500
+	maxPods        = 500
 	parallelStarts = 8
 )
 
@@ -114,9 +117,6 @@ const (
 func New(cfg Config) (*Node, error) {
 	if cfg.MasterService == (types.NamespacedName{}) {
 		cfg.MasterService = types.NamespacedName{Namespace: "default", Name: "kubernetes"}
-	}
-	if cfg.MaxPods == 0 {
-		cfg.MaxPods = defaultMaxPods
 	}
 	switch {
 	case cfg.Name == "":

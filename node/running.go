@@ -20,6 +20,10 @@ const failedStartRetry = 5 * time.Second
 
 // syncRunning brings a pod that is to run to what it should be.
 func (w *worker) syncRunning(ctx context.Context, st *podState) (time.Duration, error) {
+	st, err := w.stopRefused(ctx, st)
+	if err != nil {
+		return 0, err
+	}
 	if err := w.report(ctx, st, false); err != nil {
 		return 0, err
 	}

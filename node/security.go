@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/kubernetes/pkg/securitycontext"
 )
 
 // Parameters of cgroups as Kubernetes sets them.
@@ -41,7 +42,12 @@ func resources(c *corev1.Container) *runtimeapi.LinuxContainerResources {
 
 // securityContext merges the container's over the pod's, as the API documents for every field.
 func securityContext(pod *corev1.Pod, c *corev1.Container) *runtimeapi.LinuxContainerSecurityContext {
-	out := &runtimeapi.LinuxContainerSecurityContext{NamespaceOptions: namespaceOptions(pod)}
+	out := &runtimeapi.LinuxContainerSecurityContext{
+		NamespaceOptions: namespaceOptions(pod),
+		// Whatever procMount says: Unmasked is for pods in user namespaces, which this node has not.
+		MaskedPaths:   securitycontext.ConvertToRuntimeMaskedPaths(nil),
+		ReadonlyPaths: securitycontext.ConvertToRuntimeReadonlyPaths(nil),
+	}
 	var user, group *int64
 	if p := pod.Spec.SecurityContext; p != nil {
 		user, group = p.RunAsUser, p.RunAsGroup

@@ -45,7 +45,8 @@ var testsMayImport = map[string][]string{
 // kubeletParts are the small pure packages that a node may take from Kubernetes: what a container sees of its pod has to
 // be the same to the letter.
 var kubeletParts = []string{
-	"/pkg/kubelet/envvars", "/pkg/probe", "/pkg/fieldpath", "/pkg/api/v1/pod", "/pkg/api/v1/resource", "/third_party/forked/golang/expansion",
+	"/pkg/kubelet/envvars", "/pkg/probe", "/pkg/fieldpath", "/pkg/api/v1/pod", "/pkg/api/v1/resource", "/pkg/securitycontext",
+	"/third_party/forked/golang/expansion",
 }
 
 // onlyIn says which rooms may import a foreign module, and which of its packages ("" is all of them).

@@ -27,6 +27,7 @@ type Options struct {
 	DNS                                                            dnsOptions
 	Ingress                                                        ingressOptions
 	Proxy                                                          proxyOptions
+	Node                                                           nodeOptions
 }
 
 // register declares the flags; their names are also the keys of the config file.
@@ -36,6 +37,7 @@ func (o *Options) register(fs *pflag.FlagSet) {
 		fs.StringVar(&o.NodeIP, "node-ip", "", "this node's address, IPv4[,IPv6] (default: those the default routes leave from, followed)")
 		fs.StringVar(&o.Cgroup, "cgroup", "", "cgroup v2 folder whose processes are this node's (default: the root)")
 		fs.StringSliceVar(&o.Disable, "disable", nil, "parts to leave out: dns, ingress, node, proxy")
+		o.Node.register(fs)
 	})
 	usage.Group(fs, "Addresses of the cluster", func(fs *pflag.FlagSet) {
 		fs.StringVar(&o.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range that ClusterIPs come from, IPv4[,IPv6]")
@@ -130,6 +132,7 @@ type Config struct {
 	ProxyMode, Cgroup      string
 	Ingress                ingressConfig
 	Proxy                  proxyConfig
+	Node                   nodeConfig
 }
 
 // NodeIP is the node's IPv4 address at the start.
@@ -180,6 +183,9 @@ func (o *Options) check(host Host) (*Config, error) {
 		return nil, err
 	}
 	if c.Proxy, err = o.Proxy.check(host); err != nil {
+		return nil, err
+	}
+	if c.Node, err = o.Node.check(); err != nil {
 		return nil, err
 	}
 	c.openBoth()

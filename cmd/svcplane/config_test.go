@@ -9,8 +9,10 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
 
 	"svcplane/address"
+	"svcplane/apiserver/hostimages"
 	"svcplane/proxy/ebpf"
 )
 
@@ -191,6 +193,38 @@ func TestConfigFile(t *testing.T) {
 		_, fs := flags(t)
 		if err := loadFile(path, fs); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%q: got %v, want it to name %s and say %s", text, err, path, want)
+		}
+	}
+}
+
+func TestNodeFlags(t *testing.T) {
+	o, _ := flags(t, "--node-capacity=cpu=64,memory=256Gi", "--node-capacity=pods=1k", "--node-capacity=ephemeral-storage=1Ti", "--host-images=off")
+	c, err := o.check(lab())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[corev1.ResourceName]int64{"cpu": 64, "memory": 256 << 30, "pods": 1000, "ephemeral-storage": 1 << 40} {
+		if got := c.Node.Capacity[name]; got.Value() != want {
+			t.Errorf("%s is %s, want %d", name, got.String(), want)
+		}
+	}
+	if c.Node.HostImages != hostimages.Off {
+		t.Errorf("host images are %s, want off", c.Node.HostImages)
+	}
+	for arg, want := range map[string]string{
+		"--node-capacity=cpu":                "must be like cpu=64",
+		"--node-capacity=cpu=":               "is no quantity",
+		"--node-capacity=cpu=-1":             "more than 0",
+		"--node-capacity=cpu=0":              "more than 0",
+		"--node-capacity=pods=1.5":           "whole numbers",
+		"--node-capacity=nvidia.com/gpu=1":   "a node offers",
+		"--node-capacity=cpu=1,cpu=2":        "given twice",
+		"--host-images=maybe":                "must be on, off or privileged-namespaces",
+		"--host-images=privileged-namespace": "must be on, off or privileged-namespaces",
+	} {
+		o, _ := flags(t, arg)
+		if _, err := o.check(lab()); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), strings.SplitN(arg, "=", 2)[0]+" ") {
+			t.Errorf("%s: %v, want %q", arg, err, want)
 		}
 	}
 }

@@ -85,6 +85,7 @@ func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) erro
 		PKI: pki, Store: h.store.Store, Listener: descriptors.Bound(c.api, h.shares.API, h.shares.API/8), Kubeconfig: apiserver.KubeconfigPath(h.cfg.DataDir),
 		NodeIP: h.cfg.NodeIP(), ServiceCIDRs: h.cfg.ServiceCIDRs, NodePorts: h.cfg.NodePorts,
 		Domain: h.cfg.Domain, KubeletPort: kubeletPort, Full: h.disk.Refusal, Down: h.store.Down,
+		HostImages: h.cfg.hostImages(),
 	}
 	if h.cfg.Enabled(partNode) {
 		api.KubeletDial = func(ctx context.Context) (net.Conn, error) { return h.node.Dial(ctx) }

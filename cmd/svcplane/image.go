@@ -15,10 +15,8 @@ func newImage(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
 		Short: "Import, alias, list and remove the images that pods can run",
-		Example: "  svcplane image import registry.example/web:1 web.tar
-" +
-			"  svcplane image alias nginx:1 svcplane/echo
-" +
+		Example: "  svcplane image import registry.example/web:1 web.tar\n" +
+			"  svcplane image alias nginx:1 svcplane/echo\n" +
 			"  svcplane image list",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -101,6 +99,7 @@ func newImageRemove(dataDir *string) *cobra.Command {
 		Use:     "rm REF",
 		Aliases: []string{"remove"},
 		Short:   "Remove an imported image, or an alias, that no container uses",
+		Example: "  svcplane image rm registry.example/web:1",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := runtime.RemoveImage(runtimeDir(*dataDir), args[0]); err != nil {

@@ -90,6 +90,8 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 		PodCIDR6:     h.cfg.podCIDR6(),
 		NoMasquerade: h.cfg.ServiceCIDRs,
 		Own:          h.cfg.listeners(),
+		HostAccess:   h.hostAccess(),
+		Hide:         []string{h.cfg.DataDir},
 	})
 	if err != nil {
 		return err
@@ -104,6 +106,8 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 		Name:     h.cfg.NodeName, Addrs: h.cfg.NodeIPs, PodCIDRs: h.cfg.PodCIDRs, Domain: h.cfg.Domain, Own: h.cfg.listeners(),
 		Dir:        nodeDir(h.cfg.DataDir),
 		Version:    kubernetesVersion(),
+		Capacity:   h.cfg.Node.Capacity,
+		Refused:    h.hostRefused(),
 		ServerAddr: netip.AddrPortFrom(h.cfg.NodeIP(), kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
 	}
 	if h.cfg.Enabled(partDNS) {

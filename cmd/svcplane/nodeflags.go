@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"svcplane/apiserver/hostimages"
+	"svcplane/node/image"
+)
+
+// nodeOptions are the flags about what runs on the node.
+type nodeOptions struct {
+	HostImages string
+	Capacity   []string
+}
+
+func (o *nodeOptions) register(fs *pflag.FlagSet) {
+	fs.StringVar(&o.HostImages, "host-images", string(hostimages.On), "who may have the host's root, by svcplane/host or an exec into svcplane/echo: on (pods of namespaces where PodSecurity enforces no more than privileged), privileged-namespaces (only where the label pod-security.kubernetes.io/enforce says privileged), off")
+	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods in place of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")
+}
+
+// nodeConfig is their checked form.
+type nodeConfig struct {
+	HostImages hostimages.Mode
+	Capacity   corev1.ResourceList
+}
+
+func (o *nodeOptions) check() (nodeConfig, error) {
+	mode, err := hostimages.ParseMode(o.HostImages)
+	if err != nil {
+		return nodeConfig{}, fmt.Errorf("--host-images %q: %w", o.HostImages, err)
+	}
+	capacity := corev1.ResourceList{}
+	for _, text := range o.Capacity {
+		name, quantity, err := parseCapacity(text)
+		if _, twice := capacity[name]; twice && err == nil {
+			err = fmt.Errorf("%s is given twice", name)
+		}
+		if err != nil {
+			return nodeConfig{}, fmt.Errorf("--node-capacity %q: %w", text, err)
+		}
+		capacity[name] = quantity
+	}
+	return nodeConfig{HostImages: mode, Capacity: capacity}, nil
+}
+
+// parseCapacity reads one name=quantity.
+func parseCapacity(text string) (corev1.ResourceName, resource.Quantity, error) {
+	key, value, ok := strings.Cut(text, "=")
+	if !ok {
+		return "", resource.Quantity{}, errors.New("must be like cpu=64")
+	}
+	name := corev1.ResourceName(strings.TrimSpace(key))
+	switch name {
+	case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourcePods, corev1.ResourceEphemeralStorage:
+	default:
+		return "", resource.Quantity{}, fmt.Errorf("a node offers %s, %s, %s and %s", corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourcePods, corev1.ResourceEphemeralStorage)
+	}
+	quantity, err := resource.ParseQuantity(strings.TrimSpace(value))
+	switch {
+	case err != nil:
+		return "", quantity, fmt.Errorf("%s is no quantity: it must be like 64, 1500m or 16Gi", value)
+	case quantity.Sign() <= 0:
+		return "", quantity, errors.New("must be more than 0")
+	case name != corev1.ResourceCPU && quantity.MilliValue()%1000 != 0:
+		return "", quantity, fmt.Errorf("%s is counted in whole numbers", name)
+	}
+	return name, quantity, nil
+}
+
+// hostImages tells the API what svcplane/host is here, aliases included.
+func (c *Config) hostImages() hostimages.Config {
+	store := imageStore(c.DataDir)
+	return hostimages.Config{Mode: c.Node.HostImages, IsHost: func(ref string) bool {
+		// Where the aliases can't be read, the names decide here, and the node when it starts the container.
+		_ = store.Load()
+		return store.Builtin(ref) == image.Host
+	}}
+}
+
+// hostAccess says why the pods of a namespace may not have the host's root, or nil.
+func (h *house) hostAccess() func(namespace string) error {
+	namespaces := h.api.Informers().Core().V1().Namespaces().Lister()
+	return func(name string) error {
+		ns, err := namespaces.Get(name)
+		if err != nil {
+			return err
+		}
+		return h.cfg.Node.HostImages.Access(ns)
+	}
+}
+
+// hostRefused says why svcplane/host may not go on running in a namespace by --host-images, or nil. What PodSecurity
+// enforces is about new pods, as upstream.
+func (h *house) hostRefused() func(namespace, imageID string) error {
+	namespaces := h.api.Informers().Core().V1().Namespaces().Lister()
+	return func(name, imageID string) error {
+		if imageID != image.Host {
+			return nil
+		}
+		ns, err := namespaces.Get(name)
+		if err != nil {
+			return nil // the pod goes with its namespace
+		}
+		return h.cfg.Node.HostImages.Refused(ns)
+	}
+}
