@@ -34,9 +34,9 @@ func security() []Struct {
 			Rows: []Row{
 				linuxOnly, noSELinux,
 				{
-					Fields: "procMount", Fate: Warned, Mean: "Default",
-					If:   when(func(s *corev1.SecurityContext) bool { return is(s.ProcMount, corev1.DefaultProcMount) }),
-					Text: "no path of /proc is masked: containers see it as with Unmasked",
+					Fields: "procMount", Fate: Warned, Mean: "Unmasked",
+					If:   when(func(s *corev1.SecurityContext) bool { return is(s.ProcMount, corev1.UnmaskedProcMount) }),
+					Text: "what is masked or read-only in /proc stays so, as with Default: it is for pods in user namespaces, which this node has not",
 				},
 			},
 		},

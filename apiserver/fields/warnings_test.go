@@ -69,7 +69,7 @@ func changes() []change {
 			name: "an ephemeral container, whose fields are inlined",
 			apply: func(p *corev1.Pod) {
 				p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
-					SecurityContext: &corev1.SecurityContext{ProcMount: ptr.To(corev1.DefaultProcMount)},
+					SecurityContext: &corev1.SecurityContext{ProcMount: ptr.To(corev1.UnmaskedProcMount)},
 				}}}
 			},
 			want: []string{"spec.ephemeralContainers[0].securityContext.procMount: "},
