@@ -118,12 +118,11 @@ func TestExecWithoutHostAccessServesALab(t *testing.T) {
 		"pwd":                              "/work/here",
 		"grep nameserver /etc/resolv.conf": "nameserver 10.96.0.10",
 		"echo hi > /tmp/x && cat /tmp/x":   "hi",
-		"echo hi > /usr/share/nginx/html/x && cat /etc/nginx/conf.d/x": "hi",
-		"touch /usr/share/y 2>/dev/null || echo read-only":             "read-only",
-		"ls /etc/ssl/certs >/dev/null && echo there":                   "there",
-		"echo > /dev/null && head -c1 /dev/urandom | wc -c":            "1",
-		"cd /tmp && mkdir a && tar cf a.tar a && tar tf a.tar":         "a/",
-		"ls /var/tmp/a.tar": "/var/tmp/a.tar",
+		"echo hi > /usr/share/nginx/html/x && cat /etc/nginx/conf.d/x":  "hi",
+		"touch /usr/share/y 2>/dev/null || echo read-only":              "read-only",
+		"ls /etc/ssl/certs >/dev/null && echo there":                    "there",
+		"echo > /dev/null && head -c1 /dev/urandom | wc -c":             "1",
+		"cd /tmp && mkdir a && tar cf a.tar a && tar tf /var/tmp/a.tar": "a/",
 	} {
 		if got, _ := l.try(id, script); got != want {
 			t.Errorf("%s: got %q, want %q", script, got, want)
