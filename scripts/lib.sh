@@ -143,11 +143,15 @@ leftovers() {
 		inode=$(stat -L -c %i "/proc/$pid/ns/net" 2>/dev/null) || continue
 		if [[ $nets == *" $inode "* ]] ||
 			{ [ "/proc/$pid/exe" -ef "$BIN" ] && grep -qsF "$TMP" "/proc/$pid/cmdline" "/proc/$pid/environ"; } ||
-			{ [ "$(readlink "/proc/$pid/ns/mnt")" != "$own" ] && grep -qsF "$TMP" "/proc/$pid/mountinfo"; }; then
+			{ [ "$(readlink "/proc/$pid/ns/mnt")" != "$own" ] && has_piece "$pid"; }; then
 			echo "$pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
 		fi
 	done
 }
+
+# has_piece says whether a piece of the lab's directory is mounted for a process. A disk that a script mounts at small does not
+# count: every mount namespace that is made meanwhile, of another lab's pods, too, gets a copy of it.
+has_piece() { awk -v dir="$TMP" 'index($0, dir) && $5 != dir "/small" {found = 1} END {exit !found}' "/proc/$1/mountinfo" 2>/dev/null; }
 
 # podnets lists the network namespaces of this lab's pods: those with a link to the node's.
 podnets() {
