@@ -334,7 +334,7 @@ func TestLoadBalancerOnTheRealAPI(t *testing.T) {
 		}
 		return ""
 	})
-	hasEvent(t, ns, "LoadBalancerAddressNotAvailable", "port 80/TCP of "+nodeAddr+" belongs to the ingress (--ingress-http)")
+	hasEvent(t, ns, "LoadBalancerAddressNotAvailable", "port 80/TCP of "+nodeAddr+" belongs to the ingress (--ingress-http 0.0.0.0:80)")
 	if got := addresses(t.Context(), "reserved"); got != "[]" {
 		t.Errorf("reserved has %s", got)
 	}
