@@ -139,7 +139,7 @@ func (l *Lab) listen(t testing.TB, lo netlink.Link) {
 }
 
 // nameServers are addresses of the node in the ranges of Services.
-func nameServers() []netip.Addr { return addrs("10.96.0.10", "fd00:96::a") }
+func nameServers() []netip.Addr { return addrs("10.96.0.53", "fd00:96::35") }
 
 func addrs(texts ...string) []netip.Addr {
 	var all []netip.Addr
