@@ -21,7 +21,7 @@ BIN     := bin/svcplane
 SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
 # -p 2: the end-to-end tests start servers, which starve each other on a small machine; -count=1: the kernel is no
 # input that the cache of results knows of.
-TESTFLAGS ?= -p 2 -count=1 -timeout 15m
+TESTFLAGS ?= -p 2 -count=1 -timeout 35m
 
 .PHONY: help deps build install demo test bench bench-dns bench-ingress bench-proxy generate lint clean
 help:
