@@ -120,6 +120,9 @@ func readDatabase(path string) (index uint64, err error) {
 					index = binary.BigEndian.Uint64(value)
 				}
 			}
+			if err := checkRevisions(tx.Bucket([]byte("key"))); err != nil {
+				return err
+			}
 			if members := tx.Bucket([]byte("members")); index == 0 && members != nil {
 				if key, _ := members.Cursor().First(); key != nil {
 					return errNoIndex // raft would add the member a second time, and end the process over it
@@ -137,6 +140,20 @@ func readDatabase(path string) (index uint64, err error) {
 		return 0, fmt.Errorf("opening the store: %w: mend the permissions", err)
 	}
 	return 0, damaged(path, -1, "its pages contradict each other (%v)", err)
+}
+
+// checkRevisions looks at the names of what is stored, which are revisions: "main_sub", each of 8 octets, and a "t" behind
+// them where it was deleted. etcd reads them in a goroutine of its own, and panics at one that is none.
+func checkRevisions(stored *bolt.Bucket) error {
+	if stored == nil {
+		return nil
+	}
+	return stored.ForEach(func(k, _ []byte) error {
+		if (len(k) != 17 && len(k) != 18) || k[8] != '_' || k[0]&0x80 != 0 || k[9]&0x80 != 0 {
+			return fmt.Errorf("%q is no revision", k)
+		}
+		return nil
+	})
 }
 
 var errNoIndex = errors.New("it has a member and does not say how much of the write-ahead log it holds")
