@@ -210,15 +210,15 @@ func (f *forwarder) run(ctx context.Context) error {
 	}
 }
 
-// probe tries every upstream that was not used lately, so that no question has to find out whether it works again and
-// how fast it is. Only while there are questions.
+// probe tries every upstream that was not used lately or did not answer, so that no question has to find out whether it
+// works again and how fast it is. Only while there are questions.
 func (f *forwarder) probe(ctx context.Context) {
 	now := f.now()
 	if now.Sub(time.Unix(0, f.asked.Load())) > lull {
 		return
 	}
 	for _, u := range *f.upstreams.Load() {
-		if _, _, used := u.standing(); now.Sub(used) < recheck {
+		if _, _, used := u.standing(); now.Sub(used) < recheck && !u.inDoubt() {
 			continue
 		}
 		f.workers.Go(func() {
@@ -226,7 +226,9 @@ func (f *forwarder) probe(ctx context.Context) {
 			defer cancel()
 			query := new(dns.Msg)
 			query.SetQuestion(".", dns.TypeNS)
-			f.try(ctx, u, query)
+			if o := f.try(ctx, u, query); o.err != nil && !errors.Is(o.err, context.Canceled) {
+				u.unanswered()
+			}
 		})
 	}
 }

@@ -25,6 +25,7 @@ type upstream struct {
 	failed bool          // the last exchange failed
 	used   time.Time     // when the last exchange began
 	deaf   int           // how many exchanges in a row had no answer at all
+	mute   bool          // a probe was among them: it is not the name that was asked for
 	ended  time.Time     // when the last of them ended
 
 	codes   [countedCodes]atomic.Uint64 // answers, by response code
@@ -58,7 +59,7 @@ func (u *upstream) note(now time.Time, took time.Duration, m *dns.Msg) {
 	defer u.mu.Unlock()
 	u.failed = failed
 	if u.deaf++; m != nil {
-		u.deaf = 0
+		u.deaf, u.mute = 0, false
 	}
 	u.ended = now
 	if u.rtt == 0 {
@@ -67,11 +68,26 @@ func (u *upstream) note(now time.Time, took time.Duration, m *dns.Msg) {
 	u.rtt = (3*u.rtt + took) / 4
 }
 
-// silentSince says how long ago it was found twice in a row that the upstream does not answer; ok is false if it does.
+// unanswered records that a probe has ended without an answer.
+func (u *upstream) unanswered() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.mute = true
+}
+
+// silentSince says how long ago it was found, at least twice in a row and at least once by a probe, that the upstream does
+// not answer; ok is false if it does. Some servers drop questions for some names, which says nothing about other names.
 func (u *upstream) silentSince(now time.Time) (ago time.Duration, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return now.Sub(u.ended), u.deaf >= 2
+	return now.Sub(u.ended), u.mute && u.deaf >= 2
+}
+
+// inDoubt says whether the last exchange had no answer.
+func (u *upstream) inDoubt() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.deaf > 0
 }
 
 // late records that another had to be asked besides; its answer may still count.

@@ -102,17 +102,22 @@ func TestSilentUpstreams(t *testing.T) {
 	f.forward = newForwarder(newCache(1<<20), now.now)
 	f.forward.use([]netip.AddrPort{u.addr})
 	t.Cleanup(f.forward.workers.Wait)
-	unanswered := func() {
+	probe := func() {
+		f.forward.asked.Store(now.now().UnixNano())
+		f.forward.probe(t.Context())
+		f.forward.workers.Wait()
+	}
+	for range 3 { // as when the upstream drops questions for one name
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
 		query := new(dns.Msg)
-		query.SetQuestion(".", dns.TypeNS)
+		query.SetQuestion("dropped.example.com.", dns.TypeA)
 		f.forward.try(ctx, (*f.forward.upstreams.Load())[0], query)
+		cancel()
 	}
-	if unanswered(); f.forward.health(now.now()) != hearing {
-		t.Fatal("one lost datagram says nothing of an upstream")
+	if f.forward.health(now.now()) != hearing {
+		t.Fatal("that one name has no answer says nothing about the upstream")
 	}
-	unanswered()
+	probe()
 	asked := u.udp.Load()
 	if m := f.ask(t, www, dns.TypeA); m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("%v", m)
@@ -128,11 +133,29 @@ func TestSilentUpstreams(t *testing.T) {
 		t.Errorf("a while later its health is %d", h)
 	}
 	answers.Store(true)
+	probe()
+	if m := f.ask(t, www, dns.TypeA); len(m.Answer) != 1 {
+		t.Errorf("it answers again: %v", m)
+	}
+}
+
+// TestOneLostProbe: one datagram that is lost, be it a probe's, makes no question fail.
+func TestOneLostProbe(t *testing.T) {
+	var seen atomic.Int64
+	u := serveUpstream(t, 159, func(w dns.ResponseWriter, q *dns.Msg) {
+		if seen.Add(1) > 1 {
+			_ = w.WriteMsg(reply(q, q.Question[0].Name+" 60 IN A 192.0.2.1"))
+		}
+	})
+	f, now := forwarding(t, u.addr)
 	f.forward.asked.Store(now.now().UnixNano())
 	f.forward.probe(t.Context())
 	f.forward.workers.Wait()
+	if h := f.forward.health(now.now()); h != hearing {
+		t.Errorf("its health is %d", h)
+	}
 	if m := f.ask(t, www, dns.TypeA); len(m.Answer) != 1 {
-		t.Errorf("it answers again: %v", m)
+		t.Errorf("%v", m)
 	}
 }
 
