@@ -24,6 +24,7 @@ import (
 
 	"svcplane/apiserver/hostimages"
 	"svcplane/apiserver/store"
+	"svcplane/inprocess"
 )
 
 // Config says what the API server is to be.
@@ -68,7 +69,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := writeKubeconfig(cfg.Kubeconfig, cfg.PKI, address); err != nil {
 		return nil, err
 	}
-	doors := listenInside(cfg.Listener)
+	doors := inprocess.Listen(cfg.Listener)
 	opts := cfg.options()
 	opts.SecureServing.Listener = doors
 	if err := restrict(opts); err != nil {
@@ -81,7 +82,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if errs := completed.Validate(); len(errs) > 0 {
 		return nil, fmt.Errorf("checking the api server's options: %w", utilerrors.NewAggregate(errs))
 	}
-	config, err := newConfig(completed, doors.dial)
+	config, err := newConfig(completed, doors.Dial)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the api server: %w", err)
 	}
@@ -105,7 +106,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the api server: %w", err)
 	}
-	loopback, err := shared(chain.GenericAPIServer.LoopbackClientConfig, doors.dial)
+	loopback, err := shared(chain.GenericAPIServer.LoopbackClientConfig, doors.Dial)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
+
+	"svcplane/inprocess"
 )
 
 // server is the kubelet's HTTPS endpoint: logs, exec, attach and port-forward for the API server, on the node's address,
@@ -26,7 +28,7 @@ type server struct {
 	n      *Node
 	http   *http.Server
 	tls    *tls.Config
-	inside *insideListener
+	inside *inprocess.Listener
 
 	mu    sync.Mutex
 	fail  func(error) // nil: it does not run
@@ -41,7 +43,7 @@ const apiServerClient = "kube-apiserver-kubelet-client"
 const systemMasters = "system:masters"
 
 func newKubeletServer(n *Node) *server {
-	s := &server{n: n, inside: newInsideListener(), at: n.cfg.ServerAddr}
+	s := &server{n: n, inside: inprocess.Listen(nil), at: n.cfg.ServerAddr}
 	s.tls = &tls.Config{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.serving.Load(), nil },
 		ClientAuth:     tls.RequestClientCert, // checked per request, for an answer in HTTP

@@ -1,27 +1,22 @@
-package apiserver
+package inprocess
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/client-go/rest"
 )
 
-// doors is a listener that is reached from this process alone: a connection is a pair of sockets without a name, and no
-// rule of netfilter and no program of a cgroup sees it. What arrives at a listener on the network is accepted, too.
-type doors struct {
-	net.Listener // on the network
-	accepted     chan accepted
-	once         sync.Once
-	closed       chan struct{}
+// Listener is reached by Dial, from this process alone. What arrives at a listener on the network is accepted, too.
+type Listener struct {
+	network  net.Listener // nil: none
+	accepted chan accepted
+	once     sync.Once
+	closed   chan struct{}
 }
 
 type accepted struct {
@@ -29,17 +24,19 @@ type accepted struct {
 	err  error
 }
 
-// listenInside adds the way from inside to a listener, which Close closes.
-func listenInside(network net.Listener) *doors {
-	l := &doors{Listener: network, accepted: make(chan accepted), closed: make(chan struct{})}
-	go l.acceptNetwork()
+// Listen adds the way from inside to a listener on the network, which Close closes; nil for the way from inside alone.
+func Listen(network net.Listener) *Listener {
+	l := &Listener{network: network, accepted: make(chan accepted), closed: make(chan struct{})}
+	if network != nil {
+		go l.acceptNetwork()
+	}
 	return l
 }
 
 // acceptNetwork hands on what comes from outside until the listener is closed.
-func (l *doors) acceptNetwork() {
+func (l *Listener) acceptNetwork() {
 	for {
-		conn, err := l.Listener.Accept()
+		conn, err := l.network.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -50,7 +47,7 @@ func (l *doors) acceptNetwork() {
 }
 
 // hand gives what came to who accepts next; false when nobody will.
-func (l *doors) hand(a accepted) bool {
+func (l *Listener) hand(a accepted) bool {
 	select {
 	case l.accepted <- a:
 		return true
@@ -60,7 +57,7 @@ func (l *doors) hand(a accepted) bool {
 }
 
 // Accept waits for a connection from either side.
-func (l *doors) Accept() (net.Conn, error) {
+func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case a := <-l.accepted:
 		return a.conn, a.err
@@ -70,16 +67,27 @@ func (l *doors) Accept() (net.Conn, error) {
 }
 
 // Close ends listening on both sides.
-func (l *doors) Close() error {
+func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
+	if l.network == nil {
+		return nil
+	}
+	return l.network.Close()
 }
 
-// dial connects from inside; it is a dialer.
-func (l *doors) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+// Addr is that of the network, or of this machine where there is none.
+func (l *Listener) Addr() net.Addr {
+	if l.network == nil {
+		return insideConn{}.LocalAddr()
+	}
+	return l.network.Addr()
+}
+
+// Dial connects from inside: whatever network and address are asked for, and without either.
+func (l *Listener) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
-		return nil, fmt.Errorf("reaching the API from inside: %w", err)
+		return nil, fmt.Errorf("connecting within this process: %w", err)
 	}
 	select {
 	case l.accepted <- accepted{conn: theirs}:
@@ -91,7 +99,7 @@ func (l *doors) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 	ours.Close()
 	theirs.Close()
-	return nil, fmt.Errorf("reaching the API from inside: %w", err)
+	return nil, fmt.Errorf("connecting within this process: %w", err)
 }
 
 func socketPair() (a, b net.Conn, err error) {
@@ -122,20 +130,3 @@ type insideConn struct{ net.Conn }
 
 func (insideConn) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 func (insideConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
-
-// shared makes of a configuration one whose clients have their connections in common, as those of the network have. A
-// dialer would keep them apart.
-func shared(config *rest.Config, dial dialer) (*rest.Config, error) {
-	secured, err := rest.TLSConfigFor(config)
-	if err != nil {
-		return nil, fmt.Errorf("making a client for the api server: %w", err)
-	}
-	config = rest.CopyConfig(config)
-	config.Dial, config.TLSClientConfig = nil, rest.TLSClientConfig{}
-	config.Transport = utilnet.SetTransportDefaults(&http.Transport{
-		DialContext: dial, TLSClientConfig: secured, TLSHandshakeTimeout: handshakeTimeout, DisableCompression: config.DisableCompression,
-	})
-	return config, nil
-}
-
-const handshakeTimeout = 10 * time.Second
