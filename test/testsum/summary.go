@@ -41,6 +41,7 @@ type pack struct {
 type test struct {
 	output   bytes.Buffer
 	action   string
+	begun    bool // it has an event: a name like "dir/usr/share" has parts that are no tests
 	children bool
 	elapsed  float64
 }
@@ -100,6 +101,7 @@ func (p *pack) testOf(name string) *test {
 func (s *Summary) test(e Event) {
 	p := s.packageOf(e)
 	t := p.testOf(e.Test)
+	t.begun = true
 	switch e.Action {
 	case "output":
 		t.output.WriteString(e.Output)
@@ -142,7 +144,7 @@ func (s *Summary) end(e Event, p *pack) {
 		case t.action == "skip":
 			s.Skipped++
 			fmt.Fprintf(s.out, "skip  %s: %s\n", full, reason(t.output.String()))
-		case t.action == "fail" && (!t.children || !p.failedBelow(name)), t.action == "":
+		case t.action == "fail" && (!t.children || !p.failedBelow(name)), t.begun && t.action == "":
 			// a test without an end was running when its package died
 			p.failed++
 			s.failures = append(s.failures, full)
@@ -155,7 +157,7 @@ func (s *Summary) end(e Event, p *pack) {
 
 func (p *pack) failedBelow(name string) bool {
 	for other, t := range p.tests {
-		if strings.HasPrefix(other, name+"/") && t.action != "pass" && t.action != "skip" {
+		if strings.HasPrefix(other, name+"/") && t.begun && t.action != "pass" && t.action != "skip" {
 			return true
 		}
 	}

@@ -42,6 +42,19 @@ func testCases() []summaryCase {
 		want:  []string{"ok    p", "1.5s", "3 tests"},
 		avoid: []string{"chatter"},
 	}, {
+		name: "parts of a name with slashes are no tests",
+		events: []string{
+			`{"Action":"run","Package":"p","Test":"TestA"}`,
+			`{"Action":"run","Package":"p","Test":"TestA/echo/usr/share"}`,
+			`{"Action":"pass","Package":"p","Test":"TestA/echo/usr/share"}`,
+			`{"Action":"output","Package":"p","Test":"TestA","Output":"after the subtests\n"}`,
+			`{"Action":"fail","Package":"p","Test":"TestA"}`,
+			`{"Action":"fail","Package":"p"}`,
+		},
+		last:  "1 passed, 1 failed",
+		want:  []string{"FAIL  p.TestA (", "after the subtests"},
+		avoid: []string{"p.TestA/echo"},
+	}, {
 		name: "a failing subtest counts once and shows its output",
 		events: []string{
 			`{"Action":"output","Package":"p","Test":"TestA/one","Output":"    a_test.go:7: got 1\n"}`,
