@@ -110,7 +110,7 @@ func second(t *testing.T, d *Dataplane, table proxy.Table) *Dataplane {
 func TestTwoSetsOfPrograms(t *testing.T) {
 	lab, d := lived(t)
 	if d.kernel.clsact {
-		t.Skip("a filter has a place of its own: there are no two")
+		t.Skip("the kernel has no tcx (Linux 6.6), and of filters there are no two at one place")
 	}
 	past, now := lab.Table(web(lab, "a")...), lab.Table(web(lab, "b")...)
 	next := second(t, d, now)
@@ -155,7 +155,7 @@ func TestAdoption(t *testing.T) {
 			table := lab.Table(services...)
 			must(t, d.Resync(t.Context(), table))
 			if d.kernel.clsact && form.two {
-				t.Skip("a filter has a place of its own: there are no two")
+				t.Skip("the kernel has no tcx (Linux 6.6), and of filters there are no two at one place")
 			}
 			var conn net.Conn
 			in(t, lab.Hosts["client"], func() (err error) { conn, err = net.Dial("tcp", "192.0.2.1:30080"); return err })
@@ -226,7 +226,7 @@ func TestWhatSomebodyTookAway(t *testing.T) {
 func TestSomebodyElseComesFirst(t *testing.T) {
 	lab, d := lived(t)
 	if d.kernel.clsact {
-		t.Skip("filters have priorities that people choose")
+		t.Skip("the kernel has no tcx (Linux 6.6), and the order of filters is what people choose")
 	}
 	table := lab.Table(web(lab, "a")...)
 	const keep = 0 // TCX_PASS: nobody else sees the packet
