@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/endpoints/discovery"
 	genericapiserver "k8s.io/apiserver/pkg/server"
@@ -27,6 +28,7 @@ import (
 // the next start finds it.
 type advertised struct {
 	upstream reconcilers.EndpointReconciler
+	services corev1client.ServicesGetter
 	written  chan struct{} // closed when it has been written
 
 	ip atomic.Pointer[netip.Addr]
@@ -35,14 +37,15 @@ type advertised struct {
 	service string // that upstream's controller asked for, with its ports; empty: not yet
 	ports   []corev1.EndpointPort
 	ending  bool
-	once    sync.Once
 }
 
 // newAdvertised puts itself into config.
 func newAdvertised(ip netip.Addr, config *controlplane.Config) *advertised {
 	loopback := config.ControlPlane.Generic.LoopbackClientConfig
-	adapter := reconcilers.NewEndpointsAdapter(corev1client.NewForConfigOrDie(loopback), discoveryclient.NewForConfigOrDie(loopback))
+	core := corev1client.NewForConfigOrDie(loopback)
+	adapter := reconcilers.NewEndpointsAdapter(core, discoveryclient.NewForConfigOrDie(loopback))
 	a := &advertised{
+		services: core,
 		written:  make(chan struct{}),
 		upstream: reconcilers.NewMasterCountEndpointReconciler(1, adapter),
 	}
@@ -51,21 +54,54 @@ func newAdvertised(ip netip.Addr, config *controlplane.Config) *advertised {
 	return a
 }
 
-// ReconcileEndpoints is upstream's, for another address than it knows.
-func (a *advertised) ReconcileEndpoints(service string, _ net.IP, ports []corev1.EndpointPort, reconcilePorts bool) error {
+// ReconcileEndpoints is upstream's, for another address than it knows, and with the ports of this start: upstream has left
+// those of an earlier one since 1.17, as other API servers may have them.
+func (a *advertised) ReconcileEndpoints(service string, _ net.IP, ports []corev1.EndpointPort, _ bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.service, a.ports = service, ports
-	return a.write(reconcilePorts)
+	return a.write()
 }
 
 // write is called with a.mu held.
-func (a *advertised) write(reconcilePorts bool) error {
-	if err := a.upstream.ReconcileEndpoints(a.service, a.ip.Load().AsSlice(), a.ports, reconcilePorts); err != nil {
+func (a *advertised) write() error {
+	if err := a.upstream.ReconcileEndpoints(a.service, a.ip.Load().AsSlice(), a.ports, true); err != nil {
 		return err
 	}
-	a.once.Do(func() { close(a.written) })
+	select {
+	case <-a.written:
+		return nil
+	default:
+	}
+	if err := a.target(); err != nil {
+		return err
+	}
+	close(a.written)
 	return nil
+}
+
+// target has the Service say the ports that its endpoint has.
+func (a *advertised) target() error {
+	ctx := context.Background()
+	services := a.services.Services(metav1.NamespaceDefault)
+	service, err := services.Get(ctx, a.service, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	changed := false
+	for i := range service.Spec.Ports {
+		port := &service.Spec.Ports[i]
+		for _, p := range a.ports {
+			if to := intstr.FromInt32(p.Port); p.Name == port.Name && port.TargetPort != to {
+				port.TargetPort, changed = to, true
+			}
+		}
+	}
+	if !changed {
+		return nil
+	}
+	_, err = services.Update(ctx, service, metav1.UpdateOptions{})
+	return err
 }
 
 // RemoveEndpoints leaves the endpoint, and says at the start that an earlier run has ended as it should.
@@ -96,7 +132,7 @@ func (a *advertised) set(ip netip.Addr) error {
 	if a.service == "" {
 		return nil
 	}
-	return a.write(false)
+	return a.write()
 }
 
 // discover has the API say where it is (GET /api) by the address that holds.

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"svcplane/node/footprint"
+	"svcplane/node/process"
 )
 
 // Main is the holder process: it serves dir until it is killed and returns an exit code.
@@ -26,6 +27,7 @@ func Main(dir string) int {
 	debug.SetGCPercent(25)
 	// Handled, and not ignored: what is ignored would be ignored by every process in a pod, too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	process.DefaultSignals()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err := serve(ctx, dir); err != nil {
