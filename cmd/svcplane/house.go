@@ -115,7 +115,10 @@ func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) erro
 	return h.addRooms(ctx, pki, services, c)
 }
 
-func (h *house) add(name string, p part) { h.order = append(h.order, room{name, p}) }
+func (h *house) add(name string, p part) {
+	h.order = append(h.order, room{name, p})
+	h.parts.expect(name)
+}
 
 func (h *house) recorder(component string) record.EventRecorder {
 	return h.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component, Host: h.cfg.NodeName})

@@ -24,9 +24,11 @@ type troubled interface {
 
 // parts starts rooms one after the other, each when the one before serves, and stops them in reverse.
 type parts struct {
-	mu      sync.Mutex
-	running []*running
-	failed  chan error // the first part that ended by itself
+	mu       sync.Mutex
+	began    time.Time
+	expected []string // all that are to run, in the order of their start
+	running  []*running
+	failed   chan error // the first part that ended by itself
 }
 
 type running struct {
@@ -42,12 +44,19 @@ type running struct {
 // Status is one line of `svcplane status`.
 type Status struct {
 	Part   string    `json:"part"`
-	State  string    `json:"state"` // starting, serving, degraded, failed
+	State  string    `json:"state"` // waiting (for those before it), starting, serving, degraded, failed
 	Since  time.Time `json:"since"`
 	Figure string    `json:"figure"`
 }
 
-func newParts() *parts { return &parts{failed: make(chan error, 1)} }
+func newParts() *parts { return &parts{began: time.Now(), failed: make(chan error, 1)} }
+
+// expect names a part that will be started, after those that were named before.
+func (ps *parts) expect(name string) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.expected = append(ps.expected, name)
+}
 
 // start runs p and returns when it serves, or with the error that it, or an earlier part, ended with.
 func (ps *parts) start(ctx context.Context, name string, p part) error {
@@ -129,6 +138,9 @@ func (ps *parts) status() []Status {
 			}
 		}
 		all = append(all, s)
+	}
+	for i := len(ps.running); i < len(ps.expected); i++ {
+		all = append(all, Status{Part: ps.expected[i], State: "waiting", Since: ps.began})
 	}
 	return all
 }

@@ -89,6 +89,22 @@ func TestFailedPartIsNamed(t *testing.T) {
 	ps.stop()
 }
 
+// A server that has just begun to start serves nothing, whatever of it is ready.
+func TestStatusNamesWhatWaits(t *testing.T) {
+	var d diary
+	ps := newParts()
+	ps.expect("first")
+	ps.expect("second")
+	if err := ps.start(t.Context(), "first", newFake("first", &d)); err != nil {
+		t.Fatal(err)
+	}
+	status := ps.status()
+	if len(status) != 2 || status[0].State != "serving" || status[1].Part != "second" || status[1].State != "waiting" {
+		t.Errorf("got %+v", status)
+	}
+	ps.stop()
+}
+
 func TestStartGivesUpWhenAnEarlierPartFails(t *testing.T) {
 	var d diary
 	ps := newParts()
