@@ -218,12 +218,14 @@ type cache struct {
 
 // cacheFigures count what happened to questions that came to the cache.
 type cacheFigures struct {
-	positive, negative, missed, stale, evicted, prefetched atomic.Uint64
+	positive, negative, missed, stale, prefetched atomic.Uint64
+	evicted                                       [2]atomic.Uint64 // those with records, and denials
 }
 
 type cacheShard struct {
 	mu    sync.Mutex
 	room  int // octets left
+	none  int // of the items, denials
 	items map[string]*list.Element
 	order *list.List // *cached, the last used in front
 }
@@ -267,17 +269,28 @@ func (c *cache) put(answer *cached) {
 		s.remove(item)
 	}
 	s.items[answer.key] = s.order.PushFront(answer)
+	s.none += answer.denies()
 	for s.room -= answer.size(); s.room < 0; {
-		s.remove(s.order.Back())
-		c.figures.evicted.Add(1)
+		c.figures.evicted[s.remove(s.order.Back())].Add(1)
 	}
 }
 
-// remove is called with s.mu held.
-func (s *cacheShard) remove(item *list.Element) {
+// remove is called with s.mu held; denied is 1 for a denial.
+func (s *cacheShard) remove(item *list.Element) (denied int) {
 	gone := s.order.Remove(item).(*cached)
 	delete(s.items, gone.key)
 	s.room += gone.size()
+	denied = gone.denies()
+	s.none -= denied
+	return denied
+}
+
+// denies is 1 for an answer without records, else 0.
+func (c *cached) denies() int {
+	if c.rcode() == dns.RcodeSuccess && binary.BigEndian.Uint16(c.wire[6:]) > 0 {
+		return 0
+	}
+	return 1
 }
 
 // use counts one question and what was found for it.
@@ -285,21 +298,24 @@ func (c *cache) use(found *cached, fresh bool) {
 	switch {
 	case !fresh:
 		c.figures.missed.Add(1)
-	case found.rcode() == dns.RcodeSuccess && binary.BigEndian.Uint16(found.wire[6:]) > 0:
+	case found.denies() == 0:
 		c.figures.positive.Add(1)
 	default:
 		c.figures.negative.Add(1)
 	}
 }
 
-// filled is how many answers are kept, and in how many octets.
-func (c *cache) filled() (answers, octets int) {
+// held is how many answers are kept, how many of them deny, and in how many octets all are.
+type held struct{ answers, denials, octets int }
+
+func (c *cache) filled() (all held) {
 	for i := range c.shards {
 		s := &c.shards[i]
 		s.mu.Lock()
-		answers += len(s.items)
-		octets += c.limit/len(c.shards) - s.room
+		all.answers += len(s.items)
+		all.denials += s.none
+		all.octets += c.limit/len(c.shards) - s.room
 		s.mu.Unlock()
 	}
-	return answers, octets
+	return all
 }

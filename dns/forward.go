@@ -51,6 +51,7 @@ type forwarder struct {
 	loopTold  atomic.Int64 // when a loop was last logged, Unix seconds
 	asked     atomic.Int64 // when somebody was last asked, Unix nanoseconds
 	renew     chan question
+	broken    atomic.Uint64 // questions that came while no upstream answered
 
 	mu      sync.Mutex
 	flights map[string]*flight
@@ -151,6 +152,7 @@ func (f *forwarder) resolve(ctx context.Context, q *question) (*cached, error) {
 	switch f.health(f.now()) {
 	case silent:
 		f.asked.Store(f.now().UnixNano()) // so that probes go on
+		f.broken.Add(1)
 		return f.standIn(old, errSilent)
 	case doubtful:
 		waitFor = doubt

@@ -17,6 +17,7 @@ type scratch struct {
 	from   netip.Addr // the asker; not valid: ourselves
 	q      question
 	a      answer
+	asked  int  // octets of the message
 	waited bool // respond had no answer for it
 	search bool // the rest of the search path has to be walked for it
 	// what the search path is walked for ends in one of our zones: nobody else is asked
@@ -29,7 +30,7 @@ type scratch struct {
 // if the first sync or an upstream has to be waited for: then wait gives the reply. It changes nothing but b
 // and w, and asks for what should be fetched again.
 func (s *Server) respond(b, msg []byte, w *scratch, tcp bool) (reply []byte, later bool) {
-	w.a.zone, w.search = zoneNone, false
+	w.a.zone, w.search, w.asked = zoneNone, false, len(msg)
 	if verdict := w.q.parse(msg); verdict != accepted {
 		return appendVerdict(b, msg, &w.q, verdict), false
 	}
@@ -144,13 +145,13 @@ func (s *Server) lookup(q *question, a *answer) (ours bool) {
 // wait replies to msg, for which respond had no answer at once. from is the asker.
 func (s *Server) wait(ctx context.Context, msg []byte, from netip.Addr, tcp bool) []byte {
 	began := time.Now()
-	w := &scratch{from: from, waited: true}
+	w := &scratch{from: from, asked: len(msg), waited: true}
 	w.q.parse(msg)
 	reply := s.settle(ctx, msg, w, tcp)
 	if s.standingOf(from) != resident && !tcp && !s.limiter.allows(from, len(reply), s.forward.now()) {
 		reply = slip(nil, msg, &w.q)
 	}
-	s.slow.waited.observe(time.Since(began), 1)
+	s.slow.zones[w.a.zone].latency[fromWaiting].observe(time.Since(began), 1)
 	s.record(s.slow, w, reply, tcp, began)
 	return reply
 }
@@ -161,6 +162,7 @@ func (s *Server) settle(ctx context.Context, msg []byte, w *scratch, tcp bool) [
 	case s.waiting <- struct{}{}:
 		defer func() { <-s.waiting }()
 	default:
+		s.rejected.Add(1)
 		return appendError(nil, msg, &w.q, dns.RcodeServerFailure)
 	}
 	limit, standing := w.limit(tcp), s.standingOf(w.from)

@@ -96,6 +96,7 @@ type Server struct {
 	slow        *tally        // of everything but the UDP workers
 	turn        atomic.Uint64 // counts questions for the log
 	logged      atomic.Uint64
+	rejected    atomic.Uint64 // one too many to wait
 	mu          sync.Mutex
 	workers     []*tally
 

@@ -178,7 +178,7 @@ func (s *Server) serveBatch(ctx context.Context, b *batch, w *scratch, t *tally,
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
-	began, answered := time.Now(), uint64(0)
+	began := time.Now()
 	for i := range n {
 		from := b.asker(i)
 		w.from = from.Addr()
@@ -190,10 +190,10 @@ func (s *Server) serveBatch(ctx context.Context, b *batch, w *scratch, t *tally,
 		}
 		b.reply(i, reply)
 		s.record(t, w, reply, false, began)
-		answered++
+		t.leaving[w.a.zone]++
 	}
 	b.flush()
-	t.memory.observe(time.Since(began), answered) // all of a batch leave together
+	t.left(time.Since(began))
 	return nil
 }
 
@@ -276,7 +276,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 		reply, later := s.respond(nil, msg, w, true)
 		if !later {
 			s.record(s.slow, w, reply, true, began)
-			s.slow.memory.observe(time.Since(began), 1)
+			s.slow.zones[w.a.zone].latency[fromMemory].observe(time.Since(began), 1)
 			if len(reply) == 0 || writeFramed(conn, reply) != nil {
 				return // not a question: nothing good will follow
 			}

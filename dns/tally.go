@@ -17,6 +17,13 @@ const (
 	zoneFirst
 )
 
+// Where an answer came from.
+const (
+	fromMemory  = iota // without waiting for anybody
+	fromWaiting        // for an upstream, or for the first sync
+	sources
+)
+
 // countedTypes are told apart in the metrics; all others are one, so that askers cannot make up series.
 var countedTypes = [...]uint16{
 	0, dns.TypeA, dns.TypeAAAA, dns.TypeCNAME, dns.TypeSRV, dns.TypePTR, dns.TypeTXT, dns.TypeNS, dns.TypeSOA,
@@ -28,13 +35,40 @@ const countedCodes = 17 // response codes 0 to 15, and what is higher
 // tally counts the answers of one worker, so that workers do not wait for each other's cache lines. The sums are
 // made when somebody looks.
 type tally struct {
-	answers []atomic.Uint64 // [zone][transport][type][code]
-	memory  histogram       // answered without waiting for anybody
-	waited  histogram       // for an upstream, or for the first sync
+	answers []atomic.Uint64 // one for each cellOf
+	zones   []zoneTally
+	leaving []uint64 // of the batch that its only worker has in hand, by zone
+}
+
+// zoneTally is what is counted of a zone beside its answers.
+type zoneTally struct {
+	latency         [sources]histogram
+	asked, answered [2]sizes // by transport
+	do              atomic.Uint64
 }
 
 func newTally(zones int) *tally {
-	return &tally{answers: make([]atomic.Uint64, zones*2*len(countedTypes)*countedCodes)}
+	return &tally{
+		answers: make([]atomic.Uint64, zones*2*2*sources*len(countedTypes)*countedCodes),
+		zones:   make([]zoneTally, zones), leaving: make([]uint64, zones),
+	}
+}
+
+// cellOf is what is told apart of an answer: transport 0 is UDP and 1 TCP, family 0 IPv4 and 1 IPv6.
+type cellOf struct{ zone, transport, family, source, typ, code int }
+
+func (c cellOf) index() int {
+	at := ((c.zone*2+c.transport)*2+c.family)*sources + c.source
+	return (at*len(countedTypes)+c.typ)*countedCodes + c.code
+}
+
+func cellAt(index int) (c cellOf) {
+	c.code, index = index%countedCodes, index/countedCodes
+	c.typ, index = index%len(countedTypes), index/len(countedTypes)
+	c.source, index = index%sources, index/sources
+	c.family, index = index%2, index/2
+	c.transport, c.zone = index%2, index/2
+	return c
 }
 
 // count records one reply; an empty one is a message that deserved none.
@@ -42,21 +76,42 @@ func (t *tally) count(w *scratch, reply []byte, tcp bool) {
 	if len(reply) < headerLen {
 		return
 	}
-	t.answers[cell(w.a.zone, tcp, w.q.qtype, replyCode(reply))].Add(1)
+	c := cellOf{zone: w.a.zone, typ: countedType(w.q.qtype), code: min(replyCode(reply), countedCodes-1)}
+	if tcp {
+		c.transport = 1
+	}
+	if w.from.Is6() {
+		c.family = 1
+	}
+	if w.waited {
+		c.source = fromWaiting
+	}
+	t.answers[c.index()].Add(1)
+	z := &t.zones[c.zone]
+	z.asked[c.transport].observe(w.asked)
+	z.answered[c.transport].observe(len(reply))
+	if w.q.do {
+		z.do.Add(1)
+	}
 }
 
-func cell(zone int, tcp bool, qtype uint16, code int) int {
-	transport, typ := 0, 0
-	if tcp {
-		transport = 1
-	}
-	for i, t := range countedTypes {
-		if t == qtype {
-			typ = i
-			break
+// left records how long the answers of a batch took, which leave together.
+func (t *tally) left(took time.Duration) {
+	for zone, n := range t.leaving {
+		if n > 0 {
+			t.zones[zone].latency[fromMemory].observe(took, n)
+			t.leaving[zone] = 0
 		}
 	}
-	return ((zone*2+transport)*len(countedTypes)+typ)*countedCodes + min(code, countedCodes-1)
+}
+
+func countedType(qtype uint16) int {
+	for i, t := range countedTypes {
+		if t == qtype {
+			return i
+		}
+	}
+	return 0
 }
 
 // replyCode is the response code of a reply of ours: its OPT record, if there is one, comes last and has no options.
@@ -69,35 +124,42 @@ func replyCode(reply []byte) int {
 	return code
 }
 
-// histogramBounds are the upper bounds of the buckets of latencies, in seconds: from what a map costs to what a
-// resolver gives up after.
-var histogramBounds = [...]float64{25e-6, 50e-6, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5}
-
-// histogram counts durations.
-type histogram struct {
-	buckets [len(histogramBounds) + 1]atomic.Uint64
-	nanos   atomic.Int64
+// sums are the counts of all workers together.
+type sums struct {
+	answers []uint64
+	zones   []zoneTally
 }
 
-// observe counts n durations of the same length.
-func (h *histogram) observe(took time.Duration, n uint64) {
-	i, s := 0, took.Seconds()
-	for i < len(histogramBounds) && s > histogramBounds[i] {
-		i++
-	}
-	h.buckets[i].Add(n)
-	h.nanos.Add(int64(took) * int64(n))
-}
-
-// addTo adds h to the cumulated buckets, the count and the sum (seconds) that Prometheus wants.
-func (h *histogram) addTo(buckets map[float64]uint64, count *uint64, sum *float64) {
-	total := uint64(0)
-	for i := range h.buckets {
-		total += h.buckets[i].Load()
-		if i < len(histogramBounds) {
-			buckets[histogramBounds[i]] += total
+func (s *Server) sum() *sums {
+	tallies := s.tallies()
+	all := &sums{answers: make([]uint64, len(tallies[0].answers)), zones: make([]zoneTally, len(tallies[0].zones))}
+	for _, t := range tallies {
+		for i := range t.answers {
+			all.answers[i] += t.answers[i].Load()
+		}
+		for i := range t.zones {
+			all.zones[i].add(&t.zones[i])
 		}
 	}
-	*count += total
-	*sum += time.Duration(h.nanos.Load()).Seconds()
+	return all
+}
+
+func (z *zoneTally) add(other *zoneTally) {
+	for i := range z.latency {
+		z.latency[i].add(&other.latency[i])
+	}
+	for i := range z.asked {
+		z.asked[i].add(&other.asked[i])
+		z.answered[i].add(&other.answered[i])
+	}
+	z.do.Add(other.do.Load())
+}
+
+// each visits what was counted.
+func (a *sums) each(visit func(cellOf, uint64)) {
+	for i, n := range a.answers {
+		if n > 0 {
+			visit(cellAt(i), n)
+		}
+	}
 }

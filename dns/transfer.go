@@ -26,7 +26,11 @@ func (s *Server) transfer(conn net.Conn, msg []byte, w *scratch) (done bool, err
 		if err := z.send(conn, &w.q); err != nil {
 			return true, fmt.Errorf("transfer of %s to %s: %w", textName([]byte(z.domain)), conn.RemoteAddr(), err)
 		}
-		s.slow.answers[cell(zoneFirst+i, true, dns.TypeAXFR, dns.RcodeSuccess)].Add(1)
+		done := cellOf{zone: zoneFirst + i, transport: 1, typ: countedType(dns.TypeAXFR)}
+		if w.from.Is6() {
+			done.family = 1
+		}
+		s.slow.answers[done.index()].Add(1)
 		return true, nil
 	}
 	return false, nil

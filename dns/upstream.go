@@ -28,9 +28,9 @@ type upstream struct {
 	mute   bool          // a probe was among them: it is not the name that was asked for
 	ended  time.Time     // when the last of them ended
 
-	codes   [countedCodes]atomic.Uint64 // answers, by response code
-	silent  atomic.Uint64               // exchanges that failed: no answer, or the connection was refused
-	latency histogram                   // of answers
+	codes   [countedCodes]atomic.Pointer[histogram] // how long answers took, by response code; nil: none came
+	silent  atomic.Uint64                           // exchanges that failed: no answer, or the connection was refused
+	unheard atomic.Uint64                           // probes among them
 }
 
 // standing orders upstreams: those that work first, among them the fastest.
@@ -52,8 +52,11 @@ func (u *upstream) note(now time.Time, took time.Duration, m *dns.Msg) {
 	if m == nil {
 		u.silent.Add(1)
 	} else {
-		u.codes[min(m.Rcode, countedCodes-1)].Add(1)
-		u.latency.observe(took, 1)
+		latency := &u.codes[min(m.Rcode, countedCodes-1)]
+		if latency.Load() == nil {
+			latency.CompareAndSwap(nil, new(histogram))
+		}
+		latency.Load().observe(took, 1)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -70,6 +73,7 @@ func (u *upstream) note(now time.Time, took time.Duration, m *dns.Msg) {
 
 // unanswered records that a probe has ended without an answer.
 func (u *upstream) unanswered() {
+	u.unheard.Add(1)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.mute = true

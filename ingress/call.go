@@ -24,6 +24,7 @@ type call struct {
 	origin   string    // Origin header, for CORS
 	path     string    // of the request before any rewriting
 	query    string
+	exchanged
 }
 
 type callKey struct{}
@@ -54,7 +55,7 @@ var noPolicy Policy
 // identify finds out who asks. What a peer says about earlier ones counts only if it is trusted; then the client
 // is the last address in the chain that is not.
 func (s *server) identify(r *http.Request) *call {
-	c := &call{began: time.Now(), proto: "http"}
+	c := &call{began: time.Now(), proto: "http", exchanged: exchanged{verb: verbOf(r.Method)}}
 	c.peer, _ = netip.ParseAddrPort(r.RemoteAddr) // net/http wrote it
 	c.client = c.peer.Addr().Unmap()
 	if r.TLS != nil {

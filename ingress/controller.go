@@ -293,7 +293,7 @@ func (c *controller) applyRoutes(changes map[types.NamespacedName]*compiled) {
 		claims[key] = c.claim(key, next)
 	}
 	table, affected := c.routes.apply(claims)
-	c.server.table.Store(table)
+	c.server.publish(table)
 	for key, next := range changes {
 		if old := c.compiled[key]; old != nil {
 			for _, r := range old.routes {
@@ -337,9 +337,9 @@ func (c *controller) claim(key types.NamespacedName, next *compiled) *claim {
 }
 
 // statsOf finds the figures of the routes that an object has in force, so that they survive its changes.
-func (c *controller) statsOf(key types.NamespacedName) func(routeSpec) *stats {
+func (c *controller) statsOf(key types.NamespacedName) func(routeSpec) *routeStats {
 	old := c.routes.claims[key]
-	return func(r routeSpec) *stats {
+	return func(r routeSpec) *routeStats {
 		if old != nil {
 			for _, o := range old.routes {
 				if o.Host == r.host && o.Path == r.path && o.Kind == r.kind && o.Group.Key == r.group {
@@ -347,7 +347,7 @@ func (c *controller) statsOf(key types.NamespacedName) func(routeSpec) *stats {
 				}
 			}
 		}
-		return new(stats)
+		return new(routeStats)
 	}
 }
 

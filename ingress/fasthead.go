@@ -11,6 +11,7 @@ import (
 // the request has been answered.
 type fastHead struct {
 	method, target []byte
+	verb           verb
 	host           []byte // as it came
 	fields         [maxFastFields]field
 	n              int
@@ -113,9 +114,9 @@ func (h *fastHead) requestLine(line []byte) bool {
 func (h *fastHead) request(method, target []byte) bool {
 	h.method, h.target = method, target
 	known := false
-	for _, m := range fastMethods {
+	for i, m := range fastMethods {
 		if string(h.method) == m {
-			known = true
+			known, h.verb = true, verb(i)
 			break
 		}
 	}

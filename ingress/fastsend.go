@@ -28,11 +28,13 @@ func (f *fast) request() outcome {
 	defer o.route.Group.requests.leave()
 	f.out = h.appendRequest(f.out[:0], &o, &who)
 	f.out = append(f.out, f.buf[f.r+h.size:f.r+h.size+h.length]...)
+	o.asked = int64(h.size + h.length)
 	end, code, sent := f.exchange(&o.call)
 	if f.r += h.size + h.length; f.r == f.w {
 		f.r, f.w = 0, 0
 	}
 	if end == switched {
+		o.verb = h.verb
 		f.s.count(&o.call, code, 0)
 		return end
 	}
@@ -97,6 +99,7 @@ func (f *fast) deliver(w *wire, e *endpoint, c *call) (outcome, int, int64) {
 	}
 	c.finishHeader(a)
 	f.out = a.appendTo(f.out[:0], closing)
+	c.answered = int64(len(f.out))
 	w.r += a.size
 	code, keep := a.code, !a.close
 	sent, err := f.relay(body)
@@ -199,6 +202,7 @@ func (f *fast) fail(c *call, err error) (outcome, int, int64) {
 		klog.V(2).InfoS("endpoint failed", "host", string(f.head.host), "path", c.path, "err", oneLine(err))
 	}
 	f.say("HTTP/1.1 "+strconv.Itoa(code)+" "+http.StatusText(code), why)
+	c.answered = int64(len(f.out))
 	return finished, code, 0
 }
 
@@ -220,6 +224,7 @@ func failure(err error) (code int, why string) {
 // finishFast counts and logs a request, whose slices end here.
 func (s *server) finishFast(c *call, h *fastHead, proto string, code int, sent int64) {
 	took := time.Since(c.began)
+	c.verb, c.answered = h.verb, c.answered+sent
 	s.count(c, code, took)
 	if s.log == nil || !s.log.wants() {
 		return

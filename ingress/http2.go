@@ -107,6 +107,7 @@ func (q *quick) serve() bool {
 	}
 	defer o.route.Group.requests.leave()
 	q.out = q.head.appendRequest(q.out[:0], &o, &who)
+	o.asked = int64(len(q.out) + q.head.length)
 	code, sent := q.exchange(&o.call)
 	q.p.s.finishFast(&o.call, &q.head, "HTTP/2.0", code, sent)
 	return true
@@ -153,6 +154,7 @@ func (q *quick) exchange(c *call) (code int, sent int64) {
 	}
 	defer e.requests.leave()
 	c.finishHeader(&q.answer)
+	c.answered = int64(q.answer.size)
 	sent, err = q.deliver(w)
 	if err == nil && !q.answer.close && w.r == w.w {
 		e.wires.put(w, time.Now())

@@ -55,6 +55,8 @@ type connSet struct {
 	empty   chan struct{} // closed when the last one went after closeAll
 	ended   bool
 	refused atomic.Uint64 // for being too many
+
+	accepted atomic.Uint64
 }
 
 func newConnSet(most, perClient int) *connSet {
@@ -75,6 +77,7 @@ func (s *connSet) add(c *conn, trusted bool) bool {
 	}
 	s.conns[c] = struct{}{}
 	s.clients[c.client]++
+	s.accepted.Add(1)
 	return true
 }
 

@@ -1,73 +1,190 @@
 package ingress
 
 import (
-	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"svcplane/metrics"
 )
 
 // collector hands the figures that the routes and endpoints keep to Prometheus. They are read when somebody asks,
 // so that a request costs a few atomic additions and no look-up.
 type collector struct {
-	server                              *server
-	requests, latency, endpoint, status *prometheus.Desc
-	conns, refused                      *prometheus.Desc
+	server       *server
+	certificates func() []certificate // in force
 }
 
 // Collector is for the registry that the process's metrics come from; never for the public listener.
 func (i *Ingress) Collector() prometheus.Collector {
-	route := []string{"namespace", "ingress", "host", "path", "service"}
-	end := []string{"service", "endpoint"}
-	return &collector{
-		server:   i.server,
-		requests: prometheus.NewDesc("svcplane_ingress_requests_total", "Requests by route and code; 499: the client went away.", append(route, "code"), nil),
-		latency:  prometheus.NewDesc("svcplane_ingress_request_duration_seconds", "Time from the head of a request to the end of its answer.", route, nil),
-		endpoint: prometheus.NewDesc("svcplane_ingress_endpoint_duration_seconds", "The same by the endpoint that answered.", end, nil),
-		status:   prometheus.NewDesc("svcplane_ingress_endpoint_requests_total", "Requests by endpoint and code.", append(end, "code"), nil),
-		conns:    prometheus.NewDesc("svcplane_ingress_connections", "Open connections of clients.", nil, nil),
-		refused:  prometheus.NewDesc("svcplane_ingress_connections_refused_total", "Connections that were one too many.", nil, nil),
-	}
+	return &collector{server: i.server, certificates: i.controller.certificates}
 }
 
 // Describe makes it a prometheus.Collector.
-func (c *collector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.requests, c.latency, c.endpoint, c.status, c.conns, c.refused} {
-		to <- d
-	}
-}
+func (c *collector) Describe(to chan<- *prometheus.Desc) { metrics.Describe(to, Families()) }
 
 // Collect makes it a prometheus.Collector.
 func (c *collector) Collect(to chan<- prometheus.Metric) {
-	to <- prometheus.MustNewConstMetric(c.conns, prometheus.GaugeValue, float64(c.server.conns.count()))
-	to <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(c.server.conns.refused.Load()))
-	emit(to, c.requests, c.latency, &c.server.unrouted, "", "", "", "", "")
+	open, accepted, refused := c.server.conns.count(), c.server.conns.accepted.Load(), c.server.conns.refused.Load()
+	to <- connections.Value(float64(open))
+	to <- refusedTotal.Value(float64(refused))
+	labelsOf(nil).collect(to, &c.server.unrouted)
+	busy := int64(0)
 	seen := map[*Group]bool{}
 	for _, r := range c.server.table.Load().routes() {
 		for _, r := range append([]*Route{r}, r.canaries...) {
-			path := string(r.Kind) + " " + r.Path
-			emit(to, c.requests, c.latency, r.stats, r.Origin.Namespace, r.Origin.Name, r.Host, path, r.Group.Key.String())
+			if r.stats != nil {
+				labelsOf(r).collect(to, r.stats)
+			}
 			if !seen[r.Group] {
 				seen[r.Group] = true
+				busy += r.Group.requests.inside.Load()
 				for _, e := range r.Group.state.Load().endpoints {
-					emit(to, c.status, c.endpoint, &e.stats, r.Group.Key.String(), e.host)
+					e.stats.collect(to, r.Group.Key.String(), e.host)
 				}
 			}
 		}
 	}
+	busy = max(0, min(busy, int64(open)))
+	for state, n := range map[string]int64{"active": int64(open), "reading": 0, "writing": busy, "waiting": int64(open) - busy} {
+		to <- nginxConnections.Value(float64(n), state)
+	}
+	to <- nginxAccepted.Value(float64(accepted+refused), "accepted")
+	to <- nginxAccepted.Value(float64(accepted), "handled")
+	c.collectConfig(to)
 }
 
-// emit sends what was counted; nothing for what was never used.
-func emit(to chan<- prometheus.Metric, requests, latency *prometheus.Desc, s *stats, labels ...string) {
-	if s == nil {
-		return
+// collectConfig gives what ingress-nginx tells of its configuration.
+func (c *collector) collectConfig(to chan<- prometheus.Metric) {
+	tables, at := c.server.tables()
+	to <- nginxHash.Value(float64(tables))
+	to <- nginxSuccess.Value(float64(tables))
+	to <- nginxReloaded.Value(1)
+	to <- nginxWhen.Value(float64(at.UnixMilli()) / 1000)
+	for _, own := range c.certificates() {
+		to <- nginxExpires.Value(float64(own.expires.Unix()), own.secret.Namespace, own.host, own.secret.Name, own.serial)
 	}
+}
+
+// routeLabels are the values of ofRoute, and of the part of ofRequest that does not depend on the request.
+type routeLabels struct {
+	own, nginx []string
+}
+
+// labelsOf are those of a route; nil: of requests that none took.
+func labelsOf(r *Route) routeLabels {
+	if r == nil {
+		return routeLabels{make([]string, len(ofRoute)), []string{"", "", "_", "", "", ""}}
+	}
+	l := routeLabels{own: []string{r.Origin.Namespace, r.Origin.Name, r.Host, string(r.Kind) + " " + r.Path, r.Group.Key.String()}}
+	host, path, canary := r.Host, r.Path, ""
+	if host == "" {
+		host = "_" // the server block for all other hosts
+	}
+	if path == "" {
+		path = "/"
+	}
+	if key := r.Group.Key; r.guard != nil && r.guard.Canary != nil {
+		canary = key.Service.Namespace + "-" + key.Service.Name + "-" + key.Port.String()
+	}
+	l.nginx = []string{r.Origin.Namespace, r.Origin.Name, host, path, r.Group.Key.Service.Name, canary}
+	return l
+}
+
+// collect gives what was counted of a route, by our names and ingress-nginx'; nothing for what was never used.
+func (l routeLabels) collect(to chan<- prometheus.Metric, s *routeStats) {
+	all, codes := histogramSum{}, map[int]uint64{}
+	s.each(func(code int, v verb, one *series) {
+		took := histogramSum{}
+		took.add(&one.took, 1)
+		all.add(&one.took, 1)
+		n := took.count() + one.switched.Load()
+		codes[code] += n
+		labels := append(l.nginx[:len(l.nginx):len(l.nginx)], v.String(), strconv.Itoa(code))
+		to <- nginxRequests.Value(float64(n), labels...)
+		if took.count() == 0 {
+			return
+		}
+		to <- took.of(nginxRequestTime, nginxTimes, labels)
+		if own := one.own.Load(); own != nil {
+			took.add(own, -1)
+		}
+		if took.count() > 0 {
+			to <- took.of(nginxResponseTime, nginxTimes, labels)
+		}
+		to <- one.asked.of(nginxRequestSize, nginxLengths, labels)
+		to <- one.answered.of(nginxResponseSize, nginxLengths, labels)
+		to <- one.answered.of(nginxBytesSent, nginxSizes, labels)
+	})
+	for code, n := range codes {
+		to <- requestsTotal.Value(float64(n), append(l.own[:len(l.own):len(l.own)], strconv.Itoa(code))...)
+	}
+	if len(codes) > 0 {
+		to <- all.of(requestTime, boundSeconds(), l.own)
+	}
+}
+
+// collect gives what was counted of an endpoint; nothing if it was never used.
+func (s *stats) collect(to chan<- prometheus.Metric, labels ...string) {
 	used := false
 	s.each(func(code int, count uint64) {
 		used = true
-		to <- prometheus.MustNewConstMetric(requests, prometheus.CounterValue, float64(count), append(labels[:len(labels):len(labels)], fmt.Sprint(code))...)
+		to <- endpointTotal.Value(float64(count), append(labels[:len(labels):len(labels)], strconv.Itoa(code))...)
 	})
 	if used {
-		count, sum, within := s.histogram()
-		to <- prometheus.MustNewConstHistogram(latency, count, sum, within, labels...)
+		all := histogramSum{}
+		all.add(&s.took, 1)
+		to <- all.of(endpointTime, boundSeconds(), labels)
 	}
+}
+
+// The buckets of ingress-nginx.
+var (
+	nginxTimes   = prometheus.DefBuckets
+	nginxLengths = prometheus.LinearBuckets(10, 10, 10)
+	nginxSizes   = prometheus.ExponentialBuckets(10, 10, 7)
+)
+
+func boundSeconds() []float64 {
+	all := make([]float64, len(latencyBounds))
+	for i, b := range latencyBounds {
+		all[i] = b.Seconds()
+	}
+	return all
+}
+
+// histogramSum adds durations up for somebody who looks.
+type histogramSum struct {
+	buckets [len(latencyBounds) + 1]uint64
+	sum     time.Duration
+}
+
+// add adds d, or with sign -1 takes it off. A count that was read before another one may be behind it.
+func (s *histogramSum) add(d *durations, sign int64) {
+	for i := range s.buckets {
+		s.buckets[i] = uint64(max(0, int64(s.buckets[i])+sign*int64(d.buckets[i].Load())))
+	}
+	s.sum = max(0, s.sum+time.Duration(sign*d.sum.Load()))
+}
+
+func (s *histogramSum) count() (n uint64) {
+	for _, b := range s.buckets {
+		n += b
+	}
+	return n
+}
+
+func (s *histogramSum) of(f *metrics.Family, want []float64, labels []string) prometheus.Metric {
+	count, within := metrics.Within(s.buckets[:], boundSeconds(), want)
+	return f.Histogram(count, s.sum.Seconds(), within, labels...)
+}
+
+func (s *sizes) of(f *metrics.Family, want []float64, labels []string) prometheus.Metric {
+	var counts [len(sizeBounds) + 1]uint64
+	for i := range counts {
+		counts[i] = s.buckets[i].Load()
+	}
+	count, within := metrics.Within(counts[:], sizeBounds[:], want)
+	return f.Histogram(count, float64(s.sum.Load()), within, labels...)
 }

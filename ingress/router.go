@@ -42,10 +42,10 @@ type Route struct {
 	// Weak routes give way to every other claim on the same host and path, and losing is no conflict.
 	Weak bool
 
-	guard    *guard   // nil: no policy
-	over     *guard   // of somebody else, which requests have to pass before; nil: none. Only on routes in a table
-	canaries []*Route // that may take requests of this one; only on routes in a table
-	stats    *stats   // nil: not counted
+	guard    *guard      // nil: no policy
+	over     *guard      // of somebody else, which requests have to pass before; nil: none. Only on routes in a table
+	canaries []*Route    // that may take requests of this one; only on routes in a table
+	stats    *routeStats // nil: not counted
 }
 
 // Table is a set of routes, immutable, safe for concurrent use. Precedence, after the Ingress specification

@@ -103,11 +103,7 @@ func (s *certStore) table(fallback *tls.Certificate) *certTable {
 			if cert == nil {
 				continue
 			}
-			hosts := ref.hosts
-			if len(hosts) == 0 {
-				hosts = certNames(cert)
-			}
-			for _, h := range hosts {
+			for _, h := range hostsOf(ref.hosts, cert) {
 				t.add(h, cert)
 			}
 		}

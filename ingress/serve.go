@@ -245,6 +245,9 @@ func (s *server) finish(c *call, rec *recorder, r *http.Request) {
 	if rec.code == 0 {
 		rec.code = clientGone
 	}
+	// before policies changed it: what the client said is known by its length only
+	c.asked = headSize(len(r.Method)+len(r.RequestURI)+len(r.Proto)+len(r.Host)+len("  Host: \r\n"), r.Header) + max(r.ContentLength, 0)
+	c.answered = headSize(len("HTTP/1.1 200 OK"), rec.Header()) + rec.bytes
 	s.count(c, rec.code, took)
 	if s.log != nil && s.log.wants() {
 		s.log.write(entryOf(c, r, rec, took))
@@ -254,11 +257,11 @@ func (s *server) finish(c *call, rec *recorder, r *http.Request) {
 // count adds an answer to the figures of its route and endpoint.
 func (s *server) count(c *call, code int, took time.Duration) {
 	if c.route == nil {
-		s.unrouted.observe(code, took)
+		s.unrouted.observe(code, &c.exchanged, took, false)
 		return
 	}
 	if c.route.stats != nil {
-		c.route.stats.observe(code, took)
+		c.route.stats.observe(code, &c.exchanged, took, c.endpoint != nil)
 	}
 	if c.endpoint != nil {
 		c.endpoint.stats.observe(code, took)

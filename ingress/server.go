@@ -45,7 +45,8 @@ type server struct {
 	publicHTTPS uint16         // port for redirects; 0: that of httpsAddr
 	bodyTimeout time.Duration  // for the next part of a request body
 	log         *accessLog     // nil: none
-	unrouted    stats          // requests that no route took
+	unrouted    routeStats     // requests that no route took
+	published   atomic.Pointer[publication]
 }
 
 func newServer(cfg Config) (*server, error) {
@@ -64,7 +65,7 @@ func newServer(cfg Config) (*server, error) {
 	s.fasts = newFastSet()
 	s.hs = s.httpServer()
 	s.toHTTP = newHandoff(net.TCPAddrFromAddrPort(cfg.HTTP))
-	s.table.Store(&Table{})
+	s.publish(&Table{})
 	s.certs.Store(newCertTable(fallback))
 	return s, nil
 }

@@ -8,15 +8,14 @@ import (
 // latencyBounds are the upper bounds of the buckets of a histogram.
 var latencyBounds = [...]time.Duration{
 	500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond,
-	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 10 * time.Second,
+	50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
-// stats count answers by code and time. They are safe for concurrent use; observing allocates once per class of
+// stats count the answers of an endpoint by code and time. They are safe for concurrent use; observing allocates once per class of
 // codes.
 type stats struct {
-	codes   [6]atomic.Pointer[[100]atomic.Uint64] // by the first digit, then the rest
-	buckets [len(latencyBounds) + 1]atomic.Uint64
-	sum     atomic.Int64 // nanoseconds
+	codes [6]atomic.Pointer[[100]atomic.Uint64] // by the first digit, then the rest
+	took  durations
 }
 
 // observe counts one answer. A connection that was taken over (101) counts with no time: it lasts as long as both
@@ -35,12 +34,7 @@ func (s *stats) observe(code int, took time.Duration) {
 	if code == 101 {
 		return
 	}
-	i := 0
-	for i < len(latencyBounds) && took > latencyBounds[i] {
-		i++
-	}
-	s.buckets[i].Add(1)
-	s.sum.Add(int64(took))
+	s.took.observe(took)
 }
 
 // each calls visit with every code that was seen.
@@ -56,16 +50,4 @@ func (s *stats) each(visit func(code int, count uint64)) {
 			}
 		}
 	}
-}
-
-// histogram is what Prometheus wants: observations, their sum in seconds, and how many were within each bound.
-func (s *stats) histogram() (count uint64, sum float64, within map[float64]uint64) {
-	within = make(map[float64]uint64, len(latencyBounds))
-	for i := range s.buckets {
-		count += s.buckets[i].Load()
-		if i < len(latencyBounds) {
-			within[latencyBounds[i].Seconds()] = count
-		}
-	}
-	return count, time.Duration(s.sum.Load()).Seconds(), within
 }

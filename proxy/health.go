@@ -24,7 +24,8 @@ const healthTimeout = time.Minute
 // health answers load balancers: /healthz and /livez for the node as kube-proxy does on port 10256, and for each
 // Service with a healthCheckNodePort whether it has endpoints here (KEP-3836; upstream pkg/proxy/healthcheck).
 type health struct {
-	eligible func() bool // the node is to get new connections
+	eligible func() bool                 // the node is to get new connections
+	answered func(node bool, status int) // counts answers of /healthz (node) and /livez
 
 	mu      sync.Mutex
 	pending time.Time // the oldest change that the kernel has not taken; zero: none
@@ -40,7 +41,7 @@ type door struct {
 }
 
 func newHealth(eligible func() bool) *health {
-	return &health{eligible: eligible, doors: map[catalog.Key]*door{}}
+	return &health{eligible: eligible, answered: func(bool, int) {}, doors: map[catalog.Key]*door{}}
 }
 
 // queued notes that there is a change; took, that the kernel has it.
@@ -106,6 +107,7 @@ func (h *health) handler() http.Handler {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 				return
 			}
+			h.answered(node, status)
 			writeHealth(w, status, text)
 		})
 	}

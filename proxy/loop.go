@@ -77,13 +77,14 @@ func (p *Proxy) start(ctx context.Context, sub *catalog.Subscription) error {
 	}
 	p.ledger = newLedger()
 	p.ledger.adopt(found)
+	p.cfg.Metrics.kube.took()
 	keys := union(sub.Take(), p.ledger.keys())
 	batch := p.build(keys)
 	began := time.Now()
 	next := p.ledger.plan(batch)
 	p.version++
 	err = p.cfg.Dataplane.Resync(ctx, p.ledger.table())
-	p.cfg.Metrics.synced(began, err)
+	p.cfg.Metrics.synced(began, true, err)
 	if err == nil {
 		p.applied(ctx, next)
 		p.settle(ctx, sub, batch, nil)
@@ -122,6 +123,7 @@ func (p *Proxy) loop(ctx context.Context, sub *catalog.Subscription) {
 			return
 		case <-sub.Dirty():
 			p.health.queued(time.Now())
+			p.cfg.Metrics.kube.took()
 			p.reconcile(ctx, sub, sub.Take())
 		case <-p.rehomed:
 			if err := p.setNode(ctx, func(node *Node) { *node = p.atHome(*node) }); err != nil && ctx.Err() == nil {
@@ -260,7 +262,7 @@ func (p *Proxy) sync(ctx context.Context, batch map[catalog.Key]claim) error {
 		p.version++
 		began := time.Now()
 		err := p.cfg.Dataplane.Sync(ctx, next.Change)
-		p.cfg.Metrics.synced(began, err)
+		p.cfg.Metrics.synced(began, false, err)
 		if err != nil {
 			next.undo()
 			return err
@@ -314,6 +316,7 @@ func (p *Proxy) settle(ctx context.Context, sub *catalog.Subscription, batch map
 	}
 	if len(failed) < len(batch) || len(batch) == 0 {
 		p.health.took(time.Now()) // the loop works; who was refused is told in an Event
+		p.cfg.Metrics.kube.settle()
 	}
 	p.observeRivals()
 	p.observePorts(slices.Collect(maps.Keys(batch)))
@@ -331,13 +334,13 @@ func (p *Proxy) observeRivals() {
 // observeLatency counts how long a change was on its way: from when the endpoints changed, where the controller
 // noted that (EndpointSlice annotation endpoints.kubernetes.io/last-change-trigger-time), else from its arrival.
 func (p *Proxy) observeLatency(key catalog.Key, c claim, arrived time.Time) {
-	since := arrived
+	since, exact := arrived, false
 	if c.triggered.After(p.began) && c.triggered.After(p.triggered[key]) {
-		since = c.triggered
+		since, exact = c.triggered, true
 		p.triggered[key] = c.triggered
 	}
 	if !since.IsZero() {
-		p.cfg.Metrics.programming.Observe(time.Since(since).Seconds())
+		p.cfg.Metrics.programmed(time.Since(since), exact)
 	}
 }
 

@@ -95,11 +95,13 @@ func New(cfg Config) (*Proxy, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics()
 	}
+	cfg.Metrics.kube.begin(cfg.Node, cfg.Catalog.Changes)
 	p := &Proxy{
 		cfg: cfg, ready: make(chan struct{}), rehomed: make(chan struct{}, 1), loopbacks: loopbacks{open: map[catalog.Key]map[Address]*relay{}}, node: cfg.Node, ledger: newLedger(), began: time.Now(),
 		gone: map[Address]int{}, failing: map[catalog.Key]failure{}, triggered: map[catalog.Key]time.Time{}, notices: notices{}, rivals: map[catalog.Key]bool{},
 	}
 	p.health = newHealth(func() bool { return !p.ineligible.Load() })
+	p.health.answered = cfg.Metrics.kube.answered
 	return p, nil
 }
 

@@ -15,19 +15,19 @@ import (
 const module = "svcplane"
 
 // rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
-var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/store", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node", "diagnose", "disk", "descriptors", "inprocess", "usage"}
+var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/store", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node", "diagnose", "disk", "descriptors", "inprocess", "usage", "metrics"}
 
 // mayImport lists, for each room, the other rooms that its code may import.
 var mayImport = map[string][]string{
 	"apiserver":        {"apiserver/fields", "apiserver/store", "inprocess"},
 	"apiserver/store":  {"disk"},
 	"controllers":      {"listeners"},
-	"proxy":            {"catalog", "listeners"},
-	"dns":              {"catalog"},
-	"ingress":          {"catalog"},
-	"node":             {"catalog", "disk", "inprocess", "listeners"},
-	"proxy/iptables":   {"proxy", "listeners"},
-	"proxy/ebpf":       {"proxy", "listeners"},
+	"proxy":            {"catalog", "listeners", "metrics"},
+	"dns":              {"catalog", "metrics"},
+	"ingress":          {"catalog", "metrics"},
+	"node":             {"catalog", "disk", "inprocess", "listeners", "metrics"},
+	"proxy/iptables":   {"proxy", "listeners", "metrics"},
+	"proxy/ebpf":       {"proxy", "listeners", "metrics"},
 	"proxy/switchover": {"proxy", "proxy/iptables", "proxy/ebpf"},
 	"proxy/proxytest":  {"proxy", "catalog", "listeners"},
 }

@@ -94,6 +94,9 @@ func (c *Config) doors() []address.Door {
 	if c.Enabled(partProxy) && c.Proxy.Health.IsValid() {
 		doors = append(doors, address.Door{Flag: "proxy-health-address", At: c.Proxy.Health})
 	}
+	for _, at := range c.Metrics {
+		doors = append(doors, address.Door{Flag: flagMetrics, At: at})
+	}
 	return doors
 }
 

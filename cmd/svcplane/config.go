@@ -28,6 +28,7 @@ type Options struct {
 	Ingress                                                        ingressOptions
 	Proxy                                                          proxyOptions
 	Node                                                           nodeOptions
+	Metrics                                                        metricsOptions
 }
 
 // register declares the flags; their names are also the keys of the config file.
@@ -62,6 +63,7 @@ func (o *Options) register(fs *pflag.FlagSet) {
 		fs.StringVar(&o.IngressHTTPS, "ingress-https", "0.0.0.0:443", "where the ingress listens for HTTPS")
 		o.Ingress.register(fs)
 	})
+	usage.Group(fs, "Metrics", o.Metrics.register)
 	usage.Group(fs, "Logging", func(fs *pflag.FlagSet) {
 		fs.IntVarP(&o.Verbosity, "verbosity", "v", 0, "log level; 0 logs what needs attention, 2 what happens, 4 and more every detail")
 	})
@@ -133,6 +135,7 @@ type Config struct {
 	Ingress                ingressConfig
 	Proxy                  proxyConfig
 	Node                   nodeConfig
+	Metrics                []netip.AddrPort
 }
 
 // NodeIP is the node's IPv4 address at the start.
@@ -188,11 +191,17 @@ func (o *Options) check(host Host) (*Config, error) {
 	if c.Node, err = o.Node.check(); err != nil {
 		return nil, err
 	}
+	if c.Metrics, err = o.Metrics.check(); err != nil {
+		return nil, err
+	}
 	c.openBoth()
 	if c.DNS, err = o.DNS.config(c); err != nil {
 		return nil, err
 	}
-	return c, o.checkWords()
+	if err := o.checkWords(); err != nil {
+		return nil, err
+	}
+	return c, c.checkMetrics()
 }
 
 func parseInto(flag, text string, to any) error {

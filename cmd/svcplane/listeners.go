@@ -24,6 +24,9 @@ func (c *Config) sockets() listeners.Set {
 		}
 	}
 	add("", c.API, corev1.ProtocolTCP, "the API", flagAPI)
+	for _, at := range c.Metrics {
+		add("", at, corev1.ProtocolTCP, "the metrics", flagMetrics)
+	}
 	add(partNode, netip.AddrPortFrom(c.NodeIP(), kubeletPort), corev1.ProtocolTCP, "the node's own server", flagNode)
 	add(partProxy, c.Proxy.Health, corev1.ProtocolTCP, "the service proxy's health port", "proxy-health-address")
 	add(partIngress, c.HTTP, corev1.ProtocolTCP, "the ingress", "ingress-http")

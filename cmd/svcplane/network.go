@@ -112,7 +112,11 @@ func (c *Config) nodeIPs(flag string, host Host) error {
 
 // openBoth makes "every address" mean those of both families on a dual-stack node.
 func (c *Config) openBoth() {
-	for _, at := range []*netip.AddrPort{&c.API, &c.HTTP, &c.HTTPS, &c.Proxy.Health} {
+	all := []*netip.AddrPort{&c.API, &c.HTTP, &c.HTTPS, &c.Proxy.Health}
+	for i := range c.Metrics {
+		all = append(all, &c.Metrics[i])
+	}
+	for _, at := range all {
 		if len(c.NodeIPs) == 2 && at.IsValid() && at.Addr() == netip.IPv4Unspecified() {
 			*at = netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())
 		}

@@ -40,6 +40,11 @@ func (h *house) addRooms(ctx context.Context, pki *apiserver.PKI, services *cata
 			return err
 		}
 	}
+	var mode func() string
+	if c.plane != nil {
+		mode = c.plane.Mode
+	}
+	h.addMetrics(mode)
 	return nil
 }
 

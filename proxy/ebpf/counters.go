@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"svcplane/metrics"
 	"svcplane/proxy"
 )
 
@@ -20,33 +21,34 @@ var (
 	ofPort            = []string{"namespace", "service", "port_name", "protocol"}
 	ofEndpoint        = append(slices.Clone(ofPort), "endpoint")
 	ofDirection       = append(slices.Clone(ofEndpoint), "direction")
-	connectionsMetric = prometheus.NewDesc("svcplane_service_connections_total",
-		"Connections, and first datagrams, that the eBPF programs gave to an endpoint.", ofEndpoint, nil)
-	refusedMetric = prometheus.NewDesc("svcplane_service_refused_total",
-		"Connections and datagrams that the eBPF programs refused because there was no endpoint.", ofPort, nil)
-	packetsMetric = prometheus.NewDesc("svcplane_service_packets_total",
-		"Packets to (sent) and from (received) an endpoint that the eBPF programs translated; what is connected at the socket has none.", ofDirection, nil)
-	bytesMetric = prometheus.NewDesc("svcplane_service_bytes_total", "Octets of those packets, with IP headers.", ofDirection, nil)
+	connectionsMetric = metrics.New(metrics.Counter, "svcplane_service_connections_total",
+		"Connections, and first datagrams, that the eBPF programs gave to an endpoint.", ofEndpoint...)
+	refusedMetric = metrics.New(metrics.Counter, "svcplane_service_refused_total",
+		"Connections and datagrams that the eBPF programs refused because there was no endpoint.", ofPort...)
+	packetsMetric = metrics.New(metrics.Counter, "svcplane_service_packets_total",
+		"Packets to (sent) and from (received) an endpoint that the eBPF programs translated; what is connected at the socket has none.", ofDirection...)
+	bytesMetric = metrics.New(metrics.Counter, "svcplane_service_bytes_total", "Octets of those packets, with IP headers.", ofDirection...)
 )
 
-var eventsMetric = prometheus.NewDesc("svcplane_ebpf_events_total",
-	"What the eBPF programs did, by name: sockets and packets translated, refused and dropped.", []string{"event"}, nil)
+var eventsMetric = metrics.New(metrics.Counter, "svcplane_ebpf_events_total",
+	"What the eBPF programs did, by name: sockets and packets translated, refused and dropped.", "event")
+
+// Families are all that a Dataplane collects.
+func Families() []*metrics.Family {
+	return []*metrics.Family{eventsMetric, connectionsMetric, refusedMetric, packetsMetric, bytesMetric}
+}
 
 // Describe is prometheus.Collector's.
-func (d *Dataplane) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{eventsMetric, connectionsMetric, refusedMetric, packetsMetric, bytesMetric} {
-		to <- desc
-	}
-}
+func (d *Dataplane) Describe(to chan<- *prometheus.Desc) { metrics.Describe(to, Families()) }
 
 // Collect reads the counters that the programs keep on each CPU; none while nothing is loaded.
 func (d *Dataplane) Collect(to chan<- prometheus.Metric) {
 	for name, n := range d.events() {
-		to <- prometheus.MustNewConstMetric(eventsMetric, prometheus.CounterValue, float64(n), name)
+		to <- eventsMetric.Value(float64(n), name)
 	}
 	all, err := d.tallies()
 	if err != nil {
-		to <- prometheus.NewInvalidMetric(connectionsMetric, err)
+		to <- connectionsMetric.Invalid(err)
 		return
 	}
 	for _, t := range all {
@@ -57,10 +59,10 @@ func (d *Dataplane) Collect(to chan<- prometheus.Metric) {
 // collect gives what there was of one endpoint, or of those that are gone, or of what was refused.
 func collect(to chan<- prometheus.Metric, t proxy.Tally) {
 	key, portName, _ := proxy.SplitOrigin(t.Origin)
-	send := func(desc *prometheus.Desc, n uint64, more ...string) {
+	send := func(f *metrics.Family, n uint64, more ...string) {
 		if n > 0 {
 			labels := append([]string{key.Namespace, key.Name, portName, string(t.Protocol)}, more...)
-			to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
+			to <- f.Value(float64(n), labels...)
 		}
 	}
 	if t.Subject == proxy.Refused {

@@ -70,7 +70,7 @@ func New(cfg Config) (*Dataplane, error) {
 			return nil, err
 		}
 	}
-	d := &Dataplane{cfg: cfg, meters: newMeters()}
+	d := &Dataplane{cfg: cfg, meters: &meters{}}
 	d.source.Store(&cfg.Source)
 	for _, ipv6 := range families(cfg.IPv6) {
 		t, err := findTool(cfg.Variant, ipv6)
@@ -159,6 +159,8 @@ func (f *family) sync(ctx context.Context) error {
 	early, rest := f.staged(changed, fresh, nil)
 	f.meters.wrote(f.variant)
 	if err := f.restore(ctx, early+restoreText(rest, nil, nil)); err != nil {
+		i, _ := f.number()
+		f.meters.partial[i].Add(1)
 		return err
 	}
 	f.model.confirm(changed)
@@ -215,6 +217,8 @@ func (f *family) resync(ctx context.Context) error {
 	early, rest := f.staged(changed, fresh, marks)
 	f.meters.wrote(f.variant)
 	if err := f.restore(ctx, early+restoreText(rest, have.jumps, jumps())); err != nil {
+		i, _ := f.number()
+		f.meters.full[i].Add(1)
 		return err
 	}
 	f.model.forget()
@@ -226,13 +230,12 @@ func (f *family) resync(ctx context.Context) error {
 func (d *Dataplane) Dump(ctx context.Context) (proxy.Table, error) {
 	var all []proxy.Frontend
 	var faults []string
-	rules := 0
 	for _, f := range d.families {
 		have, err := f.read(ctx)
 		if err != nil {
 			return proxy.Table{}, err
 		}
-		rules += have.rules
+		d.meters.holds(f.tool, have.ours)
 		if len(have.ours) == 0 && len(have.jumps) == 0 {
 			continue
 		}
@@ -242,7 +245,6 @@ func (d *Dataplane) Dump(ctx context.Context) (proxy.Table, error) {
 	}
 	table := proxy.NewTable(all...)
 	table.Faults = faults
-	d.meters.rules.Store(int64(rules))
 	return table, nil
 }
 

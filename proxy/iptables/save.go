@@ -13,7 +13,6 @@ type state struct {
 	jumps  map[chainID][]string // rules of other chains that lead to ours
 	tables map[string]bool      // tables that exist
 	kube   int                  // chains of kube-proxy or kubelet
-	rules  int                  // rules in ours
 	// forwarding says that others drop what is forwarded, or have rules about it
 	forwarding bool
 }
@@ -48,7 +47,6 @@ func parseSave(text string) state {
 			id := chainID{table, name}
 			if _, ok := s.ours[id]; ok {
 				s.ours[id] = append(s.ours[id], rule)
-				s.rules++
 			} else if strings.Contains(rule, "-j "+prefix) || strings.Contains(rule, "-g "+prefix) {
 				s.jumps[id] = append(s.jumps[id], rule)
 			} else if table == filter && name == "FORWARD" {

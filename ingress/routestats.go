@@ -1,0 +1,160 @@
+package ingress
+
+import (
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// verb is a method as it is counted: an index of fastMethods, or otherMethod, since clients make up methods.
+type verb uint8
+
+const otherMethod = verb(len(fastMethods))
+
+func verbOf(method string) verb {
+	if i := slices.Index(fastMethods[:], method); i >= 0 {
+		return verb(i)
+	}
+	return otherMethod
+}
+
+func (v verb) String() string {
+	if v == otherMethod {
+		return "other"
+	}
+	return fastMethods[v]
+}
+
+// exchanged is what is counted of a request beside its route: whoever serves it fills it in.
+type exchanged struct {
+	verb verb
+	// octets of the request and of its answer, heads included, as HTTP/1.1 writes them
+	asked, answered int64
+}
+
+// routeStats count the answers of a route by code and method. They are safe for concurrent use; counting allocates once
+// for each code and method.
+type routeStats struct {
+	codes [6]atomic.Pointer[[100]atomic.Pointer[codeStats]] // by the first digit, then the rest
+}
+
+type codeStats [otherMethod + 1]atomic.Pointer[series]
+
+// series counts the answers of a code to a method.
+type series struct {
+	took            durations
+	asked, answered sizes
+	switched        atomic.Uint64             // to another protocol: they last as long as both ends like
+	own             atomic.Pointer[durations] // of those in took that no endpoint gave; nil: all came from endpoints
+}
+
+// durations is a histogram with latencyBounds.
+type durations struct {
+	buckets [len(latencyBounds) + 1]atomic.Uint64
+	sum     atomic.Int64 // nanoseconds
+}
+
+func (d *durations) observe(took time.Duration) {
+	i := 0
+	for i < len(latencyBounds) && took > latencyBounds[i] {
+		i++
+	}
+	d.buckets[i].Add(1)
+	d.sum.Add(int64(took))
+}
+
+// sizeBounds are the upper bounds of octets: ingress-nginx' for lengths, 10 to 100, and for sizes, 10 to 10⁷.
+var sizeBounds = [...]float64{10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 1e3, 1e4, 1e5, 1e6, 1e7}
+
+// sizes is a histogram of octets.
+type sizes struct {
+	buckets [len(sizeBounds) + 1]atomic.Uint64
+	sum     atomic.Int64
+}
+
+func (s *sizes) observe(n int64) {
+	i := int(max(n-1, 0) / 10)
+	if n > 100 {
+		i = 10
+		for most := int64(1000); n > most && i < len(sizeBounds); most *= 10 {
+			i++
+		}
+	}
+	s.buckets[i].Add(1)
+	s.sum.Add(n)
+}
+
+// observe counts one answer; byEndpoint says that it came from one.
+func (s *routeStats) observe(code int, x *exchanged, took time.Duration, byEndpoint bool) {
+	one := s.series(code, x.verb)
+	if code == http.StatusSwitchingProtocols {
+		one.switched.Add(1)
+		return
+	}
+	one.took.observe(took)
+	one.asked.observe(x.asked)
+	one.answered.observe(x.answered)
+	if byEndpoint {
+		return
+	}
+	if one.own.Load() == nil {
+		one.own.CompareAndSwap(nil, new(durations))
+	}
+	one.own.Load().observe(took)
+}
+
+func (s *routeStats) series(code int, v verb) *series {
+	class := code / 100
+	if class < 1 || class >= len(s.codes) {
+		class, code = 0, 0
+	}
+	rest := s.codes[class].Load()
+	if rest == nil {
+		s.codes[class].CompareAndSwap(nil, new([100]atomic.Pointer[codeStats]))
+		rest = s.codes[class].Load()
+	}
+	verbs := rest[code%100].Load()
+	if verbs == nil {
+		rest[code%100].CompareAndSwap(nil, new(codeStats))
+		verbs = rest[code%100].Load()
+	}
+	one := verbs[v].Load()
+	if one == nil {
+		verbs[v].CompareAndSwap(nil, new(series))
+		one = verbs[v].Load()
+	}
+	return one
+}
+
+// each visits what was counted.
+func (s *routeStats) each(visit func(code int, v verb, one *series)) {
+	for class := range s.codes {
+		rest := s.codes[class].Load()
+		if rest == nil {
+			continue
+		}
+		for i := range rest {
+			verbs := rest[i].Load()
+			if verbs == nil {
+				continue
+			}
+			for v := range verbs {
+				if one := verbs[v].Load(); one != nil {
+					visit(class*100+i, verb(v), one)
+				}
+			}
+		}
+	}
+}
+
+// headSize is how many octets HTTP/1.1 takes for fields and the line before them, which has line octets.
+func headSize(line int, fields http.Header) int64 {
+	n := line + len("\r\n\r\n")
+	for name, values := range fields {
+		for _, v := range values {
+			n += len(name) + len(": ") + len(v) + len("\r\n")
+		}
+	}
+	return int64(n)
+}

@@ -1,0 +1,7 @@
+// Package metricstest reads what a collector gives, for the tests of rooms.
+//
+//	collector ──▶ pedantic registry ──▶ Gather ──▶ Set ──▶ Set.Value("name", "label=value", …)
+//
+// Invariants:
+//   - What is collected without being described, or against its description, fails the test.
+package metricstest
