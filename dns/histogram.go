@@ -80,15 +80,42 @@ type sizes struct {
 	sum     atomic.Uint64
 }
 
+func sizeBucket(n int) int {
+	if n <= 400 { // as nearly all
+		return (n + 99) / 100
+	}
+	i := 5
+	for i < len(sizeBounds) && float64(n) > sizeBounds[i] {
+		i++
+	}
+	return i
+}
+
 func (s *sizes) observe(n int) {
-	i := (n + 99) / 100 // up to 400 octets, as nearly all
-	if n > 400 {
-		for i = 5; i < len(sizeBounds) && float64(n) > sizeBounds[i]; {
-			i++
+	s.buckets[sizeBucket(n)].Add(1)
+	s.sum.Add(uint64(n))
+}
+
+// batchSizes are sizes in the hands of one worker.
+type batchSizes struct {
+	buckets [len(sizeBounds) + 1]uint32
+	sum     uint64
+}
+
+func (b *batchSizes) observe(n int) {
+	b.buckets[sizeBucket(n)]++
+	b.sum += uint64(n)
+}
+
+// take moves the sizes of a batch to s.
+func (s *sizes) take(b *batchSizes) {
+	for i, n := range b.buckets {
+		if n > 0 {
+			s.buckets[i].Add(uint64(n))
 		}
 	}
-	s.buckets[i].Add(1)
-	s.sum.Add(uint64(n))
+	s.sum.Add(b.sum)
+	*b = batchSizes{}
 }
 
 func (s *sizes) add(other *sizes) {

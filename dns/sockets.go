@@ -190,7 +190,6 @@ func (s *Server) serveBatch(ctx context.Context, b *batch, w *scratch, t *tally,
 		}
 		b.reply(i, reply)
 		s.record(t, w, reply, false, began)
-		t.leaving[w.a.zone]++
 	}
 	b.flush()
 	t.left(time.Since(began))

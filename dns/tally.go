@@ -37,7 +37,13 @@ const countedCodes = 17 // response codes 0 to 15, and what is higher
 type tally struct {
 	answers []atomic.Uint64 // one for each cellOf
 	zones   []zoneTally
-	leaving []uint64 // of the batch that its only worker has in hand, by zone
+	leaving []leaving // of the batch that its only worker has in hand, by zone; nil: it has many
+}
+
+// leaving is what is counted of a batch over UDP, in the hands of one worker.
+type leaving struct {
+	n               uint64
+	asked, answered batchSizes
 }
 
 // zoneTally is what is counted of a zone beside its answers.
@@ -50,7 +56,7 @@ type zoneTally struct {
 func newTally(zones int) *tally {
 	return &tally{
 		answers: make([]atomic.Uint64, zones*2*2*sources*len(countedTypes)*countedCodes),
-		zones:   make([]zoneTally, zones), leaving: make([]uint64, zones),
+		zones:   make([]zoneTally, zones),
 	}
 }
 
@@ -88,20 +94,32 @@ func (t *tally) count(w *scratch, reply []byte, tcp bool) {
 	}
 	t.answers[c.index()].Add(1)
 	z := &t.zones[c.zone]
-	z.asked[c.transport].observe(w.asked)
-	z.answered[c.transport].observe(len(reply))
 	if w.q.do {
 		z.do.Add(1)
 	}
+	if t.leaving != nil {
+		out := &t.leaving[c.zone]
+		out.n++
+		out.asked.observe(w.asked)
+		out.answered.observe(len(reply))
+		return
+	}
+	z.asked[c.transport].observe(w.asked)
+	z.answered[c.transport].observe(len(reply))
 }
 
-// left records how long the answers of a batch took, which leave together.
+// left records the answers of a batch, which leave together, and how long they took.
 func (t *tally) left(took time.Duration) {
-	for zone, n := range t.leaving {
-		if n > 0 {
-			t.zones[zone].latency[fromMemory].observe(took, n)
-			t.leaving[zone] = 0
+	for i := range t.leaving {
+		out := &t.leaving[i]
+		if out.n == 0 {
+			continue
 		}
+		z := &t.zones[i]
+		z.latency[fromMemory].observe(took, out.n)
+		z.asked[0].take(&out.asked)
+		z.answered[0].take(&out.answered)
+		out.n = 0
 	}
 }
 

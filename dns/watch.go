@@ -27,6 +27,7 @@ func (s *Server) record(t *tally, w *scratch, reply []byte, tcp bool, began time
 // newWorkerTally gives a worker its own counters.
 func (s *Server) newWorkerTally() *tally {
 	t := newTally(zoneFirst + len(s.zones))
+	t.leaving = make([]leaving, len(t.zones))
 	s.mu.Lock()
 	s.workers = append(s.workers, t)
 	s.mu.Unlock()
