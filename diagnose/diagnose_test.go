@@ -113,12 +113,13 @@ func TestName(t *testing.T) {
 	for _, tt := range []struct{ name, namespace, want string }{
 		{"web", "default", "service web is in namespace shop: ask for web.shop"},
 		{"web.default", "default", "service web is in namespace shop: ask for web.shop"},
-		{"web.default.svc.cluster.local.", "", "service web is in namespace shop: ask for web.shop"},
+		{"web.default.svc.cluster.local.", "", "service web is in namespace shop: ask for web.shop.svc.cluster.local"},
 		{"_http._tcp.web.default.svc", "default", "service web is in namespace shop: ask for web.shop"},
 		{"WEB.shop", "default", ""},
-		{"toad-scv", "default", "namespace default has a service toad-svc"},
-		{"toad_svc", "", "namespace default has a service toad-svc"},
-		{"toadsvc.default.svc.cluster.local", "", "namespace default has a service toad-svc"},
+		{"toad-scv", "default", "did you mean toad-svc?"},
+		{"toad-scv.default", "shop", "did you mean toad-svc.default?"},
+		{"toad_svc", "", "did you mean toad-svc.default.svc.cluster.local?"},
+		{"toadsvc.default.svc.cluster.local", "", "did you mean toad-svc.default.svc.cluster.local?"},
 		{"www.example.com", "default", ""},
 		{"zzz", "default", ""},
 		{".", "default", ""},
@@ -126,5 +127,57 @@ func TestName(t *testing.T) {
 		if got := strings.Join(Name(tt.name, tt.namespace, "cluster.local", services), "; "); got != tt.want {
 			t.Errorf("%s from %q: %q, want %q", tt.name, tt.namespace, got, tt.want)
 		}
+	}
+}
+
+// TestKey: the answer is what the command takes.
+func TestKey(t *testing.T) {
+	services := []types.NamespacedName{{Namespace: "shop", Name: "web"}, {Namespace: "default", Name: "toad-svc"}}
+	for _, tt := range []struct{ namespace, name, want string }{
+		{"default", "toad-svx", "did you mean toad-svc?"},
+		{"default", "web", "service web is in namespace shop: ask for shop/web"},
+		{"shop", "wbe", "did you mean shop/web?"},
+		{"shop", "toad-svx", ""},
+		{"shop", "web", ""},
+	} {
+		if got := strings.Join(Key(types.NamespacedName{Namespace: tt.namespace, Name: tt.name}, services), "; "); got != tt.want {
+			t.Errorf("%s/%s: %q, want %q", tt.namespace, tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestDidYouMean(t *testing.T) {
+	commands := []string{"cleanup", "completion", "dns", "image", "ingress", "kubectl", "proxy", "server", "status", "version"}
+	for _, tt := range []struct {
+		word  string
+		among []string
+		want  string
+	}{
+		{"stauts", commands, "status"},   // neighbours swapped
+		{"serve", commands, "server"},    // one is missing
+		{"proxyy", commands, "proxy"},    // one too many
+		{"Status", commands, "status"},   // the case
+		{"comp", commands, "completion"}, // its beginning
+		{"dsn", commands, "dns"},
+		{"kubeclt", commands, "kubectl"},
+		{"nonsense", commands, ""},
+		{"", commands, ""},
+		{"d", commands, ""},
+		{"toad", []string{"toad-lb", "toad-svc"}, ""}, // the beginning of two
+		{"b", []string{"a"}, ""},                      // all of it would be another
+		{"web-9", []string{"web-2", "web-1"}, "web-1"},
+		{"toad-svx", []string{"toad-lb", "toad-svc"}, "toad-svc"},
+		{"nodename", []string{"node-name", "node-ip"}, "node-name"},
+		{"x", nil, ""},
+	} {
+		if got := DidYouMean(tt.word, tt.among); got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.word, got, tt.want)
+		}
+	}
+	if got := Hint("nodename", []string{"node-name"}, "--"); got != ": did you mean --node-name?" {
+		t.Error(got)
+	}
+	if got := Hint("zzz", commands); got != "" {
+		t.Error(got)
 	}
 }

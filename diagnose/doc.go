@@ -1,11 +1,12 @@
 // Package diagnose finds the mistakes that people make in a Service and in its name: a selector that matches no pod, a
-// targetPort where nobody listens, a name in the wrong namespace. It looks at API objects and at what others have tried, and
-// gives sentences; it asks nobody and changes nothing.
+// targetPort where nobody listens, a name in the wrong namespace, a word mistyped. It looks at API objects and at what others have
+// tried, and gives sentences; it asks nobody and changes nothing.
 //
 //	Service, pods of its namespace ──┐
 //	the last words of their probes ──┼──▶ Evidence.Mistakes ─▶ "nothing listens on 10.244.0.5:8081, ..."
 //	TCP connects to its endpoints ───┘
-//	a name, the Services that exist ────▶ Name ──▶ "service web is in namespace shop: ask for web.shop"
+//	a name, the Services that exist ────▶ Name, Key ──▶ "service web is in namespace shop: ask for web.shop"
+//	a word, the words that there are ───▶ DidYouMean ─▶ "toad-svc"
 //
 // Invariants:
 //   - A sentence states one cause, and what it says was seen: nothing is guessed from the absence of evidence.

@@ -14,12 +14,24 @@ type Explanation struct {
 	Name    string   `json:"name"` // with a final dot
 	Type    string   `json:"type"`
 	Rcode   string   `json:"rcode"`
-	Records []string `json:"records"` // of the answer, in presentation form
-	Why     []string `json:"why"`     // one sentence per step, in the order they were taken
+	Records []string `json:"records,omitempty"` // of the answer, in presentation form
+	Why     []string `json:"why,omitempty"`     // one sentence per step, in the order they were taken
 }
 
 // Exists says whether a resolver's walk ends here.
 func (e Explanation) Exists() bool { return e.Rcode == dns.RcodeToString[dns.RcodeSuccess] }
+
+// Types are the record types that people ask for.
+var Types = []string{"A", "AAAA", "SRV", "PTR", "TXT", "CNAME", "MX", "NS", "SOA"}
+
+// ParseType reads the name of a record type, in any case.
+func ParseType(text string) (uint16, error) {
+	qtype, known := dns.StringToType[strings.ToUpper(text)]
+	if !known {
+		return 0, fmt.Errorf("dns: %q is no record type: give one like %s", text, strings.Join(Types, ", "))
+	}
+	return qtype, nil
+}
 
 // Explain answers a question from an address (not valid: the node itself) as over TCP, upstreams and all, and tells the
 // way to the answer.
@@ -28,9 +40,9 @@ func (s *Server) Explain(ctx context.Context, name, typ string, from netip.Addr)
 	if err != nil {
 		return Explanation{}, fmt.Errorf("dns: %w", err)
 	}
-	qtype, known := dns.StringToType[strings.ToUpper(typ)]
-	if !known {
-		return Explanation{}, fmt.Errorf("dns: %q is no record type: give one like A, AAAA, SRV, PTR, TXT, CNAME", typ)
+	qtype, err := ParseType(typ)
+	if err != nil {
+		return Explanation{}, err
 	}
 	msg := questionFor(wire, qtype)
 	msg[2] = bitRD >> 8

@@ -1,10 +1,12 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -36,6 +38,7 @@ func commands() map[string]func(*script, bool, []string) {
 		"mark":        cmdMark,
 		"unwatch":     cmdUnwatch,
 		"snapshot":    cmdSnapshot,
+		"exits":       cmdExits,
 	}
 	for _, name := range []string{"node", "lan", "pod", "kubectl", "svcplane"} {
 		cmds[name] = func(ts *script, neg bool, args []string) { cmdRun(ts, neg, append([]string{name}, args...)) }
@@ -95,6 +98,25 @@ func cmdRun(ts *script, neg bool, args []string) {
 	}
 }
 
+// cmdExits runs a command that has to end with one exit code.
+func cmdExits(ts *script, neg bool, args []string) {
+	usage(ts, !neg && len(args) > 1, "exits CODE CMD...")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	out, errOut, err := labOf(ts).run(args[1:], ts.MkAbs("."))
+	fmt.Fprint(ts.Stdout(), out)
+	fmt.Fprint(ts.Stderr(), errOut)
+	code := 0
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if code != want {
+		ts.Fatalf("exit code %d, want %d", code, want)
+	}
+}
+
 // cmdServer starts the server and waits for its ready line, or, negated, for the end that it has to come to.
 func cmdServer(ts *script, neg bool, args []string) {
 	l := labOf(ts)
@@ -138,8 +160,8 @@ func whatItDoes(ts *script) string {
 	return all
 }
 
-// serverRefuses waits for a server that cannot start to say so: exit code 1, nothing on standard output, and one line
-// on standard error.
+// serverRefuses waits for a server that cannot start to say so: exit code 1, or 2 if its flags are wrong, nothing on standard
+// output, and one line on standard error.
 func serverRefuses(ts *script, p *process) {
 	l := labOf(ts)
 	select {
@@ -151,8 +173,8 @@ func serverRefuses(ts *script, p *process) {
 	out, errOut := ts.ReadFile(filepath.Join(l.dir, "server.out")), ts.ReadFile(filepath.Join(l.dir, "server.err"))
 	fmt.Fprint(ts.Stdout(), out)
 	fmt.Fprint(ts.Stderr(), errOut)
-	if code := p.cmd.ProcessState.ExitCode(); code != 1 {
-		ts.Fatalf("exit code %d, want 1\n%s", code, errOut)
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 && code != 2 {
+		ts.Fatalf("exit code %d, want 1 or 2\n%s", code, errOut)
 	}
 	if out != "" || strings.Count(errOut, "\n") != 1 {
 		ts.Fatalf("want nothing on standard output and one line on standard error, got %q and\n%s", out, errOut)

@@ -9,12 +9,13 @@
 // Every script has such a pair of network namespaces for itself (scripts/lab.sh makes and removes them), so scripts run
 // side by side. What they may use beyond the commands of testscript:
 //
-//	[!] server [FLAG...]               start it, wait for the ready line; with !, it has to end by itself with exit code 1
+//	[!] server [FLAG...]               start it, wait for the ready line; with !, it has to end by itself with exit code 1 or 2
 //	sigterm | kill9                    SIGTERM, which has to end with exit code 0; or SIGKILL
 //	lanserver                          the web server outside the cluster
 //	[!] node|lan CMD...                run it in that namespace, entered by the command ENTER where that is set
 //	[!] pod POD CMD...                 run it in a pod (kubectl exec)
 //	[!] kubectl|svcplane ARGS...       the binary, pointed at this script's server
+//	exits CODE CMD...                  run it; it has to end with that exit code
 //	walkthrough                        apply examples/walkthrough and wait for the pods
 //	tlssecret NAME HOST                a Secret with a fresh certificate, also in $WORK/NAME.crt
 //	until DURATION REGEX CMD...        repeat until it succeeds and its standard output matches

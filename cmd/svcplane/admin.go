@@ -63,12 +63,16 @@ func (a *admin) serve(ctx context.Context) {
 	}
 }
 
-// handle adds a handler whose value goes out as JSON, and whose error as a line of text.
+// handle adds a handler whose value goes out as JSON, and whose error as a line of text; with 400 if it is of who asks.
 func (a *admin) handle(pattern string, h func(*http.Request) (any, error)) {
 	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		value, err := h(r)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
+			code := http.StatusInternalServerError
+			if errors.As(err, new(wrongCall)) {
+				code = http.StatusBadRequest
+			}
+			http.Error(w, err.Error(), code)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -100,7 +104,11 @@ func ask(ctx context.Context, dataDir, method, path string, query url.Values, bo
 		if resp.StatusCode == http.StatusNotFound {
 			return fmt.Errorf("the running server does not have that part: it was started with --disable")
 		}
-		return errors.New(strings.TrimSpace(string(text)))
+		said := errors.New(strings.TrimSpace(string(text)))
+		if resp.StatusCode == http.StatusBadRequest {
+			return calledWrongly(said)
+		}
+		return said
 	}
 	return json.NewDecoder(resp.Body).Decode(to)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"svcplane/address"
+	"svcplane/diagnose"
 	"svcplane/dns"
 	"svcplane/usage"
 )
@@ -82,7 +84,9 @@ func loadFile(path string, fs *pflag.FlagSet) error {
 	for key, value := range keys {
 		flag := fs.Lookup(key)
 		if flag == nil || key == "config" || key == "help" {
-			return fmt.Errorf("config file %s: unknown key %q: known keys are %s", path, key, strings.Join(flagNames(fs), ", "))
+			names := flagNames(fs)
+			hint := cmp.Or(diagnose.Hint(key, names), ": known keys are "+strings.Join(names, ", "))
+			return fmt.Errorf("config file %s: unknown key %q%s", path, key, hint)
 		}
 		if flag.Changed {
 			continue // the command line wins
@@ -238,8 +242,8 @@ func (o *Options) checkWords() error {
 		return fmt.Errorf("--node-port-range %q: must be like 30000-32767", o.NodePorts)
 	}
 	for _, part := range o.Disable {
-		if !slices.Contains([]string{partDNS, partIngress, partNode, partProxy}, part) {
-			return fmt.Errorf("--disable %q: can only leave out dns, ingress, node, proxy", part)
+		if parts := []string{partDNS, partIngress, partNode, partProxy}; !slices.Contains(parts, part) {
+			return fmt.Errorf("--disable %q: can only leave out %s%s", part, strings.Join(parts, ", "), diagnose.Hint(part, parts))
 		}
 	}
 	if !slices.Contains([]string{modeAuto, modeEBPF, modeIPTables}, o.ProxyMode) {

@@ -99,7 +99,7 @@ func (h *house) noAddress(ctx context.Context, key types.NamespacedName) error {
 	service, err := h.client.CoreV1().Services(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		return fmt.Errorf("service %s does not exist%s", key, h.elsewhere(ctx, key.Name, key.Namespace))
+		return fmt.Errorf("service %s does not exist%s", key, h.otherKey(ctx, key))
 	case err != nil:
 		return fmt.Errorf("looking for service %s: %w", key, err)
 	case service.Spec.Type == corev1.ServiceTypeExternalName:
@@ -114,24 +114,38 @@ func (h *house) noAddress(ctx context.Context, key types.NamespacedName) error {
 	return fmt.Errorf("service %s has not reached the proxy yet: see svcplane status", key)
 }
 
-// elsewhere says where a Service that does not exist may have been meant; empty, or ": " and sentences.
-func (h *house) elsewhere(ctx context.Context, name, namespace string) string {
-	hints := h.nameHints(ctx, name, namespace)
+// otherKey says which Service may have been meant by one that does not exist; empty, or ": " and sentences.
+func (h *house) otherKey(ctx context.Context, key types.NamespacedName) string {
+	hints := diagnose.Key(key, h.services(ctx))
 	if len(hints) == 0 {
-		return ""
+		return h.otherNamespace(ctx, key.Namespace)
 	}
 	return ": " + strings.Join(hints, "; ")
 }
 
-// nameHints explains a name that does not exist; a failure to look leaves the answer without hints.
+// otherNamespace says that a namespace does not exist, and which may have been meant; empty if it exists.
+func (h *house) otherNamespace(ctx context.Context, name string) string {
+	names, err := h.names(ctx, kindNamespaces, "")
+	if err != nil || slices.Contains(names, name) {
+		return ""
+	}
+	return fmt.Sprintf(": namespace %s does not exist%s", name, diagnose.Hint(name, names))
+}
+
+// nameHints explains a DNS name that does not exist; a failure to look leaves the answer without hints.
 func (h *house) nameHints(ctx context.Context, name, namespace string) []string {
+	return diagnose.Name(name, namespace, h.cfg.Domain, h.services(ctx))
+}
+
+// services are the keys of all Services, of which a hint may name one; none if they cannot be read.
+func (h *house) services(ctx context.Context) []types.NamespacedName {
 	list, err := h.client.CoreV1().Services("").List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil
 	}
-	var services []types.NamespacedName
+	var keys []types.NamespacedName
 	for _, s := range list.Items {
-		services = append(services, types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
+		keys = append(keys, types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
 	}
-	return diagnose.Name(name, namespace, h.cfg.Domain, services)
+	return keys
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,12 +17,14 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/component-base/metrics/legacyregistry"
 
 	"svcplane/address"
 	"svcplane/catalog"
+	"svcplane/diagnose"
 	"svcplane/dns"
 	"svcplane/node/names"
 )
@@ -181,6 +184,9 @@ func (h *house) explain(r *http.Request, d *dns.Server) (any, error) {
 			return nil, fmt.Errorf("pod %s/%s does not ask the cluster's DNS but %s: see its dnsPolicy", p.Namespace, p.Name, strings.Join(resolver.Servers, ", "))
 		}
 	}
+	if _, err := dns.ParseType(query.Get("type")); err != nil {
+		return nil, calledWrongly(err)
+	}
 	for _, name := range searched(query.Get("name"), resolver) {
 		e, err := d.Explain(r.Context(), name, query.Get("type"), from)
 		if err != nil {
@@ -201,6 +207,9 @@ func (h *house) explain(r *http.Request, d *dns.Server) (any, error) {
 // podToAskFrom finds a pod and its addresses, the first of which is that of status.podIP.
 func (h *house) podToAskFrom(ctx context.Context, namespace, name string) (*corev1.Pod, []netip.Addr, error) {
 	p, err := h.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil, fmt.Errorf("pod to ask from: pod %s/%s does not exist%s", namespace, name, h.otherPod(ctx, namespace, name))
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("pod to ask from: %w", err)
 	}
@@ -214,6 +223,12 @@ func (h *house) podToAskFrom(ctx context.Context, namespace, name string) (*core
 		return nil, nil, fmt.Errorf("pod %s/%s has no address to ask from yet: wait until it runs", p.Namespace, p.Name)
 	}
 	return p, addrs, nil
+}
+
+// otherPod says which pod of a namespace may have been meant, or that there is no such namespace.
+func (h *house) otherPod(ctx context.Context, namespace, name string) string {
+	names, _ := h.names(ctx, kindPods, namespace) // without them there is no hint
+	return cmp.Or(diagnose.Hint(name, names), h.otherNamespace(ctx, namespace))
 }
 
 // podNamed reads pod/NAME.
@@ -248,8 +263,6 @@ func newDNS(dataDir *string) *cobra.Command {
 		Use:     "dns",
 		Short:   "Look at what the name server answers",
 		Example: "  svcplane dns query web.shop.svc.cluster.local",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newDNSQuery(dataDir))
 	return cmd
@@ -271,7 +284,7 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 			if from != "" {
 				pod, ok := podNamed(from)
 				if !ok {
-					return fmt.Errorf("--from %q: must be pod/NAME", from)
+					return calledWrongly(fmt.Errorf("--from %q: must be pod/NAME", from))
 				}
 				query.Set("pod", pod)
 			}

@@ -100,6 +100,7 @@ func (h *house) furnish(ctx context.Context, pki *apiserver.PKI, c *claims) erro
 		return err
 	}
 	h.admin.handle("GET /status", func(*http.Request) (any, error) { return h.parts.status(), nil })
+	h.adminNames()
 	h.events = record.NewBroadcaster()
 
 	h.add("address", h.addresses)

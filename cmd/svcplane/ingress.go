@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -22,6 +24,7 @@ import (
 
 	"svcplane/address"
 	"svcplane/catalog"
+	"svcplane/diagnose"
 	"svcplane/ingress"
 )
 
@@ -31,8 +34,6 @@ func newIngress(dataDir *string) *cobra.Command {
 		Short: "Look at where HTTP requests go",
 		Example: "  svcplane ingress routes\n" +
 			"  svcplane ingress explain https://shop.example/cart",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newIngressRoutes(dataDir), newIngressExplain(dataDir), newIngressHold())
 	return cmd
@@ -115,7 +116,10 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 			}
 			switch {
 			case e.Route == nil:
-				return errors.New("no rule takes it: it is answered 404")
+				if e.Hint != "" {
+					e.Hint = ": " + e.Hint
+				}
+				return errors.New("no rule takes it: it is answered 404" + e.Hint)
 			case len(e.Route.Closed) > 0:
 				fmt.Fprintf(out, "answered 503 for ingress %s, which is closed\n", e.Route.Origin)
 			default:
@@ -132,17 +136,30 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 // ingressExplanation is what `svcplane ingress explain` shows.
 type ingressExplanation struct {
 	ingress.Explanation
-	Mistakes []string // what is wrong with the route's Service
+	Mistakes []string `json:"mistakes,omitempty"` // what is wrong with the route's Service
+	Hint     string   `json:"hint,omitempty"`     // the host that may be meant, if no rule is for this one
 }
 
 func (h *house) explainURL(ctx context.Context, i *ingress.Ingress, url string) (any, error) {
 	e, err := i.Explain(url)
-	if err != nil || e.Route == nil {
-		return ingressExplanation{Explanation: e}, err
+	if err != nil {
+		return nil, err
+	}
+	if e.Route == nil {
+		return ingressExplanation{Explanation: e, Hint: h.otherHost(ctx, e.Host)}, nil
 	}
 	service, _, _ := strings.Cut(e.Route.Service, ":")
 	wrong, err := h.mistakes(ctx, serviceKey(service, metav1.NamespaceDefault))
-	return ingressExplanation{e, wrong}, err
+	return ingressExplanation{Explanation: e, Mistakes: wrong}, err
+}
+
+// otherHost says which host of an Ingress may have been meant; empty if that host is named, or nothing is near.
+func (h *house) otherHost(ctx context.Context, host string) string {
+	hosts, _ := h.names(ctx, kindHosts, "") // without them there is no hint
+	if slices.Contains(hosts, host) {
+		return ""
+	}
+	return strings.TrimPrefix(diagnose.Hint(host, hosts), ": ")
 }
 
 // adminIngress answers the commands above and adds the figures to the metrics.
@@ -155,6 +172,9 @@ func (h *house) adminIngress(i *ingress.Ingress) error {
 			if host == "" || info.Host == host {
 				routes = append(routes, info)
 			}
+		}
+		if host != "" && len(routes) == 0 {
+			return nil, fmt.Errorf("no rule is for host %s: %s", host, cmp.Or(h.otherHost(r.Context(), host), "see svcplane ingress routes"))
 		}
 		return routes, nil
 	})

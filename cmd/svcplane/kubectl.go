@@ -22,13 +22,14 @@ func newKubectl(dataDir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "kubectl",
 		Short: "kubectl, with this server's kubeconfig unless another is given",
+		Long:  "kubectl, with this server's kubeconfig unless another is given. The exit codes are kubectl's.",
 		Example: "  svcplane kubectl get services --all-namespaces\n" +
 			"  svcplane kubectl --data-dir /srv/svcplane get pods",
 		DisableFlagParsing: true,
 		RunE: func(c *cobra.Command, args []string) error {
 			args, err := ownFlags(args, dataDir)
 			if err != nil {
-				return err
+				return calledWrongly(err)
 			}
 			if err := chooseKubeconfig(args, apiserver.KubeconfigPath(*dataDir)); err != nil {
 				return err

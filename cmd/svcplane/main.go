@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	goruntime "runtime"
 
@@ -24,10 +23,7 @@ func main() {
 	}
 	// Libraries put flags of theirs into this set, and cobra would offer them with every command.
 	pflag.CommandLine = pflag.NewFlagSet(os.Args[0], pflag.ContinueOnError)
-	if err := newRoot().ExecuteContext(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "svcplane:", err)
-		os.Exit(1)
-	}
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // defaultDataDir can be moved for a whole shell session by the environment.
@@ -43,14 +39,12 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "svcplane",
 		Short: "Kubernetes' Services stack in one process",
+		Long:  "Kubernetes' Services stack in one process.\n\n" + exitCodes,
 		Example: "  svcplane server\n" +
 			"  svcplane kubectl get services\n" +
 			"  svcplane status",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		// A word that is no command is a mistake, not an argument.
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().StringVar(&dataDir, "data-dir", dataDir, "where the store, keys and pods' state lie (also $SVCPLANE_DATA_DIR)")
 	root.AddCommand(
@@ -62,16 +56,13 @@ func newRoot() *cobra.Command {
 		newIngress(&dataDir),
 		newImage(&dataDir),
 		newCleanup(&dataDir),
-
 		newVersion(),
 	)
+	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
-		switch c.Name() {
-		case "help":
-			c.Example = "  svcplane help proxy explain"
-		case "completion":
+		if c.Name() == "completion" {
 			c.Example = "  svcplane completion bash > /etc/bash_completion.d/svcplane"
 			for _, shell := range c.Commands() {
 				shell.Example = "  svcplane completion " + shell.Name()
@@ -79,5 +70,6 @@ func newRoot() *cobra.Command {
 		}
 	}
 	usage.Install(root)
+	exits(root)
 	return root
 }

@@ -21,8 +21,6 @@ func newProxy(dataDir *string) *cobra.Command {
 		Example: "  svcplane proxy show\n" +
 			"  svcplane proxy explain web:80 --from pod/client\n" +
 			"  svcplane proxy switch ebpf",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newProxyShow(dataDir), newProxyExplain(dataDir), newProxyDiff(dataDir), newProxyCounters(dataDir), newProxySwitch(dataDir))
 	return cmd

@@ -69,7 +69,7 @@ func (h *house) explainDial(r *http.Request, p *proxy.Proxy) (any, error) {
 	} else if from != "" {
 		addr, err := netip.ParseAddr(from)
 		if err != nil {
-			return nil, fmt.Errorf("--from %q: must be pod/NAME or an address like 192.0.2.77", from)
+			return nil, calledWrongly(fmt.Errorf("--from %q: must be pod/NAME or an address like 192.0.2.77", from))
 		}
 		clients = append(clients, proxy.Client{Addr: addr.Unmap()})
 	}
@@ -153,12 +153,12 @@ func addressIn(text string) (a proxy.Address, isAddr bool, err error) {
 	if addr, err := netip.ParseAddrPort(at); err == nil {
 		p := corev1.Protocol(strings.ToUpper(cmp.Or(protocol, "tcp")))
 		if p != corev1.ProtocolTCP && p != corev1.ProtocolUDP && p != corev1.ProtocolSCTP {
-			return a, false, fmt.Errorf("%q: the protocol must be TCP, UDP or SCTP", text)
+			return a, false, calledWrongly(fmt.Errorf("%q: the protocol must be TCP, UDP or SCTP", text))
 		}
 		return proxy.Address{AddrPort: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port()), Protocol: p}, true, nil
 	}
 	if _, err := netip.ParseAddr(at); err == nil {
-		return a, false, fmt.Errorf("%q has no port: say which one is dialled, as in %s", text, netip.AddrPortFrom(netip.MustParseAddr(at), 80))
+		return a, false, calledWrongly(fmt.Errorf("%q has no port: say which one is dialled, as in %s", text, netip.AddrPortFrom(netip.MustParseAddr(at), 80)))
 	}
 	return a, false, nil
 }

@@ -28,7 +28,7 @@ func newProxySwitch(dataDir *string) *cobra.Command {
 			"The choice counts after a restart also, until --proxy-mode of the server is changed.",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] != modeIPTables && args[0] != modeEBPF {
-				return fmt.Errorf("%q: say which data plane is to serve: iptables or ebpf", args)
+				return calledWrongly(fmt.Errorf("%q: say which data plane is to serve: iptables or ebpf", args))
 			}
 			return nil
 		},
@@ -86,11 +86,11 @@ func adminSwitch(a *admin, planes *switchover.Switch, drain time.Duration) {
 		if text := r.URL.Query().Get("drain"); text != "" {
 			var err error
 			if limit, err = time.ParseDuration(text); err != nil {
-				return nil, fmt.Errorf("--drain-timeout: %w", err)
+				return nil, calledWrongly(fmt.Errorf("--drain-timeout: %w", err))
 			}
 		}
 		if limit < 0 {
-			return nil, errors.New("--drain-timeout must not be negative")
+			return nil, calledWrongly(errors.New("--drain-timeout must not be negative"))
 		}
 		// whoever asks may go; a switch in the middle would be turned back
 		err := planes.To(context.WithoutCancel(r.Context()), r.URL.Query().Get("mode"), limit)

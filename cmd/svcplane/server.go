@@ -28,7 +28,7 @@ func newServer(dataDir *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if configFile != "" {
 				if err := loadFile(configFile, serverFlags(cmd)); err != nil {
-					return err
+					return calledWrongly(err)
 				}
 			}
 			opts.DataDir = *dataDir
@@ -96,7 +96,7 @@ func serve(ctx context.Context, opts *Options, out io.Writer, ready chan<- struc
 	if err != nil {
 		return err
 	}
-	cfg, err := opts.check(host)
+	cfg, err := opts.checkCall(host)
 	if err != nil {
 		return err
 	}

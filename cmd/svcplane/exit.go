@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"svcplane/diagnose"
+)
+
+// The exit codes of every command, but for `svcplane kubectl`, which has kubectl's own.
+const (
+	exitYes   = 0 // it is so, or it was done
+	exitNo    = 1 // it is not so, or it failed
+	exitWrong = 2 // the command was called wrongly: nothing was looked at or done
+)
+
+// exitCodes is what help says of them.
+const exitCodes = "Exit codes: 0 it is so, or it was done; 1 it is not so (a part does not serve, the kernel differs, no rule takes the URL), " +
+	"or it failed; 2 the command was called wrongly: an unknown command or flag, too many or too few arguments, a value that can't be. " +
+	"svcplane kubectl has kubectl's own."
+
+// wrongCall is an error of who called, not of the world.
+type wrongCall struct{ error }
+
+func (w wrongCall) Unwrap() error { return w.error }
+
+// calledWrongly marks an error as the caller's; nil stays nil.
+func calledWrongly(err error) error {
+	if err == nil {
+		return nil
+	}
+	return wrongCall{err}
+}
+
+// checkCall is check, whose errors it tells apart: flags that no machine would take are the caller's mistake, what this machine
+// lacks may be there the next time.
+func (o *Options) checkCall(host Host) (*Config, error) {
+	c, err := o.check(host)
+	if err == nil {
+		return c, nil
+	}
+	if _, anywhere := o.check(Host{Name: host.Name, Served: true}); anywhere != nil {
+		return nil, calledWrongly(err)
+	}
+	return nil, err
+}
+
+// failed marks an error of a command that ran.
+type failed struct{ error }
+
+func (f failed) Unwrap() error { return f.error }
+
+// exitCode is that of an error of a command that exits went through. What a command returns when it runs is a failure unless
+// it says otherwise; what keeps it from running is in how it was called.
+func exitCode(err error) int {
+	var ran failed
+	switch {
+	case err == nil:
+		return exitYes
+	case errors.As(err, new(wrongCall)):
+		return exitWrong
+	case errors.As(err, &ran):
+		return exitNo
+	}
+	return exitWrong
+}
+
+// run is the program: it executes one command and returns the exit code.
+func run(ctx context.Context, args []string, out, errOut io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintln(errOut, "svcplane:", err)
+	}
+	return exitCode(err)
+}
+
+// exits makes a command and those below it tell how they end, and say what may have been meant by a word that is none.
+func exits(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		exits(sub)
+	}
+	c.SetFlagErrorFunc(flagMistake)
+	if !c.Runnable() {
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
+	if c.HasSubCommands() {
+		c.Args = commandOf
+	}
+	check := c.Args
+	c.Args = func(c *cobra.Command, args []string) error {
+		if check == nil {
+			return nil
+		}
+		return argumentMistake(c, check(c, args))
+	}
+	if do := c.RunE; do != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			if err := do(c, args); err != nil {
+				return failed{err}
+			}
+			return nil
+		}
+	}
+}
+
+// commandOf refuses arguments of a command that has commands: they are mistyped ones.
+func commandOf(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(append(names, sub.Name()), sub.Aliases...)
+		}
+	}
+	hint := diagnose.Hint(args[0], names)
+	if hint == "" {
+		hint = fmt.Sprintf(": see %s --help", c.CommandPath())
+	}
+	return calledWrongly(fmt.Errorf("unknown command %q for %q%s", args[0], c.CommandPath(), hint))
+}
+
+// argumentMistake says how a command is written, unless it was said.
+func argumentMistake(c *cobra.Command, err error) error {
+	if err == nil || errors.As(err, new(wrongCall)) {
+		return err
+	}
+	return calledWrongly(fmt.Errorf("%w: it is written %s", err, c.UseLine()))
+}
+
+// flagMistake says which flag may have been meant.
+func flagMistake(c *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
+		return calledWrongly(err)
+	}
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden && f.Deprecated == "" {
+			names = append(names, f.Name)
+		}
+	})
+	hint := diagnose.Hint(unknown.GetSpecifiedName(), names, "--")
+	if hint == "" {
+		hint = fmt.Sprintf(": see %s --help", c.CommandPath())
+	}
+	return calledWrongly(fmt.Errorf("%w%s", err, hint))
+}
+
+// newHelp is cobra's help command, but that a topic which does not exist is a mistake.
+func newHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "Tell about a command",
+		Example: "  svcplane help proxy explain",
+		ValidArgsFunction: func(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			var names []cobra.Completion
+			if of, _, err := c.Root().Find(args); err == nil {
+				for _, sub := range of.Commands() {
+					if sub.IsAvailableCommand() {
+						names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			of, rest, err := c.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 {
+				return commandOf(of, rest)
+			}
+			of.SetOut(c.OutOrStdout())
+			return of.Help()
+		},
+	}
+}
