@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"cmp"
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -25,6 +26,16 @@ type Origin struct {
 	Kind string // "Ingress"
 	types.NamespacedName
 	Created time.Time
+}
+
+// MarshalJSON gives {"kind","namespace","name","created"}, which the struct is read from.
+func (o Origin) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Kind      string    `json:"kind"`
+		Namespace string    `json:"namespace"`
+		Name      string    `json:"name"`
+		Created   time.Time `json:"created"`
+	}{o.Kind, o.Namespace, o.Name, o.Created})
 }
 
 // compare puts the older first, and those of the same second in the order of their names.

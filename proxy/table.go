@@ -18,10 +18,10 @@ import (
 
 // Table is all Frontends, sorted by ID, each ID once.
 type Table struct {
-	Frontends []Frontend
+	Frontends []Frontend `json:"frontends,omitempty"`
 	// Faults are things found in a kernel that no Frontend explains, or that are missing around them, one
 	// line each. A wanted Table has none.
-	Faults []string
+	Faults []string `json:"faults,omitempty"`
 }
 
 // NewTable sorts frontends; of several with one ID the last counts.

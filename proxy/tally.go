@@ -34,7 +34,7 @@ type Counted struct {
 	Origin   string          `json:"service"` // Frontend.Origin
 	Protocol corev1.Protocol `json:"protocol"`
 	Subject  Subject         `json:"subject"`
-	Endpoint netip.AddrPort  `json:"endpoint"` // of Serving only
+	Endpoint netip.AddrPort  `json:"endpoint,omitzero"` // of Serving only
 }
 
 // Tally is what was counted. What is zero may be unknown: nothing is listed that had no traffic.

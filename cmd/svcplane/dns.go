@@ -27,6 +27,7 @@ import (
 	"svcplane/diagnose"
 	"svcplane/dns"
 	"svcplane/node/names"
+	"svcplane/printer"
 )
 
 // dnsOptions are the flags of the name server as they were written.
@@ -156,7 +157,7 @@ func (h *house) addDNS(services *catalog.Catalog) error {
 // answers is what `svcplane dns query` shows.
 type answers struct {
 	Asker    string            `json:"asker"`
-	Searches []string          `json:"searches"`
+	Searches []string          `json:"searches,omitempty"`
 	Trips    []dns.Explanation `json:"trips"`
 	Hints    []string          `json:"hints,omitempty"` // what may have been meant, if no name exists
 }
@@ -270,11 +271,13 @@ func newDNS(dataDir *string) *cobra.Command {
 
 func newDNSQuery(dataDir *string) *cobra.Command {
 	var from, namespace string
+	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "query NAME [TYPE]",
-		Short: "Print what a name is answered with, and why: which record, which rule, which upstream",
+		Short: "Print what a name is answered with, and why: which record, which rule, which upstream; exit 1 if it does not exist",
 		Example: "  svcplane dns query web.shop.svc.cluster.local\n" +
-			"  svcplane dns query web SRV --from pod/client -n shop",
+			"  svcplane dns query web SRV --from pod/client -n shop\n" +
+			"  svcplane dns query web.shop.svc.cluster.local --watch",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"name": {args[0]}, "type": {"A"}, "namespace": {namespace}}
@@ -288,16 +291,51 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 				}
 				query.Set("pod", pod)
 			}
-			var a answers
-			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/dns/query", query, nil, &a); err != nil {
+			a, err := show(cmd, how, printer.Source[answers]{
+				Get: got[answers](*dataDir, "/dns/query", query), Essence: answers.essence,
+				Table: func(w io.Writer, a answers) error { return a.write(w) },
+			})
+			if err != nil || how.Watch {
 				return err
 			}
-			return a.write(cmd.OutOrStdout())
+			return a.problem(args[0])
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "ask as this pod does, with its search path: pod/NAME")
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the namespace of that pod")
+	how.RegisterWatch(cmd.Flags())
 	return cmd
+}
+
+// problem says that the name does not exist, and what may have been meant.
+func (a answers) problem(name string) error {
+	if len(a.Trips) == 0 {
+		return nil
+	}
+	switch last := a.Trips[len(a.Trips)-1]; {
+	case last.Exists():
+		return nil
+	case len(a.Hints) > 0:
+		return fmt.Errorf("%s is answered %s: %s", name, last.Rcode, strings.Join(a.Hints, "; "))
+	default:
+		return fmt.Errorf("%s is answered %s", name, last.Rcode)
+	}
+}
+
+// essence is the answers without what changes with every look: the time that records have left, and how long it took.
+func (a answers) essence() any {
+	var all [][]string
+	for _, e := range a.Trips {
+		trip := []string{e.Name, e.Type, e.Rcode}
+		for _, record := range e.Records {
+			if fields := strings.Fields(record); len(fields) > 2 {
+				trip = append(trip, strings.Join(slices.Delete(fields, 1, 2), " ")) // NAME TTL CLASS TYPE DATA
+			}
+		}
+		slices.Sort(trip[3:]) // addresses are told in another order each time
+		all = append(all, trip)
+	}
+	return append(all, a.Hints)
 }
 
 // write prints one paragraph per trip.
@@ -316,9 +354,6 @@ func (a answers) write(w io.Writer) error {
 		for _, why := range e.Why {
 			fmt.Fprintf(&b, "  - %s\n", why)
 		}
-	}
-	for _, hint := range a.Hints {
-		fmt.Fprintf(&b, "\n%s\n", hint)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -9,6 +9,7 @@
 //	    stop:   ◀──────────────────────── in reverse ─────────────────────
 //	                                                     ▲
 //	    status, proxy show|diff ── unix socket (0600) ───┘
+//	    └─▶ printer: table, JSON, YAML; run ─▶ exit code (exit.go)
 //
 // Invariants:
 //   - A start that fails before it claimed what it needs leaves the machine as it was, and says in one line

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/cobra"
@@ -15,6 +18,7 @@ import (
 	"svcplane/diagnose"
 	"svcplane/node/image"
 	"svcplane/node/runtime"
+	"svcplane/printer"
 )
 
 func newImage(dataDir *string) *cobra.Command {
@@ -80,33 +84,65 @@ func newImageImport(dataDir *string) *cobra.Command {
 	}
 }
 
+// listedImage is a name that pods can run an image by.
+type listedImage struct {
+	Image    string    `json:"image"`
+	ID       string    `json:"id,omitempty"` // sha256:... of its config
+	Size     int64     `json:"sizeBytes,omitempty"`
+	Imported time.Time `json:"imported,omitzero"`
+	Builtin  bool      `json:"builtin,omitempty"`
+	AliasOf  string    `json:"aliasOf,omitempty"`
+}
+
 func newImageList(dataDir *string) *cobra.Command {
-	return &cobra.Command{
-		Use:     "list",
-		Short:   "List the images that pods can run",
-		Example: "  svcplane image list",
-		Args:    cobra.NoArgs,
+	var how printer.Flags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the images that pods can run",
+		Example: "  svcplane image list\n" +
+			"  svcplane image list -o json",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store := imageStore(*dataDir)
-			if err := store.Load(); err != nil {
-				return err
-			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
-			fmt.Fprintln(w, "IMAGE\tID\tSIZE")
-			for _, builtin := range []string{image.Echo, image.Host} {
-				fmt.Fprintf(w, "%s\tbuiltin\t-\n", builtin)
-			}
-			for _, img := range store.List() {
-				for _, ref := range img.Tags {
-					fmt.Fprintf(w, "%s\t%.19s\t%.1f MB\n", ref, img.ID, float64(img.Size)/1e6)
-				}
-			}
-			for _, alias := range store.Aliases() {
-				fmt.Fprintf(w, "%s\talias of %s\t-\n", alias.Ref, alias.Target)
-			}
-			return w.Flush()
+			_, err := show(cmd, how, printer.Source[[]listedImage]{
+				Get: func(context.Context) ([]listedImage, error) { return listImages(imageStore(*dataDir)) }, Table: imageTable,
+			})
+			return err
 		},
 	}
+	how.Register(cmd.Flags())
+	return cmd
+}
+
+func listImages(store *image.Store) ([]listedImage, error) {
+	if err := store.Load(); err != nil {
+		return nil, err
+	}
+	all := []listedImage{{Image: image.Echo, Builtin: true}, {Image: image.Host, Builtin: true}}
+	for _, img := range store.List() {
+		for _, ref := range img.Tags {
+			all = append(all, listedImage{Image: ref, ID: img.ID, Size: img.Size, Imported: img.Imported})
+		}
+	}
+	for _, alias := range store.Aliases() {
+		all = append(all, listedImage{Image: alias.Ref, AliasOf: alias.Target})
+	}
+	return all, nil
+}
+
+func imageTable(w io.Writer, all []listedImage) error {
+	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(tab, "IMAGE\tID\tSIZE")
+	for _, img := range all {
+		switch {
+		case img.Builtin:
+			fmt.Fprintf(tab, "%s\tbuiltin\t-\n", img.Image)
+		case img.AliasOf != "":
+			fmt.Fprintf(tab, "%s\talias of %s\t-\n", img.Image, img.AliasOf)
+		default:
+			fmt.Fprintf(tab, "%s\t%.19s\t%.1f MB\n", img.Image, img.ID, float64(img.Size)/1e6)
+		}
+	}
+	return tab.Flush()
 }
 
 func newImageAlias(dataDir *string) *cobra.Command {

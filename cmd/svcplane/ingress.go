@@ -3,9 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -26,6 +26,7 @@ import (
 	"svcplane/catalog"
 	"svcplane/diagnose"
 	"svcplane/ingress"
+	"svcplane/printer"
 )
 
 func newIngress(dataDir *string) *cobra.Command {
@@ -40,36 +41,38 @@ func newIngress(dataDir *string) *cobra.Command {
 }
 
 func newIngressRoutes(dataDir *string) *cobra.Command {
-	var asJSON bool
+	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "routes [HOST]",
 		Short: "Print the live routing table, in the order that rules are tried",
 		Example: "  svcplane ingress routes\n" +
-			"  svcplane ingress routes shop.example --json",
+			"  svcplane ingress routes shop.example -o json\n" +
+			"  svcplane ingress routes --watch",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{}
 			if len(args) == 1 {
 				query.Set("host", args[0])
 			}
-			var routes []ingress.RouteInfo
-			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/ingress/routes", query, nil, &routes); err != nil {
-				return err
-			}
-			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(routes)
-			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
-			fmt.Fprintln(w, "HOST\tTYPE\tPATH\tSERVICE\tENDPOINTS\tINGRESS")
-			for _, r := range routes {
-				service := strings.Join(append([]string{r.Service}, r.Canaries...), " canary ")
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Host, r.Kind, r.Path, service, endpointsText(&r), r.Origin)
-			}
-			return w.Flush()
+			_, err := show(cmd, how, printer.Source[[]ingress.RouteInfo]{Get: got[[]ingress.RouteInfo](*dataDir, "/ingress/routes", query), Table: routesTable})
+			return err
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	how.RegisterWatch(cmd.Flags())
+	// what -o json was called before there was -o
+	cmd.Flags().BoolFunc("json", "print JSON", func(string) error { return how.Format.Set(string(printer.JSON)) })
+	cmd.Flags().Lookup("json").Hidden = true
 	return cmd
+}
+
+func routesTable(w io.Writer, routes []ingress.RouteInfo) error {
+	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(tab, "HOST\tTYPE\tPATH\tSERVICE\tENDPOINTS\tINGRESS")
+	for _, r := range routes {
+		service := strings.Join(append([]string{r.Service}, r.Canaries...), " canary ")
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Host, r.Kind, r.Path, service, endpointsText(&r), r.Origin)
+	}
+	return tab.Flush()
 }
 
 func endpointsText(r *ingress.RouteInfo) string {
@@ -93,44 +96,51 @@ func endpointsText(r *ingress.RouteInfo) string {
 }
 
 func newIngressExplain(dataDir *string) *cobra.Command {
-	return &cobra.Command{
-		Use:     "explain URL",
-		Short:   "Say which rule takes a URL and why the others do not; exit 1 if none does",
-		Example: "  svcplane ingress explain https://shop.example/cart",
-		Args:    cobra.ExactArgs(1),
+	var how printer.Flags
+	cmd := &cobra.Command{
+		Use:   "explain URL",
+		Short: "Say which rule takes a URL and why the others do not; exit 1 if none does",
+		Example: "  svcplane ingress explain https://shop.example/cart\n" +
+			"  svcplane ingress explain shop.example/cart -o yaml",
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var e ingressExplanation
-			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/ingress/explain", url.Values{"url": args}, nil, &e); err != nil {
+			e, err := show(cmd, how, printer.Source[ingressExplanation]{
+				Get: got[ingressExplanation](*dataDir, "/ingress/explain", url.Values{"url": args}), Table: ingressExplained,
+			})
+			if err != nil || e.Route != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			fmt.Fprintf(out, "host %s, path %s\n", e.Host, e.Path)
-			for _, s := range e.Steps {
-				fmt.Fprintln(out, "  "+s)
+			if e.Hint != "" {
+				e.Hint = ": " + e.Hint
 			}
-			for _, n := range e.NotServed {
-				fmt.Fprintln(out, "  "+n)
-			}
-			for _, p := range e.Policies {
-				fmt.Fprintln(out, "policy: "+p)
-			}
-			switch {
-			case e.Route == nil:
-				if e.Hint != "" {
-					e.Hint = ": " + e.Hint
-				}
-				return errors.New("no rule takes it: it is answered 404" + e.Hint)
-			case len(e.Route.Closed) > 0:
-				fmt.Fprintf(out, "answered 503 for ingress %s, which is closed\n", e.Route.Origin)
-			default:
-				fmt.Fprintf(out, "answered by %s (%s) for ingress %s\n", e.Route.Service, endpointsText(e.Route), e.Route.Origin)
-			}
-			for _, mistake := range e.Mistakes {
-				fmt.Fprintln(out, "  ! "+mistake)
-			}
-			return nil
+			return errors.New("no rule takes it: it is answered 404" + e.Hint)
 		},
 	}
+	how.Register(cmd.Flags())
+	return cmd
+}
+
+func ingressExplained(w io.Writer, e ingressExplanation) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "host %s, path %s\n", e.Host, e.Path)
+	for _, s := range slices.Concat(e.Steps, e.NotServed) {
+		fmt.Fprintln(&b, "  "+s)
+	}
+	for _, p := range e.Policies {
+		fmt.Fprintln(&b, "policy: "+p)
+	}
+	switch {
+	case e.Route == nil:
+	case len(e.Route.Closed) > 0:
+		fmt.Fprintf(&b, "answered 503 for ingress %s, which is closed\n", e.Route.Origin)
+	default:
+		fmt.Fprintf(&b, "answered by %s (%s) for ingress %s\n", e.Route.Service, endpointsText(e.Route), e.Route.Origin)
+	}
+	for _, mistake := range e.Mistakes {
+		fmt.Fprintln(&b, "  ! "+mistake)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 // ingressExplanation is what `svcplane ingress explain` shows.

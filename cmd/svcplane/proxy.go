@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"svcplane/printer"
 	"svcplane/proxy"
 )
 
@@ -29,31 +31,35 @@ func newProxy(dataDir *string) *cobra.Command {
 func newProxyShow(dataDir *string) *cobra.Command {
 	var kernel bool
 	var namespace string
+	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "show [[NAMESPACE/]SERVICE]",
 		Short: "Print every address that Services answer on, and where it leads",
 		Example: "  svcplane proxy show\n" +
-			"  svcplane proxy show shop/web --kernel",
+			"  svcplane proxy show shop/web --kernel\n" +
+			"  svcplane proxy show -o json",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"kernel": {strconv.FormatBool(kernel)}}
 			if len(args) == 1 {
 				query.Set("service", serviceKey(args[0], namespace).String())
 			}
-			var table proxy.Table
-			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/proxy/table", query, nil, &table); err != nil {
-				return err
-			}
-			return table.Write(cmd.OutOrStdout())
+			_, err := show(cmd, how, printer.Source[proxy.Table]{
+				Get:   got[proxy.Table](*dataDir, "/proxy/table", query),
+				Table: func(w io.Writer, t proxy.Table) error { return t.Write(w) },
+			})
+			return err
 		},
 	}
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the namespace of that Service")
 	cmd.Flags().BoolVar(&kernel, "kernel", false, "read it back from the kernel's rules or maps, instead of what they were told")
+	how.RegisterWatch(cmd.Flags())
 	return cmd
 }
 
 func newProxyDiff(dataDir *string) *cobra.Command {
 	var repair bool
+	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "diff",
 		Short: "Compare what the kernel does with what the Services want; prints nothing when they agree",
@@ -65,12 +71,15 @@ func newProxyDiff(dataDir *string) *cobra.Command {
 			if repair {
 				method = http.MethodPost
 			}
-			var lines []string
-			if err := ask(cmd.Context(), *dataDir, method, "/proxy/diff", nil, nil, &lines); err != nil {
+			lines, err := show(cmd, how, printer.Source[[]string]{
+				Get: asked[[]string](*dataDir, method, "/proxy/diff", nil),
+				Table: func(w io.Writer, lines []string) error {
+					_, err := io.WriteString(w, strings.Join(append(lines, ""), "\n"))
+					return err
+				},
+			})
+			if err != nil {
 				return err
-			}
-			for _, line := range lines {
-				fmt.Fprintln(cmd.OutOrStdout(), line)
 			}
 			if len(lines) > 0 && !repair {
 				return fmt.Errorf("the kernel differs in %d lines: `svcplane proxy diff --repair` puts it right at once", len(lines))
@@ -79,16 +88,19 @@ func newProxyDiff(dataDir *string) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&repair, "repair", false, "put right what differs; prints what was")
+	how.Register(cmd.Flags())
 	return cmd
 }
 
 func newProxyCounters(dataDir *string) *cobra.Command {
 	var on, off bool
+	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "counters",
 		Short: "Print connections, packets and bytes by Service and endpoint",
 		Example: "  svcplane proxy counters\n" +
-			"  svcplane proxy counters --on",
+			"  svcplane proxy counters --on\n" +
+			"  svcplane proxy counters --watch",
 		Long: "Print connections, packets and bytes by Service and endpoint; - is what the data plane cannot know.\n\n" +
 			"With eBPF it is what the programs have counted since they were loaded: OPEN connections and those in TOTAL, and the packets and bytes, " +
 			"with IP headers, of connections that are translated packet by packet. Those of this node's own programs and pods are " +
@@ -98,24 +110,20 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 			"connections that begin after --on.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			query := url.Values{}
 			if on || off {
-				query.Set("count", strconv.FormatBool(on))
+				query := url.Values{"count": {strconv.FormatBool(on)}}
+				if err := ask(cmd.Context(), *dataDir, http.MethodPost, "/proxy/counters", query, nil, new([]proxy.Tally)); err != nil {
+					return err
+				}
 			}
-			method := http.MethodGet
-			if on || off {
-				method = http.MethodPost
-			}
-			var counts []proxy.Tally
-			if err := ask(cmd.Context(), *dataDir, method, "/proxy/counters", query, nil, &counts); err != nil {
-				return err
-			}
-			return proxy.WriteCounts(cmd.OutOrStdout(), counts)
+			_, err := show(cmd, how, printer.Source[[]proxy.Tally]{Get: got[[]proxy.Tally](*dataDir, "/proxy/counters", nil), Table: proxy.WriteCounts})
+			return err
 		},
 	}
 	cmd.Flags().BoolVar(&on, "on", false, "begin to count packets and bytes with iptables (sysctl net.netfilter.nf_conntrack_acct)")
 	cmd.Flags().BoolVar(&off, "off", false, "count no longer")
 	cmd.MarkFlagsMutuallyExclusive("on", "off")
+	how.RegisterWatch(cmd.Flags())
 	return cmd
 }
 

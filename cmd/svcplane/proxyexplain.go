@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -15,11 +16,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"svcplane/printer"
 	"svcplane/proxy"
 )
 
 func newProxyExplain(dataDir *string) *cobra.Command {
 	var from, namespace string
+	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "explain ADDRESS:PORT[/PROTOCOL] | [NAMESPACE/]SERVICE[:PORT]",
 		Short: "Print what becomes of a new connection, and why: which endpoints take it, whose address they see, where the kernel does it",
@@ -28,25 +31,28 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 			"  svcplane proxy explain 192.0.2.1:30123 --from 192.0.2.77",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var all []proxy.Explanation
 			query := url.Values{"to": args, "from": {from}, "namespace": {namespace}}
-			if err := ask(cmd.Context(), *dataDir, http.MethodGet, "/proxy/explain", query, nil, &all); err != nil {
-				return err
-			}
-			for i, e := range all {
-				if i > 0 {
-					fmt.Fprintln(cmd.OutOrStdout())
-				}
-				if err := e.Write(cmd.OutOrStdout()); err != nil {
-					return err
-				}
-			}
-			return nil
+			_, err := show(cmd, how, printer.Source[[]proxy.Explanation]{Get: got[[]proxy.Explanation](*dataDir, "/proxy/explain", query), Table: explanations})
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "who dials: pod/NAME or an address; the node itself when empty")
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the namespace of the Service and of that pod")
+	how.Register(cmd.Flags())
 	return cmd
+}
+
+// explanations prints one paragraph for each address that the Service has.
+func explanations(w io.Writer, all []proxy.Explanation) error {
+	for i, e := range all {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := e.Write(w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // explainDial answers the command above.

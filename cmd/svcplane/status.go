@@ -3,36 +3,35 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"svcplane/printer"
 )
 
 func newStatus(dataDir *string) *cobra.Command {
-	return &cobra.Command{
+	var how printer.Flags
+	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show each part: its state, since when, one figure; exit 1 if one is not serving",
 		Example: "  svcplane status\n" +
-			"  svcplane status --data-dir /srv/svcplane",
+			"  svcplane status --watch\n" +
+			"  svcplane status -o json --data-dir /srv/svcplane",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var all []Status
-			if err := ask(cmd.Context(), *dataDir, "GET", "/status", nil, nil, &all); err != nil {
+			all, err := show(cmd, how, printer.Source[[]Status]{Get: got[[]Status](*dataDir, "/status", nil), Table: statusTable})
+			if err != nil || how.Watch {
 				return err
 			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 3, ' ', 0)
-			fmt.Fprintln(w, "PART\tSTATE\tSINCE\tFIGURE")
 			var down []string
 			for _, s := range all {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s.Part, s.State, time.Since(s.Since).Round(time.Second), s.Figure)
 				if s.State != "serving" {
 					down = append(down, s.Part)
 				}
-			}
-			if err := w.Flush(); err != nil {
-				return err
 			}
 			if len(down) > 0 {
 				return errors.New("not serving: " + strings.Join(down, ", "))
@@ -40,4 +39,15 @@ func newStatus(dataDir *string) *cobra.Command {
 			return nil
 		},
 	}
+	how.RegisterWatch(cmd.Flags())
+	return cmd
+}
+
+func statusTable(w io.Writer, all []Status) error {
+	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(tab, "PART\tSTATE\tSINCE\tFIGURE")
+	for _, s := range all {
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", s.Part, s.State, time.Since(s.Since).Round(time.Second), s.Figure)
+	}
+	return tab.Flush()
 }

@@ -1,27 +1,50 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"svcplane/printer"
 )
 
 // version is set by the linker.
 var version = "devel"
 
+// versions is what `svcplane version` shows.
+type versions struct {
+	Version    string `json:"version"`
+	Kubernetes string `json:"kubernetesVersion"`
+	Go         string `json:"goVersion"`
+}
+
 func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the versions of svcplane, of the Kubernetes API and of Go",
-		Example: "  svcplane version",
-		Args:    cobra.NoArgs,
+	var how printer.Flags
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Print the versions of svcplane, of the Kubernetes API and of Go",
+		Example: "  svcplane version\n" +
+			"  svcplane version -o json",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "svcplane %s (kubernetes %s, %s)\n", version, kubernetesVersion(), runtime.Version())
+			_, err := show(cmd, how, printer.Source[versions]{
+				Get: func(context.Context) (versions, error) {
+					return versions{Version: version, Kubernetes: kubernetesVersion(), Go: runtime.Version()}, nil
+				},
+				Table: func(w io.Writer, v versions) error {
+					_, err := fmt.Fprintf(w, "svcplane %s (kubernetes %s, %s)\n", v.Version, v.Kubernetes, v.Go)
+					return err
+				},
+			})
 			return err
 		},
 	}
+	how.Register(cmd.Flags())
+	return cmd
 }
 
 func kubernetesVersion() string {

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"svcplane/dns"
+	"svcplane/ingress"
+	"svcplane/printer"
+	"svcplane/proxy"
+)
+
+// printsNothing are commands without -o, each with the reason.
+var printsNothing = map[string]string{
+	"svcplane":              "prints its help",
+	"svcplane dns":          "prints its help",
+	"svcplane image":        "prints its help",
+	"svcplane ingress":      "prints its help",
+	"svcplane proxy":        "prints its help",
+	"svcplane completion":   "prints its help",
+	"svcplane cleanup":      "prints nothing",
+	"svcplane image alias":  "says what it did",
+	"svcplane image import": "says what it did",
+	"svcplane image rm":     "says what it did",
+	"svcplane kubectl":      "has kubectl's own",
+	"svcplane proxy switch": "tells how far it is; `svcplane status` tells the result",
+	"svcplane server":       "serves",
+}
+
+func TestEveryCommandThatPrintsHasFormats(t *testing.T) {
+	everyCommand(newRoot(), func(c *cobra.Command) {
+		has, reason := c.Flags().Lookup(printer.FlagOutput) != nil, printsNothing[c.CommandPath()]
+		if c.HasParent() && c.Parent().Name() == "completion" {
+			reason = "prints a script"
+		}
+		if has == (reason != "") {
+			t.Errorf("%s: -o %v, a reason to have none %q", c.CommandPath(), has, reason)
+		}
+	})
+}
+
+// TestShapes: what programs read keeps its keys, all in lowerCamelCase; what is empty is left out.
+func TestShapes(t *testing.T) {
+	at, when := netip.MustParseAddrPort("10.244.0.5:8080"), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	key := types.NamespacedName{Namespace: "shop", Name: "web"}
+	route := ingress.RouteInfo{Host: "a.b", Path: "/", Kind: ingress.Prefix, Service: "shop/web:80", Endpoints: []netip.AddrPort{at},
+		Origin: ingress.Origin{Kind: "Ingress", NamespacedName: key, Created: when}}
+	frontend := proxy.Frontend{ID: proxy.ID{Address: proxy.Address{AddrPort: at, Protocol: corev1.ProtocolTCP}, Scope: proxy.Everywhere}, Service: key, PortName: "http", Affinity: time.Hour}
+	tally := proxy.Tally{Counted: proxy.Counted{Origin: "shop/web:http", Protocol: corev1.ProtocolTCP, Endpoint: at}, Open: 1, Total: 2}
+	for want, value := range map[string]any{
+		`{"part":"dns","state":"serving","since":"2026-01-02T03:04:05Z","figure":"3 names"}`:                                                                                                                 Status{Part: "dns", State: "serving", Since: when, Figure: "3 names"},
+		`{"host":"a.b","path":"/","pathType":"Prefix","service":"shop/web:80","endpoints":["10.244.0.5:8080"],"origin":{"kind":"Ingress","namespace":"shop","name":"web","created":"2026-01-02T03:04:05Z"}}`: route,
+		`{"host":"a.b","path":"/","steps":["s"],"mistakes":["m"]}`:                                                                                                                                           ingressExplanation{Explanation: ingress.Explanation{Host: "a.b", Path: "/", Steps: []string{"s"}}, Mistakes: []string{"m"}},
+		`{"frontends":[{"address":"10.244.0.5:8080","protocol":"TCP","clients":"everybody","service":"shop/web","portName":"http","action":"balance","masquerade":"hairpin","affinitySeconds":3600}]}`:       proxy.NewTable(frontend),
+		`{"service":"shop/web:http","protocol":"TCP","subject":"serving","endpoint":"10.244.0.5:8080","open":1,"total":2,"sent":{"packets":0,"bytes":0},"received":{"packets":0,"bytes":0}}`:                 tally,
+		`{"client":"c","address":"a","action":"balance","steps":["s"],"endpoints":[{"address":"10.244.0.5:8080","takes":true,"why":"w"}]}`:                                                                   proxy.Explanation{Client: "c", Address: "a", Action: "balance", Steps: []string{"s"}, Choices: []proxy.EndpointFate{{Address: at, Takes: true, Why: "w"}}},
+		`{"asker":"the node","trips":[{"name":"web.","type":"A","rcode":"NXDOMAIN","why":["w"]}],"hints":["h"]}`:                                                                                             answers{Asker: "the node", Trips: []dns.Explanation{{Name: "web.", Type: "A", Rcode: "NXDOMAIN", Why: []string{"w"}}}, Hints: []string{"h"}},
+		`{"image":"web:1","id":"sha256:1","sizeBytes":5,"imported":"2026-01-02T03:04:05Z"}`:                                                                                                                  listedImage{Image: "web:1", ID: "sha256:1", Size: 5, Imported: when},
+		`{"image":"nginx","aliasOf":"svcplane/echo"}`:             listedImage{Image: "nginx", AliasOf: "svcplane/echo"},
+		`{"version":"1","kubernetesVersion":"2","goVersion":"3"}`: versions{"1", "2", "3"},
+	} {
+		got, err := json.Marshal(value)
+		if err != nil || string(got) != want {
+			t.Errorf("%T: %v\ngot  %s\nwant %s", value, err, got, want)
+		}
+	}
+}
+
+// fakeServer is the admin socket of a server that answers so.
+func fakeServer(t *testing.T, answers map[string]any) (dataDir string) {
+	t.Helper()
+	dir := t.TempDir()
+	a, err := newAdmin(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pattern, answer := range answers {
+		a.handle(pattern, func(*http.Request) (any, error) {
+			if err, ok := answer.(error); ok {
+				return nil, err
+			}
+			return answer, nil
+		})
+	}
+	srv := &httptest.Server{Listener: a.listener, Config: &http.Server{Handler: a.mux}}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return dir
+}
+
+func TestWhatIsNotSoEndsWithOne(t *testing.T) {
+	dir := fakeServer(t, map[string]any{
+		"GET /status":          []Status{{Part: "api", State: "serving"}, {Part: "dns", State: "degraded"}},
+		"GET /proxy/diff":      []string{"missing: 10.96.0.1:443"},
+		"POST /proxy/diff":     []string{"missing: 10.96.0.1:443"},
+		"GET /ingress/explain": ingressExplanation{Explanation: ingress.Explanation{Host: "a"}, Hint: "did you mean b?"},
+		"GET /dns/query":       answers{Trips: []dns.Explanation{{Name: "web.", Rcode: "NXDOMAIN"}}, Hints: []string{"did you mean wed?"}},
+		"GET /proxy/explain":   calledWrongly(http.ErrNotSupported),
+		"GET /ingress/routes":  []ingress.RouteInfo{},
+	})
+	for _, tt := range []struct {
+		args, out, errOut string
+		code              int
+	}{
+		{"status", "dns    degraded", "not serving: dns", exitNo},
+		{"status -o json", `"state": "degraded"`, "not serving: dns", exitNo},
+		{"proxy diff", "missing: 10.96.0.1:443\n", "differs in 1 lines", exitNo},
+		{"proxy diff -o yaml", "- 'missing: 10.96.0.1:443'\n", "differs in 1 lines", exitNo},
+		{"proxy diff --repair", "missing: 10.96.0.1:443\n", "", exitYes},
+		{"ingress explain http://a/", "host a", "it is answered 404: did you mean b?", exitNo},
+		{"dns query web", "NXDOMAIN", "web is answered NXDOMAIN: did you mean wed?", exitNo},
+		{"proxy explain 10.96.0.1", "", "not supported", exitWrong},
+		{"ingress routes --json", "[]\n", "", exitYes},
+		{"ingress routes -o json", "[]\n", "", exitYes},
+		{"ingress routes -o jsn", "", "must be one of [table json yaml]", exitWrong},
+	} {
+		code, out, errOut := invoke(t, append(strings.Fields(tt.args), "--data-dir", dir)...)
+		if code != tt.code || !strings.Contains(out, tt.out) || !strings.Contains(errOut, tt.errOut) {
+			t.Errorf("%s: %d, %q, %q", tt.args, code, out, errOut)
+		}
+	}
+}
+
+// TestAnAnswerIsTheSameWhileItAges: the time that records have left, and their order, are no change.
+func TestAnAnswerIsTheSameWhileItAges(t *testing.T) {
+	essence := func(records ...string) string {
+		text, err := json.Marshal(answers{Trips: []dns.Explanation{{Name: "web.", Type: "A", Rcode: "NOERROR", Records: records, Why: []string{records[0]}}}}.essence())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	a := essence("web. 5 IN A 10.0.0.1", "web. 5 IN A 10.0.0.2")
+	if b := essence("web. 4 IN A 10.0.0.2", "web. 4 IN A 10.0.0.1"); a != b {
+		t.Errorf("%s is not %s", a, b)
+	}
+	if c := essence("web. 5 IN A 10.0.0.1", "web. 5 IN A 10.0.0.3"); a == c {
+		t.Errorf("%s is %s", a, c)
+	}
+}
