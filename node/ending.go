@@ -241,9 +241,11 @@ func (w *worker) finish(ctx context.Context, st *podState, exists, deleted bool)
 // deleteObject removes the pod from the API for good, if it is still this very pod.
 func (w *worker) deleteObject(ctx context.Context) error {
 	zero, uid := int64(0), w.first.UID
-	err := w.n.cfg.Client.CoreV1().Pods(w.first.Namespace).Delete(ctx, w.first.Name, metav1.DeleteOptions{
-		GracePeriodSeconds: &zero,
-		Preconditions:      &metav1.Preconditions{UID: &uid},
+	err := w.n.oneByOne(ctx, func() error {
+		return w.n.cfg.Client.CoreV1().Pods(w.first.Namespace).Delete(ctx, w.first.Name, metav1.DeleteOptions{
+			GracePeriodSeconds: &zero,
+			Preconditions:      &metav1.Preconditions{UID: &uid},
+		})
 	})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("deleting pod %s: %w", podText(w.first), err)

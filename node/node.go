@@ -85,6 +85,7 @@ type Node struct {
 	volumes *volume.Manager
 	crash   *flowcontrol.Backoff
 	starts  chan struct{} // bounds how many sandboxes are made at once
+	writing chan struct{} // held by the one worker that writes to the API
 
 	addrs   atomic.Pointer[[]netip.Addr]
 	serving atomic.Pointer[tls.Certificate]
@@ -134,6 +135,7 @@ func New(cfg Config) (*Node, error) {
 		crash:    flowcontrol.NewBackOff(backOffInitial, backOffMax),
 		images:   newImages(cfg.Images, cfg.Recorder),
 		starts:   make(chan struct{}, parallelStarts),
+		writing:  make(chan struct{}, 1),
 		moved:    make(chan struct{}, 1),
 		ready:    make(chan struct{}),
 		workers:  map[types.UID]*worker{},

@@ -123,7 +123,11 @@ func (w *worker) write(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("comparing the statuses of pod %s: %w", podText(now), err)
 	}
-	updated, err := w.n.cfg.Client.CoreV1().Pods(now.Namespace).Patch(ctx, now.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	var updated *corev1.Pod
+	err = w.n.oneByOne(ctx, func() (err error) {
+		updated, err = w.n.cfg.Client.CoreV1().Pods(now.Namespace).Patch(ctx, now.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+		return err
+	})
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // the pod is gone, or another one has its name: the informer tells
 	}
@@ -135,6 +139,18 @@ func (w *worker) write(ctx context.Context) error {
 		w.wrote.Store(&updated.ResourceVersion)
 	}
 	return nil
+}
+
+// oneByOne has one worker at a time write to the API, as the kubelet's status manager does: when many pods end at once, what
+// that costs does not stand in the way of everything else in the process.
+func (n *Node) oneByOne(ctx context.Context, write func() error) error {
+	select {
+	case n.writing <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-n.writing }()
+	return write()
 }
 
 // sameButStatus says whether what we wrote brought nothing back that others have changed: an informer may show

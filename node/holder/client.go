@@ -114,6 +114,13 @@ func (c *Client) State(ctx context.Context) (State, error) {
 	return s, err
 }
 
+// StateOf gives what the holder has of one sandbox, or of one container; an earlier holder gives all. Its Seq says nothing.
+func (c *Client) StateOf(ctx context.Context, id string) (State, error) {
+	var s State
+	err := c.do(ctx, http.MethodGet, "/state?of="+url.QueryEscape(id), nil, &s)
+	return s, err
+}
+
 // Wait returns the state when its Seq is not after any more, or after half a minute.
 func (c *Client) Wait(ctx context.Context, after uint64) (State, error) {
 	var s State

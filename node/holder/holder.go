@@ -90,6 +90,22 @@ func (h *Holder) state() State {
 	return s
 }
 
+// stateOf is the part of it that concerns one sandbox or container, without Seq: whoever has seen a part has not seen all.
+func (h *Holder) stateOf(id string) State {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := State{Holder: h.self}
+	if held := h.sandboxes[id]; held != nil {
+		s.Sandboxes = []Sandbox{{ID: id, Namespaces: held.paths()}}
+	}
+	for _, c := range h.containers {
+		if c.status.ID == id || c.status.SandboxID == id {
+			s.Containers = append(s.Containers, c.status)
+		}
+	}
+	return s
+}
+
 // stateAfter waits until the state is newer than after, or for half a minute.
 func (h *Holder) stateAfter(ctx context.Context, after uint64) State {
 	limit := time.After(30 * time.Second)

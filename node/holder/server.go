@@ -129,7 +129,12 @@ func trim(ctx context.Context) {
 func (h *Holder) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, r *http.Request) {
-		after, err := strconv.ParseUint(r.URL.Query().Get("after"), 10, 64)
+		query := r.URL.Query()
+		if of := query.Get("of"); of != "" {
+			reply(w, h.stateOf(of), nil)
+			return
+		}
+		after, err := strconv.ParseUint(query.Get("after"), 10, 64)
 		if err != nil {
 			reply(w, h.state(), nil)
 			return

@@ -181,7 +181,7 @@ func (r *Runtime) StopContainer(ctx context.Context, id string, timeout int64) e
 	if err := r.holder.StopContainer(ctx, entry.ID, time.Duration(timeout)*time.Second); err != nil {
 		return err
 	}
-	return r.merge(ctx)
+	return r.merge(ctx, entry.ID)
 }
 
 // RemoveContainer removes a container and what it wrote, killing it if it runs; an unknown ID is no error.

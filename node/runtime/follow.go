@@ -49,9 +49,9 @@ func (r *Runtime) followOnce(ctx context.Context) error {
 	return r.ensureHolder(ctx)
 }
 
-// merge asks the holder for its state and takes it over.
-func (r *Runtime) merge(ctx context.Context) error {
-	state, err := r.holder.State(ctx)
+// merge takes over what the holder has of one sandbox or container.
+func (r *Runtime) merge(ctx context.Context, id string) error {
+	state, err := r.holder.StateOf(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -79,9 +80,13 @@ func (r *Runtime) applyRules() error {
 	return errors.Join(errs...)
 }
 
+// maxSweepRest bounds how long the end of a pod waits for the end of its flows.
+const maxSweepRest = time.Second
+
 // endStaleFlows removes from the kernel's connection table what holds on to pods and host ports of the past. Many pods
-// that go at once share a look at the table: one that began after a pod had gone counts for that pod. What fails is tried again with
-// the next pod, and holds nobody up.
+// that go at once share a look at the table: one that began after a pod had gone counts for that pod, and the next rests ten times
+// as long as the last took, so that a large table costs a tenth of a processor at most. What fails is tried again with the next
+// pod, and holds nobody up.
 func (r *Runtime) endStaleFlows() {
 	asked := r.sweep.asked.Add(1)
 	r.sweep.Lock()
@@ -89,6 +94,9 @@ func (r *Runtime) endStaleFlows() {
 	if r.sweep.done >= asked {
 		return
 	}
+	time.Sleep(time.Until(r.sweep.rests))
+	began := time.Now()
+	defer func() { r.sweep.rests = time.Now().Add(min(10*time.Since(began), maxSweepRest)) }()
 	upTo := r.sweep.asked.Load()
 	flows := sandbox.Flows{Alive: map[netip.Addr]bool{}}
 	r.mu.Lock()

@@ -70,6 +70,7 @@ type sweep struct {
 	sync.Mutex
 	asked atomic.Uint64
 	done  uint64
+	rests time.Time // until then the kernel's table is not listed again
 }
 
 var (

@@ -187,7 +187,7 @@ func (r *Runtime) stopSandbox(ctx context.Context, entry *sandboxEntry) error {
 func (r *Runtime) teardown(ctx context.Context, entry *sandboxEntry) error {
 	var errs []error
 	if r.holderAlive() {
-		errs = append(errs, r.holder.RemoveSandbox(ctx, entry.ID), r.merge(ctx))
+		errs = append(errs, r.holder.RemoveSandbox(ctx, entry.ID), r.merge(ctx, entry.ID))
 	}
 	errs = append(errs, r.network.Detach(entry.ID), sandbox.Unpublish(sandbox.NetnsName(entry.ID)))
 	r.mu.Lock()
