@@ -15,7 +15,7 @@ import (
 const module = "svcplane"
 
 // rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
-var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/store", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics"}
+var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/store", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "systemd", "packaging"}
 
 // mayImport lists, for each room, the other rooms that its code may import.
 var mayImport = map[string][]string{

@@ -193,7 +193,7 @@ func (l *lab) command(args ...string) *exec.Cmd {
 // environ is what commands see: the script's own choice of these, and nothing of the machine's.
 func (l *lab) environ() []string {
 	env := []string{"HOME=" + l.dir, "LC_ALL=C", "TMPDIR=/tmp", "TERM=dumb"}
-	for _, key := range []string{"PATH", "SVCPLANE_DATA_DIR", "KUBECONFIG", "WORK", "LAB", "SVCPLANE"} {
+	for _, key := range []string{"PATH", "SVCPLANE_DATA_DIR", "KUBECONFIG", "WORK", "LAB", "SVCPLANE", "NOTIFY_SOCKET", "WATCHDOG_USEC"} {
 		if value := l.getenv(key); value != "" {
 			env = append(env, key+"="+value)
 		}

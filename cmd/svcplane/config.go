@@ -71,6 +71,9 @@ func (o *Options) register(fs *pflag.FlagSet) {
 	})
 }
 
+// notInFile are flags that are for the command line alone.
+var notInFile = []string{"config", "check", "help"}
+
 // loadFile sets the flags that a YAML file names and the command line does not.
 func loadFile(path string, fs *pflag.FlagSet) error {
 	data, err := os.ReadFile(path)
@@ -83,7 +86,7 @@ func loadFile(path string, fs *pflag.FlagSet) error {
 	}
 	for key, value := range keys {
 		flag := fs.Lookup(key)
-		if flag == nil || key == "config" || key == "help" {
+		if flag == nil || slices.Contains(notInFile, key) {
 			names := flagNames(fs)
 			hint := cmp.Or(diagnose.Hint(key, names), ": known keys are "+strings.Join(names, ", "))
 			return fmt.Errorf("config file %s: unknown key %q%s", path, key, hint)
@@ -101,7 +104,7 @@ func loadFile(path string, fs *pflag.FlagSet) error {
 func flagNames(fs *pflag.FlagSet) []string {
 	var names []string
 	fs.VisitAll(func(f *pflag.Flag) {
-		if f.Name != "config" && f.Name != "help" {
+		if !slices.Contains(notInFile, f.Name) {
 			names = append(names, f.Name)
 		}
 	})

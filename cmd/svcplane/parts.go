@@ -44,10 +44,18 @@ type running struct {
 // Status is one line of `svcplane status`.
 type Status struct {
 	Part   string    `json:"part"`
-	State  string    `json:"state"` // waiting (for those before it), starting, serving, degraded, failed
+	State  string    `json:"state"`
 	Since  time.Time `json:"since"`
 	Figure string    `json:"figure"`
 }
+
+const (
+	stateWaiting  = "waiting" // for those before it
+	stateStarting = "starting"
+	stateServing  = "serving"
+	stateDegraded = "degraded" // it serves, but not all that it should
+	stateFailed   = "failed"   // it has ended
+)
 
 func newParts() *parts { return &parts{began: time.Now(), failed: make(chan error, 1)} }
 
@@ -127,20 +135,20 @@ func (ps *parts) status() []Status {
 	defer ps.mu.Unlock()
 	var all []Status
 	for _, r := range ps.running {
-		s := Status{Part: r.name, State: "starting", Since: r.since}
+		s := Status{Part: r.name, State: stateStarting, Since: r.since}
 		switch {
 		case r.err != nil:
-			s.State, s.Figure = "failed", r.err.Error()
+			s.State, s.Figure = stateFailed, r.err.Error()
 		case r.ready:
-			s.State, s.Figure = "serving", r.part.Figure()
+			s.State, s.Figure = stateServing, r.part.Figure()
 			if t, ok := r.part.(troubled); ok && t.Trouble() != "" {
-				s.State, s.Figure = "degraded", s.Figure+": "+t.Trouble()
+				s.State, s.Figure = stateDegraded, s.Figure+": "+t.Trouble()
 			}
 		}
 		all = append(all, s)
 	}
 	for i := len(ps.running); i < len(ps.expected); i++ {
-		all = append(all, Status{Part: ps.expected[i], State: "waiting", Since: ps.began})
+		all = append(all, Status{Part: ps.expected[i], State: stateWaiting, Since: ps.began})
 	}
 	return all
 }

@@ -29,7 +29,7 @@ func newStatus(dataDir *string) *cobra.Command {
 			}
 			var down []string
 			for _, s := range all {
-				if s.State != "serving" {
+				if s.State != stateServing {
 					down = append(down, s.Part)
 				}
 			}

@@ -69,11 +69,11 @@ func tellSpace(dir string, err error) error {
 	return fmt.Errorf("%w (on the disk of %s %v): make room there", err, dir, space)
 }
 
-// beginAgain runs this program anew in this process, with the same arguments.
-func beginAgain() error {
+// beginAgain runs this program anew in this process, with the same arguments, and what was taken out of the environment.
+func beginAgain(taken []string) error {
 	exe, err := os.Executable()
 	if err == nil {
-		err = unix.Exec(exe, os.Args, os.Environ())
+		err = unix.Exec(exe, os.Args, append(os.Environ(), taken...))
 	}
 	return fmt.Errorf("beginning again: %w", err)
 }

@@ -28,6 +28,10 @@ func Main(dir string) int {
 	// Handled, and not ignored: what is ignored would be ignored by every process in a pod, too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
 	process.DefaultSignals()
+	// Nor is the holder spared when memory is short, as the server may be: what it holds, and serves itself, are pods.
+	if err := process.Unprotect(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s holder: %v\n", time.Now().UTC().Format(time.RFC3339), err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err := serve(ctx, dir); err != nil {

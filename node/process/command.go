@@ -47,9 +47,11 @@ func (c Command) Start(stdio [3]uintptr, tty bool) (int, error) {
 	if err := c.restrict(); err != nil {
 		return 0, err
 	}
-	pid, err := syscall.ForkExec(path, c.Args, &syscall.ProcAttr{
-		Dir: dir, Env: env, Files: stdio[:],
-		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: tty, Credential: credential},
+	pid, err := forkUnprotected(func() (int, error) {
+		return syscall.ForkExec(path, c.Args, &syscall.ProcAttr{
+			Dir: dir, Env: env, Files: stdio[:],
+			Sys: &syscall.SysProcAttr{Setsid: true, Setctty: tty, Credential: credential},
+		})
 	})
 	if err != nil {
 		return 0, fmt.Errorf("start %q in directory %q: %w", path, dir, err)

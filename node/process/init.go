@@ -23,7 +23,7 @@ type initPage struct {
 	proc      [8]byte
 	procPath  [8]byte
 	name      [16]byte
-	ignore    [4]uintptr  // struct sigaction of the kernel: SIG_IGN
+	ignore    sigaction   // SIG_IGN
 	parent    unix.PollFd // descriptor 0, a pidfd of the process that forked
 	report    uintptr     // pipe that gets the error number of the mount, 0 for none
 	pidfd     uintptr

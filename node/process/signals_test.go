@@ -15,7 +15,7 @@ import (
 // 32 is no signal that the Go runtime handles, and some supervisors leave it ignored.
 func TestDefaultSignalsIgnoresNone(t *testing.T) {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
-	action := [4]uintptr{1} // SIG_IGN
+	action := sigaction{1} // SIG_IGN
 	if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, 32, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0); errno != 0 {
 		t.Fatal(errno)
 	}
