@@ -11,7 +11,7 @@ wanted=(
 )
 [ "${1:-}" = bench ] && wanted+=(wrk:wrk dnsperf:dnsperf)
 [ "${1:-}" = bench-ingress ] && wanted+=(wrk:wrk h2load:nghttp2-client nginx:nginx haproxy:haproxy)
-[ "${1:-}" = test ] && wanted+=(musl-gcc:musl-tools)
+[ "${1:-}" = test ] && wanted+=(musl-gcc:musl-tools systemd-analyze:systemd dpkg-deb:dpkg)
 
 [ "${1:-}" = generate ] && wanted+=(clang:clang llvm-strip:llvm)
 

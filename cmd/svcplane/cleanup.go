@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -25,29 +26,34 @@ func newCleanup(dataDir *string) *cobra.Command {
 			if os.Geteuid() != 0 {
 				return errors.New("cleanup must run as root: use sudo")
 			}
-			if _, err := os.Stat(*dataDir); errors.Is(err, os.ErrNotExist) {
-				// rules and links can be there without it: nothing to lock, much to remove
-				return cleanupKernel(cmd.Context(), *dataDir)
-			}
-			lock, err := lockDataDir(*dataDir)
-			if err != nil {
-				return err
-			}
-			defer lock.release()
-			if err := cleanupKernel(cmd.Context(), *dataDir); err != nil {
-				return err
-			}
-			if !data {
-				return nil
-			}
-			if err := os.RemoveAll(*dataDir); err != nil {
-				return fmt.Errorf("removing the data directory: %w", err)
-			}
-			return nil
+			return cleanUp(cmd.Context(), *dataDir, data)
 		},
 	}
 	cmd.Flags().BoolVar(&data, "data", false, "remove the data directory too: every object, key, image and volume")
 	return cmd
+}
+
+// cleanUp removes what a server that has ended left in the kernel, and its data directory, if that is asked for.
+func cleanUp(ctx context.Context, dataDir string, data bool) error {
+	if _, err := os.Stat(dataDir); errors.Is(err, os.ErrNotExist) {
+		// rules and links can be there without it: nothing to lock, much to remove
+		return cleanupKernel(ctx, dataDir)
+	}
+	lock, err := lockDataDir(dataDir)
+	if err != nil {
+		return err
+	}
+	defer lock.release()
+	if err := cleanupKernel(ctx, dataDir); err != nil {
+		return err
+	}
+	if !data {
+		return nil
+	}
+	if err := os.RemoveAll(dataDir); err != nil {
+		return fmt.Errorf("removing the data directory: %w", err)
+	}
+	return nil
 }
 
 // runCleanups does every step, also after one that failed.

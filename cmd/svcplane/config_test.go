@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -225,6 +227,29 @@ func TestNodeFlags(t *testing.T) {
 		o, _ := flags(t, arg)
 		if _, err := o.check(lab()); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), strings.SplitN(arg, "=", 2)[0]+" ") {
 			t.Errorf("%s: %v, want %q", arg, err, want)
+		}
+	}
+}
+
+// TestConfigFileThatIsInstalled: each of its keys is one, with a value that could be meant.
+func TestConfigFileThatIsInstalled(t *testing.T) {
+	raw, err := os.ReadFile("../../packaging/config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := regexp.MustCompile(`(?m)^#(\S)`).ReplaceAll(raw, []byte("$1"))
+	if bytes.Equal(all, raw) {
+		t.Fatal("it has no keys")
+	}
+	for name, text := range map[string][]byte{"as it is": raw, "with everything in it": all} {
+		path := filepath.Join(t.TempDir(), "config.yaml")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		root := newRoot()
+		root.SetArgs([]string{"server", "--config", path, "--check"})
+		if err := root.Execute(); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -53,6 +53,7 @@ var endings = map[string]struct {
 var ownWay = map[string]string{
 	"server":  "it would serve",
 	"cleanup": "it would remove what is in the kernel",
+	"install": "it would change the machine", "uninstall": "it would change the machine",
 	"kubectl": "its flags and exit codes are kubectl's",
 
 	"completion bash": "it prints a script", "completion fish": "it prints a script",

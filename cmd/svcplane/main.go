@@ -31,7 +31,7 @@ func defaultDataDir() string {
 	if dir := os.Getenv("SVCPLANE_DATA_DIR"); dir != "" {
 		return dir
 	}
-	return "/var/lib/svcplane"
+	return standardDataDir
 }
 
 func newRoot() *cobra.Command {
@@ -56,6 +56,8 @@ func newRoot() *cobra.Command {
 		newIngress(&dataDir),
 		newImage(&dataDir),
 		newCleanup(&dataDir),
+		newInstall(&dataDir),
+		newUninstall(&dataDir),
 		newVersion(),
 	)
 	root.SetHelpCommand(newHelp())

@@ -65,7 +65,7 @@ func checkFlags(opts *Options) error {
 	if err != nil {
 		return err
 	}
-	_, err = opts.check(host)
+	_, err = opts.checkCall(host)
 	return err
 }
 

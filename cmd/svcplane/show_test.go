@@ -31,6 +31,8 @@ var printsNothing = map[string]string{
 	"svcplane image alias":  "says what it did",
 	"svcplane image import": "says what it did",
 	"svcplane image rm":     "says what it did",
+	"svcplane install":      "says what it did",
+	"svcplane uninstall":    "says what it did",
 	"svcplane kubectl":      "has kubectl's own",
 	"svcplane proxy switch": "tells how far it is; `svcplane status` tells the result",
 	"svcplane server":       "serves",

@@ -1,0 +1,16 @@
+// Package packaging puts svcplane on a machine as a service of systemd and takes it away again. It also has what the Debian
+// package and the tarballs are made of (scripts/deb.sh, scripts/dist.sh).
+//
+//	svcplane install ─▶ Plan: files and their contents ─▶ list, then each file ─▶ systemctl daemon-reload, enable
+//	                        /usr/local/bin/svcplane                               [start | restart]
+//	                        /etc/systemd/system/svcplane.service
+//	                        /etc/svcplane/config.yaml
+//	                        completion for bash
+//	svcplane uninstall ─▶ systemctl disable --now ─▶ cleanup ─▶ what the list has, and nothing else
+//
+// Invariants:
+//   - A file is on the list before it is written, and only what is on the list is removed.
+//   - A config file that is there stays, and so does a unit that somebody has written or changed: that is an error.
+//   - A file has its old contents or its new ones, and never half of them.
+//   - Done twice it is as done once.
+package packaging
