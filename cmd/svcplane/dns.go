@@ -278,7 +278,8 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 		Example: "  svcplane dns query web.shop.svc.cluster.local\n" +
 			"  svcplane dns query web SRV --from pod/client -n shop\n" +
 			"  svcplane dns query web.shop.svc.cluster.local --watch",
-		Args: cobra.RangeArgs(1, 2),
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: arguments(serverNames(dataDir, kindDNS, nil), oneOf(dns.Types...)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"name": {args[0]}, "type": {"A"}, "namespace": {namespace}}
 			if len(args) == 2 {
@@ -302,7 +303,7 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "ask as this pod does, with its search path: pod/NAME")
-	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the namespace of that pod")
+	cmd.Flags().StringVarP(&namespace, flagNamespace, "n", "default", "the namespace of that pod")
 	how.RegisterWatch(cmd.Flags())
 	return cmd
 }

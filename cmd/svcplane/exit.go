@@ -163,7 +163,7 @@ func newHelp() *cobra.Command {
 		Use:     "help [COMMAND]",
 		Short:   "Tell about a command",
 		Example: "  svcplane help proxy explain",
-		ValidArgsFunction: func(c *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		ValidArgsFunction: func(c *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			var names []cobra.Completion
 			if of, _, err := c.Root().Find(args); err == nil {
 				for _, sub := range of.Commands() {
@@ -172,7 +172,7 @@ func newHelp() *cobra.Command {
 					}
 				}
 			}
-			return names, cobra.ShellCompDirectiveNoFileComp
+			return beginning(typed, names), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			of, rest, err := c.Root().Find(args)

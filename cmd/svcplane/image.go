@@ -68,10 +68,11 @@ func imageMistake(store *image.Store, ref string, err error) error {
 
 func newImageImport(dataDir *string) *cobra.Command {
 	return &cobra.Command{
-		Use:     "import REF ARCHIVE",
-		Short:   "Import a docker-save or OCI archive (tar, also gzipped) under a name",
-		Example: "  docker save web:1 -o web.tar && svcplane image import web:1 web.tar",
-		Args:    cobra.ExactArgs(2),
+		Use:               "import REF ARCHIVE",
+		Short:             "Import a docker-save or OCI archive (tar, also gzipped) under a name",
+		Example:           "  docker save web:1 -o web.tar && svcplane image import web:1 web.tar",
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: arguments(nil, archives),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			store := imageStore(*dataDir)
 			img, err := store.Import(args[0], args[1])
@@ -151,7 +152,8 @@ func newImageAlias(dataDir *string) *cobra.Command {
 		Short: "Have pods that ask for REF run another image, such as svcplane/echo",
 		Example: "  svcplane image alias nginx svcplane/echo\n" +
 			"  svcplane image alias registry.k8s.io/pause:3.10 svcplane/echo",
-		Args: cobra.ExactArgs(2),
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: arguments(nil, imageNames(dataDir, image.Echo, image.Host)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			store := imageStore(*dataDir)
 			alias, err := store.Alias(args[0], args[1])
@@ -166,11 +168,12 @@ func newImageAlias(dataDir *string) *cobra.Command {
 
 func newImageRemove(dataDir *string) *cobra.Command {
 	return &cobra.Command{
-		Use:     "rm REF",
-		Aliases: []string{"remove"},
-		Short:   "Remove an imported image, or an alias, that no container uses",
-		Example: "  svcplane image rm registry.example/web:1",
-		Args:    cobra.ExactArgs(1),
+		Use:               "rm REF",
+		Aliases:           []string{"remove"},
+		Short:             "Remove an imported image, or an alias, that no container uses",
+		Example:           "  svcplane image rm registry.example/web:1",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: arguments(imageNames(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := runtime.RemoveImage(runtimeDir(*dataDir), args[0]); err != nil {
 				store := imageStore(*dataDir)

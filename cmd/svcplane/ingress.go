@@ -48,7 +48,8 @@ func newIngressRoutes(dataDir *string) *cobra.Command {
 		Example: "  svcplane ingress routes\n" +
 			"  svcplane ingress routes shop.example -o json\n" +
 			"  svcplane ingress routes --watch",
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: arguments(serverNames(dataDir, kindHosts, nil)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{}
 			if len(args) == 1 {
@@ -102,7 +103,8 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 		Short: "Say which rule takes a URL and why the others do not; exit 1 if none does",
 		Example: "  svcplane ingress explain https://shop.example/cart\n" +
 			"  svcplane ingress explain shop.example/cart -o yaml",
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: arguments(hostURLs(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := show(cmd, how, printer.Source[ingressExplanation]{
 				Get: got[ingressExplanation](*dataDir, "/ingress/explain", url.Values{"url": args}), Table: ingressExplained,

@@ -26,6 +26,7 @@ func newKubectl(dataDir *string) *cobra.Command {
 		Example: "  svcplane kubectl get services --all-namespaces\n" +
 			"  svcplane kubectl --data-dir /srv/svcplane get pods",
 		DisableFlagParsing: true,
+		ValidArgsFunction:  completeKubectl(dataDir),
 		RunE: func(c *cobra.Command, args []string) error {
 			args, err := ownFlags(args, dataDir)
 			if err != nil {
@@ -34,18 +35,23 @@ func newKubectl(dataDir *string) *cobra.Command {
 			if err := chooseKubeconfig(args, apiserver.KubeconfigPath(*dataDir)); err != nil {
 				return err
 			}
-			// kubectl looks for plugins and names itself by these.
-			os.Args = append([]string{"kubectl"}, args...)
-			kubectl := cmd.NewDefaultKubectlCommandWithArgs(cmd.KubectlOptions{
-				PluginHandler: cmd.NewDefaultPluginHandler([]string{"kubectl"}),
-				Arguments:     os.Args,
-				ConfigFlags:   genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50),
-				IOStreams:     genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
-			})
-			kubectl.SetArgs(args)
-			return kubectl.ExecuteContext(c.Context())
+			return kubectlCommand(args).ExecuteContext(c.Context())
 		},
 	}
+}
+
+// kubectlCommand is kubectl, called with arguments.
+func kubectlCommand(args []string) *cobra.Command {
+	// kubectl looks for plugins and names itself by these.
+	os.Args = append([]string{"kubectl"}, args...)
+	kubectl := cmd.NewDefaultKubectlCommandWithArgs(cmd.KubectlOptions{
+		PluginHandler: cmd.NewDefaultPluginHandler([]string{"kubectl"}),
+		Arguments:     os.Args,
+		ConfigFlags:   genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50),
+		IOStreams:     genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
+	})
+	kubectl.SetArgs(args)
+	return kubectl
 }
 
 // ownFlags takes a leading --data-dir out of kubectl's arguments.

@@ -60,6 +60,9 @@ func newRoot() *cobra.Command {
 		newUninstall(&dataDir),
 		newVersion(),
 	)
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	must(root.MarkPersistentFlagDirname("data-dir"))
+	completes(root, &dataDir)
 	root.SetHelpCommand(newHelp())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

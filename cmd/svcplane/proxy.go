@@ -38,7 +38,8 @@ func newProxyShow(dataDir *string) *cobra.Command {
 		Example: "  svcplane proxy show\n" +
 			"  svcplane proxy show shop/web --kernel\n" +
 			"  svcplane proxy show -o json",
-		Args: cobra.MaximumNArgs(1),
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: arguments(serviceNames(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"kernel": {strconv.FormatBool(kernel)}}
 			if len(args) == 1 {
@@ -51,7 +52,7 @@ func newProxyShow(dataDir *string) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the namespace of that Service")
+	cmd.Flags().StringVarP(&namespace, flagNamespace, "n", "default", "the namespace of that Service")
 	cmd.Flags().BoolVar(&kernel, "kernel", false, "read it back from the kernel's rules or maps, instead of what they were told")
 	how.RegisterWatch(cmd.Flags())
 	return cmd

@@ -29,7 +29,8 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 		Example: "  svcplane proxy explain 10.96.0.5:80\n" +
 			"  svcplane proxy explain toad-svc:http --from pod/client\n" +
 			"  svcplane proxy explain 192.0.2.1:30123 --from 192.0.2.77",
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: arguments(serviceNames(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"to": args, "from": {from}, "namespace": {namespace}}
 			_, err := show(cmd, how, printer.Source[[]proxy.Explanation]{Get: got[[]proxy.Explanation](*dataDir, "/proxy/explain", query), Table: explanations})
@@ -37,7 +38,7 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "who dials: pod/NAME or an address; the node itself when empty")
-	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "the namespace of the Service and of that pod")
+	cmd.Flags().StringVarP(&namespace, flagNamespace, "n", "default", "the namespace of the Service and of that pod")
 	how.Register(cmd.Flags())
 	return cmd
 }

@@ -26,6 +26,7 @@ func newProxySwitch(dataDir *string) *cobra.Command {
 			"connections; those of the old one go on until they end, or until --drain-timeout, and then the old one is removed. " +
 			"The command prints how far that is; ending it changes nothing. During this time a switch the other way is possible at any moment. " +
 			"The choice counts after a restart also, until --proxy-mode of the server is changed.",
+		ValidArgsFunction: arguments(oneOf(modeEBPF, modeIPTables)),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] != modeIPTables && args[0] != modeEBPF {
 				return calledWrongly(fmt.Errorf("%q: say which data plane is to serve: iptables or ebpf", args))
