@@ -23,10 +23,10 @@ SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
 # input that the cache of results knows of.
 TESTFLAGS ?= -p 2 -count=1 -timeout 35m
 
-.PHONY: help deps build install demo test bench bench-dns bench-ingress bench-proxy generate lint clean
+.PHONY: help deps build install man demo test bench bench-dns bench-ingress bench-proxy generate lint clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make build | install | bench | bench-dns | bench-ingress | bench-proxy | generate | lint | clean'
+	@echo 'make build | install | man | bench | bench-dns | bench-ingress | bench-proxy | generate | lint | clean'
 
 deps:
 	@scripts/deps.sh
@@ -36,6 +36,11 @@ build:
 
 install: build
 	$(SUDO) install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/svcplane
+
+# as packages take them; read one by: man -l bin/man/svcplane.1
+man: build
+	@rm -rf bin/man
+	$(BIN) man bin/man
 
 bin/lanserver: $(wildcard test/lanserver/*.go)
 	go build -o $@ ./test/lanserver

@@ -33,6 +33,32 @@ func GroupOf(f *pflag.Flag) string {
 	return strings.Join(f.Annotations[annotation], "")
 }
 
+const annotationExit = "svcplane/exit"
+
+// SetExitCodes says what the exit codes of a command mean, and of those below it that have none of their own: lines of a code,
+// a space, and its meaning.
+func SetExitCodes(c *cobra.Command, lines ...string) {
+	if c.Annotations == nil {
+		c.Annotations = map[string]string{}
+	}
+	c.Annotations[annotationExit] = strings.Join(lines, "\n")
+}
+
+// exitCodesOf are pairs of a code and its meaning.
+func exitCodesOf(c *cobra.Command) [][2]string {
+	for ; c != nil; c = c.Parent() {
+		if text := c.Annotations[annotationExit]; text != "" {
+			var all [][2]string
+			for _, line := range strings.Split(text, "\n") {
+				code, meaning, _ := strings.Cut(line, " ")
+				all = append(all, [2]string{code, meaning})
+			}
+			return all
+		}
+	}
+	return nil
+}
+
 // Install makes a command and those below it print their help this way.
 func Install(root *cobra.Command) {
 	root.SetHelpFunc(func(c *cobra.Command, _ []string) { fmt.Fprint(c.OutOrStdout(), help(c)) })
@@ -82,6 +108,12 @@ func synopsis(c *cobra.Command) string {
 		section(&b, heading, local, func(f *pflag.Flag) bool { return GroupOf(f) == title })
 	}
 	section(&b, "Flags of every command", c.InheritedFlags(), func(*pflag.Flag) bool { return true })
+	if c.Annotations[annotationExit] != "" {
+		b.WriteString("\nExit codes:\n")
+		for _, code := range exitCodesOf(c) {
+			fmt.Fprintf(&b, "  %s  %s", code[0], strings.TrimLeft(wrap(code[1], len("  0  ")), " "))
+		}
+	}
 	if c.HasAvailableSubCommands() {
 		fmt.Fprintf(&b, "\n\"%s COMMAND --help\" tells more about a command.\n", c.CommandPath())
 	}

@@ -20,9 +20,11 @@ const (
 )
 
 // exitCodes is what help says of them.
-const exitCodes = "Exit codes: 0 it is so, or it was done; 1 it is not so (a part does not serve, the kernel differs, no rule takes the URL), " +
-	"or it failed; 2 the command was called wrongly: an unknown command or flag, too many or too few arguments, a value that can't be. " +
-	"svcplane kubectl has kubectl's own."
+var exitCodes = []string{
+	"0 it is so, or it was done",
+	"1 it is not so (a part does not serve, the kernel differs, no rule takes the URL), or it failed",
+	"2 the command was called wrongly: an unknown command or flag, too many or too few arguments, a value that can't be",
+}
 
 // wrongCall is an error of who called, not of the world.
 type wrongCall struct{ error }

@@ -15,14 +15,14 @@ import (
 	"k8s.io/kubectl/pkg/cmd"
 
 	"svcplane/apiserver"
+	"svcplane/usage"
 )
 
 // newKubectl embeds kubectl. Its own flags are kubectl's: cobra must not read them here.
 func newKubectl(dataDir *string) *cobra.Command {
-	return &cobra.Command{
+	own := &cobra.Command{
 		Use:   "kubectl",
 		Short: "kubectl, with this server's kubeconfig unless another is given",
-		Long:  "kubectl, with this server's kubeconfig unless another is given. The exit codes are kubectl's.",
 		Example: "  svcplane kubectl get services --all-namespaces\n" +
 			"  svcplane kubectl --data-dir /srv/svcplane get pods",
 		DisableFlagParsing: true,
@@ -38,6 +38,8 @@ func newKubectl(dataDir *string) *cobra.Command {
 			return kubectlCommand(args).ExecuteContext(c.Context())
 		},
 	}
+	usage.SetExitCodes(own, "0 as of kubectl", "1 as of kubectl; of diff: there are differences", ">1 as of kubectl; of exec and run: what the program ended with")
+	return own
 }
 
 // kubectlCommand is kubectl, called with arguments.

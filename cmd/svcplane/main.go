@@ -39,7 +39,6 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "svcplane",
 		Short: "Kubernetes' Services stack in one process",
-		Long:  "Kubernetes' Services stack in one process.\n\n" + exitCodes,
 		Example: "  svcplane server\n" +
 			"  svcplane kubectl get services\n" +
 			"  svcplane status",
@@ -59,7 +58,9 @@ func newRoot() *cobra.Command {
 		newInstall(&dataDir),
 		newUninstall(&dataDir),
 		newVersion(),
+		newMan(),
 	)
+	usage.SetExitCodes(root, exitCodes...)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	must(root.MarkPersistentFlagDirname("data-dir"))
 	completes(root, &dataDir)
