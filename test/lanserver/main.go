@@ -15,10 +15,13 @@ func main() {
 	}
 }
 
-// run serves on the address in args[0], as host:port, until the process is ended.
+// run serves on the address in args[0], as host:port, until the process is ended, or is a client.
 func run(args []string) error {
+	if len(args) > 0 && args[0] == "keep" {
+		return keep(args[1:])
+	}
 	if len(args) != 1 {
-		return errors.New("usage: lanserver HOST:PORT")
+		return errors.New("usage: lanserver HOST:PORT, or lanserver keep HOST:PORT CONNECTIONS FILE")
 	}
 	server := &http.Server{Addr: args[0], Handler: http.HandlerFunc(name), ReadHeaderTimeout: 10 * time.Second}
 	return server.ListenAndServe()
