@@ -1,5 +1,5 @@
 # make demo    the whole walk-through in a network namespace of its own; Ctrl-C ends it   (ONCE=1: do not wait)
-# make test    every test, end-to-end ones included
+# make test    every test, end-to-end ones included   (ROOM=dns: of one folder; RUN=TestX: those of that name)
 # make help    the other targets
 #
 # Go, make and git are all that has to be there; what else a target needs it installs (scripts/deps.sh).
@@ -22,6 +22,7 @@ SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
 # -p 2: the end-to-end tests start servers, which starve each other on a small machine; -count=1: the kernel is no
 # input that the cache of results knows of.
 TESTFLAGS ?= -p 2 -count=1 -timeout 35m
+PACKAGES := $(if $(ROOM),./$(ROOM)/...,./...)
 
 .PHONY: help deps build install man demo test bench bench-dns bench-ingress bench-proxy generate lint clean
 help:
@@ -50,9 +51,9 @@ demo: deps build bin/lanserver
 
 test: export SVCPLANE_BIN := $(CURDIR)/$(BIN)
 test: export LANSERVER := $(CURDIR)/bin/lanserver
-test: deps build bin/lanserver
+test: deps $(if $(filter-out test%,$(ROOM)),,build bin/lanserver)
 	@scripts/deps.sh test
-	@go run ./test/testsum -- go test -json -vet=off $(if $(SUDO),-exec 'sudo -E') $(TESTFLAGS) ./...
+	@go run ./test/testsum -- go test -json -vet=off $(if $(SUDO),-exec 'sudo -E') $(TESTFLAGS) $(if $(RUN),-run '$(RUN)') $(PACKAGES)
 
 bench:
 	@scripts/deps.sh bench

@@ -196,6 +196,8 @@ require (
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.3 // indirect
 )
 
+// k8s.io/kubernetes requires the modules of its own repository as v0.0.0 and replaces them by folders in there: whoever uses it as
+// a library says which releases those are. They go with its version: v1.N.P is v0.N.P.
 replace (
 	k8s.io/api => k8s.io/api v0.36.3
 	k8s.io/apiextensions-apiserver => k8s.io/apiextensions-apiserver v0.36.3
