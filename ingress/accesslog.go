@@ -47,6 +47,7 @@ type logEntry struct {
 	Code     int       `json:"code"`
 	Bytes    int64     `json:"bytes"`
 	Seconds  float64   `json:"seconds"`
+	Ended    string    `json:"ended,omitempty"` // slowBody or slowReader
 	Route    string    `json:"route,omitempty"` // namespace/name of the Ingress
 	Service  string    `json:"service,omitempty"`
 	Endpoint string    `json:"endpoint,omitempty"`
@@ -65,8 +66,9 @@ func entryOf(c *call, r *http.Request, rec *recorder, took time.Duration) logEnt
 	return e
 }
 
-// place says which route and endpoint a request took.
+// place says which route and endpoint a request took, and how it ended.
 func (e *logEntry) place(c *call) {
+	e.Ended = c.ended
 	if c.route != nil {
 		e.Route, e.Service = c.route.Origin.String(), c.route.Group.Key.String()
 	}

@@ -24,6 +24,7 @@ type call struct {
 	origin   string    // Origin header, for CORS
 	path     string    // of the request before any rewriting
 	query    string
+	ended    string // slowBody or slowReader; empty: the client was not too slow
 	exchanged
 }
 

@@ -16,6 +16,7 @@ var (
 	endpointTime = metrics.New(metrics.Histogram, "svcplane_ingress_endpoint_duration_seconds", "The same by the endpoint that answered.", ofEndpoint...)
 	connections  = metrics.New(metrics.Gauge, "svcplane_ingress_connections", "Open connections of clients.")
 	refusedTotal = metrics.New(metrics.Counter, "svcplane_ingress_connections_refused_total", "Connections that were one too many.")
+	slowTotal    = metrics.New(metrics.Counter, "svcplane_ingress_slow_clients_total", "Requests that ended because the client was slower than --ingress-min-rate.", "ended")
 )
 
 // nginx declares a family of ingress-nginx, as its release 1.15 has it (internal/ingress/metric/collectors). The labels that
@@ -50,7 +51,7 @@ var (
 // Families are all that the ingress collects.
 func Families() []*metrics.Family {
 	return []*metrics.Family{
-		requestsTotal, requestTime, endpointTotal, endpointTime, connections, refusedTotal,
+		requestsTotal, requestTime, endpointTotal, endpointTime, connections, refusedTotal, slowTotal,
 		nginxRequests, nginxRequestTime, nginxResponseTime, nginxRequestSize, nginxResponseSize, nginxBytesSent,
 		nginxConnections, nginxAccepted, nginxHash, nginxReloaded, nginxWhen, nginxSuccess, nginxExpires,
 	}

@@ -3,7 +3,6 @@ package ingress
 import (
 	"crypto/tls"
 	"errors"
-	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -142,8 +141,9 @@ func (f *fast) servePlain() outcome {
 			return f.timedOut(err)
 		case f.end == wantBody:
 			// waiting for bytes needs a Read of its own
+			began := time.Now()
 			if err := f.readBody(); err != nil {
-				return f.slowBody(err)
+				return f.slowBody(began, err)
 			}
 			if f.end = f.request(); f.end != goOn {
 				return f.end
@@ -236,8 +236,9 @@ func (f *fast) serveTLS() outcome {
 		case goOn:
 			continue
 		case wantBody:
+			began := time.Now()
 			if err := f.readBody(); err != nil {
-				return f.slowBody(err)
+				return f.slowBody(began, err)
 			}
 			if end := f.request(); end != goOn {
 				return end
@@ -317,13 +318,6 @@ func (f *fast) timedOut(err error) outcome {
 	return finished
 }
 
-func (f *fast) slowBody(err error) outcome {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		f.say("HTTP/1.1 408 Request Timeout", "the request body did not come in time")
-	}
-	return finished
-}
-
 // say answers for ourselves, and last on this connection.
 func (f *fast) say(status, why string) {
 	f.out = append(f.out[:0], status...)
@@ -335,37 +329,6 @@ func (f *fast) say(status, why string) {
 	f.out = append(f.out, why...)
 	f.out = append(f.out, '\n')
 	_ = f.write(f.out) // the client may be gone
-}
-
-// readBody reads the rest of a body, which is small, behind its head.
-func (f *fast) readBody() error {
-	need := f.head.size + f.head.length
-	if f.r > 0 || need > len(f.buf) {
-		to := f.buf
-		if need > len(f.buf) {
-			to = make([]byte, need)
-		}
-		f.w = copy(to, f.buf[f.r:f.w])
-		f.r, f.buf = 0, to
-	}
-	var from io.Reader = f.c
-	if f.secure != nil {
-		from = f.secure
-	}
-	for f.w < need {
-		f.deadline = time.Now().Add(f.s.bodyTimeout)
-		if err := f.c.SetReadDeadline(f.deadline); err != nil {
-			return err
-		}
-		n, err := from.Read(f.buf[f.w:need])
-		f.w += n
-		if err != nil && f.w < need {
-			return err
-		}
-	}
-	f.deadline = time.Time{}
-	f.head.parse(f.buf[:f.w]) // its slices point into the old place
-	return nil
 }
 
 // write sends all of b to the client. Over TLS it may wait for what follows it.

@@ -17,10 +17,7 @@ var errClientGone = errors.New("the client went away")
 // to net/http, before anything was sent.
 func (f *fast) request() outcome {
 	h := &f.head
-	who := f.who
-	if len(f.s.trusted) > 0 && within(f.s.trusted, f.c.remote.Addr()) {
-		who.believe(trustedChain(f.buf[f.r:f.r+h.size]), f.s.trusted, f.c.remote.Addr().WithZone(""))
-	}
+	who := f.asks()
 	o, ok := f.s.ordinary(h, f.sni, &who)
 	if !ok {
 		return unusual
@@ -40,6 +37,15 @@ func (f *fast) request() outcome {
 	}
 	f.s.finishFast(&o.call, h, "HTTP/1.1", code, sent)
 	return end
+}
+
+// asks says who sent the request whose head is in f.head.
+func (f *fast) asks() fastCall {
+	who := f.who
+	if len(f.s.trusted) > 0 && within(f.s.trusted, f.c.remote.Addr()) {
+		who.believe(trustedChain(f.buf[f.r:f.r+f.head.size]), f.s.trusted, f.c.remote.Addr().WithZone(""))
+	}
+	return who
 }
 
 func (r *Route) policy() *Policy {
@@ -106,6 +112,7 @@ func (f *fast) deliver(w *wire, e *endpoint, c *call) (outcome, int, int64) {
 	switch {
 	case err != nil:
 		_ = w.Close() // the answer is cut off, and so must the client's be
+		c.lag(err, slowReader)
 		if !errors.Is(err, errClientGone) {
 			klog.V(2).InfoS("endpoint stopped within an answer", "endpoint", e.host, "err", oneLine(err))
 		}
@@ -158,7 +165,7 @@ func (f *fast) relay(b *relay) (sent int64, err error) {
 		}
 		if len(part) > 0 {
 			if err := f.write(part); err != nil {
-				return sent, errClientGone
+				return sent, errors.Join(errClientGone, err)
 			}
 		}
 		b.w.r += n
@@ -178,8 +185,8 @@ func (f *fast) relay(b *relay) (sent int64, err error) {
 
 // wait waits for more of a body, as long as the client does: streams may be silent for hours.
 func (f *fast) wait(w *wire) error {
-	if f.flush() != nil {
-		return errClientGone
+	if err := f.flush(); err != nil {
+		return errors.Join(errClientGone, err)
 	}
 	for {
 		err := w.more()

@@ -212,14 +212,14 @@ func (s *server) handOver(c net.Conn) { s.toHTTP.give(c) }
 func (s *server) strict(c *conn, secure *tls.Conn, read []byte) net.Conn {
 	if secure == nil {
 		c.prefix = append(read, c.prefix...)
-		return &strictConn{Conn: c, bodyTimeout: s.bodyTimeout}
+		return &strictConn{Conn: c, under: c, bodies: &s.bodies}
 	}
 	secure.NetConn().(*tlsWire).letGo()
 	var under net.Conn = secure
 	if len(read) > 0 {
 		under = &replayConn{secure, read}
 	}
-	return &strictTLSConn{&strictConn{Conn: under, bodyTimeout: s.bodyTimeout}, secure}
+	return &strictTLSConn{&strictConn{Conn: under, under: c, bodies: &s.bodies}, secure}
 }
 
 // replayConn gives back what was read before.

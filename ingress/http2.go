@@ -52,7 +52,7 @@ func (s *server) serveHTTP2(c *conn, secure *tls.Conn, read []byte) {
 	ctx := context.WithValue(context.Background(), http.ServerContextKey, s.hs)
 	p.peer.Context = context.WithValue(ctx, http.LocalAddrContextKey, c.LocalAddr())
 	p.Conn = h2.NewConn(&h2.Config{Serve: p.stream, MaxStreams: maxStreams, MaxHeaderBytes: maxHeaderBytes, HeaderTimeout: headerTimeout,
-		IdleTimeout: clientIdleTimeout, WriteTimeout: writeTimeout}, rw, read)
+		IdleTimeout: clientIdleTimeout, Answers: s.answers, Received: c.got.Load}, rw, read)
 	s.fasts.add(p)
 	defer s.fasts.remove(p)
 	p.Serve()
@@ -135,6 +135,7 @@ func (q *quick) read() bool {
 // exchange sends q.out, with the body behind it, to an endpoint and its answer to the client.
 func (q *quick) exchange(c *call) (code int, sent int64) {
 	if err := q.appendBody(); err != nil {
+		c.lag(err, slowBody)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return clientGone, 0
 		}
@@ -162,24 +163,21 @@ func (q *quick) exchange(c *call) (code int, sent int64) {
 	}
 	_ = w.Close() // it is at its end, or the answer was cut off
 	if err != nil {
+		c.lag(err, slowReader)
 		klog.V(4).InfoS("answer cut off", "endpoint", e.host, "err", oneLine(err))
 	}
 	return q.answer.code, sent
 }
 
 func (q *quick) appendBody() error {
+	if q.head.length == 0 {
+		return nil
+	}
 	at := len(q.out)
 	q.out = append(q.out, make([]byte, q.head.length)...)
-	for at < len(q.out) {
-		if err := q.st.SetReadDeadline(time.Now().Add(q.p.s.bodyTimeout)); err != nil {
-			return err
-		}
-		n, err := q.st.Read(q.out[at:])
-		if at += n; err != nil && at < len(q.out) {
-			return err
-		}
-	}
-	return nil
+	q.st.Pace(&q.p.s.bodies)
+	_, err := io.ReadFull(q.st, q.out[at:])
+	return err
 }
 
 // say answers for ourselves.

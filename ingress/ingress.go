@@ -57,7 +57,11 @@ type Config struct {
 	// DrainTimeout is how long requests under way may last after Run was told to end; 10 s if zero.
 	DrainTimeout time.Duration
 
-	bodyTimeout time.Duration // for the next part of a request body; bodyReadTimeout if zero
+	// MinRate is how many octets a second a client must send of a body and take of an answer while we wait for it, on
+	// average and after a grace; 0: any number but none.
+	MinRate int
+
+	bodyTimeout, writeTimeout, slowGrace time.Duration // the constants of these names if zero
 }
 
 // DefaultClassNames are ours, and those that manifests for the usual controllers name.

@@ -43,6 +43,7 @@ func (s *server) sendLean(w http.ResponseWriter, r *http.Request, c *call) {
 	}()
 	l.out = l.appendHead(l.out[:0], c)
 	if err := l.appendBody(); err != nil {
+		c.lag(err, slowBody)
 		answerFailure(w, r, &clientError{err})
 		return
 	}

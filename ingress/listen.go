@@ -11,13 +11,18 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"svcplane/ingress/pace"
 )
 
 const (
 	maxConnections   = 16384 // of clients; more are closed at once, before they cost anything
 	handshakeTimeout = 10 * time.Second
-	bodyReadTimeout  = 60 * time.Second // for the next part of a request body
-	writeTimeout     = 60 * time.Second // for the client to take what was written
+	// bodyReadTimeout and writeTimeout are how long a client may do nothing within a body, however fast it was before, and
+	// slowGrace how long it may be slower than the minimum rate at first.
+	bodyReadTimeout = 60 * time.Second
+	writeTimeout    = 60 * time.Second
+	slowGrace       = 5 * time.Second
 )
 
 // listen opens a TCP listener. what ("HTTP") and flag ("--ingress-http") are for the error, which says how to mend.
@@ -48,6 +53,7 @@ func listen(what, flag string, addr netip.AddrPort) (net.Listener, error) {
 // client may have perClient of them and, the fuller it gets, the less, so that one cannot keep the others out.
 type connSet struct {
 	max, perClient int
+	answers        *pace.Limit // how slow a client may take what is written
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{}
@@ -59,11 +65,11 @@ type connSet struct {
 	accepted atomic.Uint64
 }
 
-func newConnSet(most, perClient int) *connSet {
+func newConnSet(most, perClient int, answers *pace.Limit) *connSet {
 	if perClient == 0 {
 		perClient = most / 2
 	}
-	return &connSet{max: most, perClient: perClient, conns: map[*conn]struct{}{}, clients: map[netip.Addr]int{}, empty: make(chan struct{})}
+	return &connSet{max: most, perClient: perClient, answers: answers, conns: map[*conn]struct{}{}, clients: map[netip.Addr]int{}, empty: make(chan struct{})}
 }
 
 // add takes c in; false when there are too many or the end has come. A trusted proxy speaks for many clients, so
@@ -151,23 +157,26 @@ func (s *connSet) closeAll() {
 	}
 }
 
-// conn is a client's TCP connection. Each write gets its own deadline: a client that takes nothing is cut off,
-// however long the whole answer lasts.
+// conn is a client's TCP connection. A client that takes what is written too slowly is cut off (outflow), however long the
+// whole answer lasts.
 type conn struct {
 	*net.TCPConn
-	set     *connSet
-	client  netip.Addr     // whom the connection counts for
-	remote  netip.AddrPort // who the client is, as far as the connection tells: the peer, or whom PROXY names
-	prefix  []byte         // read already, to be read again
-	once    sync.Once
-	fixed   atomic.Bool  // somebody else set a write deadline
-	renewed atomic.Int64 // when ours was set, unix nanoseconds
+	set    *connSet
+	client netip.Addr     // whom the connection counts for
+	remote netip.AddrPort // who the client is, as far as the connection tells: the peer, or whom PROXY names
+	prefix []byte         // read already, to be read again
+	once   sync.Once
+	fixed  atomic.Bool  // somebody else set a write deadline
+	got    atomic.Int64 // octets that Read has read
+	out    outflow
 }
 
 func newConn(c *net.TCPConn, set *connSet) *conn {
 	remote := c.RemoteAddr().(*net.TCPAddr).AddrPort()
 	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	return &conn{TCPConn: c, set: set, remote: remote, client: subscriber(remote.Addr().WithZone(""))}
+	client := &conn{TCPConn: c, set: set, remote: remote, client: subscriber(remote.Addr().WithZone(""))}
+	client.out.meter.Start(set.answers)
+	return client
 }
 
 func (c *conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
@@ -178,7 +187,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.prefix = c.prefix[n:]
 		return n, nil
 	}
-	return c.TCPConn.Read(p)
+	n, err := c.TCPConn.Read(p)
+	c.got.Add(int64(n))
+	return n, err
 }
 
 // ReadFrom and WriteTo would go past Read and Write.
@@ -193,21 +204,9 @@ func (c *conn) Close() error {
 	return err
 }
 
-func (c *conn) Write(p []byte) (int, error) {
-	now := time.Now()
-	// Setting a deadline for every write would cost more than it is worth.
-	if !c.fixed.Load() && now.UnixNano()-c.renewed.Load() > int64(writeTimeout/8) {
-		c.renewed.Store(now.UnixNano())
-		if err := c.TCPConn.SetWriteDeadline(now.Add(writeTimeout)); err != nil {
-			return 0, err
-		}
-	}
-	return c.TCPConn.Write(p)
-}
-
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.fixed.Store(!t.IsZero())
-	c.renewed.Store(0)
+	c.out.until.Store(0)
 	return c.TCPConn.SetWriteDeadline(t)
 }
 

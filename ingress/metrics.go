@@ -29,6 +29,8 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	open, accepted, refused := c.server.conns.count(), c.server.conns.accepted.Load(), c.server.conns.refused.Load()
 	to <- connections.Value(float64(open))
 	to <- refusedTotal.Value(float64(refused))
+	to <- slowTotal.Value(float64(c.server.slow.bodies.Load()), slowBody)
+	to <- slowTotal.Value(float64(c.server.slow.readers.Load()), slowReader)
 	labelsOf(nil).collect(to, &c.server.unrouted)
 	busy := int64(0)
 	seen := map[*Group]bool{}

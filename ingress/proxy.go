@@ -123,6 +123,7 @@ func setPath(u *url.URL, p cleanPath) error {
 // answerFailure answers a request that got no response from an endpoint.
 func answerFailure(w http.ResponseWriter, req *http.Request, err error) {
 	var client *clientError
+	c := callOf(req.Context())
 	switch {
 	case errors.As(err, &client):
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -130,9 +131,11 @@ func answerFailure(w http.ResponseWriter, req *http.Request, err error) {
 			return
 		}
 		if errors.Is(err, context.Canceled) {
+			c.lag(err, slowReader)
 			panic(http.ErrAbortHandler) // nobody is there to read an answer
 		}
 		if isTimeout(err) {
+			c.lag(err, slowBody)
 			answer(w, http.StatusRequestTimeout, "the request body did not come in time")
 			return
 		}

@@ -1,18 +1,19 @@
 package ingress
 
 import (
-	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"svcplane/ingress/pace"
 )
 
 // ServeHTTP routes one request and counts it.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := s.identify(r)
-	rec := &recorder{ResponseWriter: w}
+	rec := &recorder{ResponseWriter: w, call: c}
 	defer s.finish(c, rec, r) // also when the handler is aborted
 	s.serve(rec, r, c)
 }
@@ -72,6 +73,10 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c *call) {
 
 // send hands the request to the endpoints of its route.
 func (s *server) send(w http.ResponseWriter, r *http.Request, c *call) {
+	// Of HTTP/2; strictConn measures those of HTTP/1.1. A stream of gRPC may well be silent in both directions.
+	if b, ok := r.Body.(interface{ Pace(*pace.Limit) }); ok && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		b.Pace(&s.bodies)
+	}
 	if most := c.route.maxBody(); most > 0 && r.Body != nil && r.Body != http.NoBody {
 		if r.ContentLength > most {
 			answer(w, http.StatusRequestEntityTooLarge, "the request body is larger than this route allows")
@@ -80,15 +85,8 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, c *call) {
 		r.Body = http.MaxBytesReader(w, r.Body, most)
 	}
 	if c.suits(r) {
-		if r.ContentLength > 0 && r.ProtoMajor == 2 {
-			// nobody else bounds how long the body may take
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyTimeout)) // it would fail at the first read
-		}
 		s.sendLean(w, r, c)
 		return
-	}
-	if r.ProtoMajor == 2 && r.Body != nil && r.Body != http.NoBody && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-		r.Body = &patientBody{ReadCloser: r.Body, control: http.NewResponseController(w), limit: s.bodyTimeout}
 	}
 	if r.Header.Get("Upgrade") != "" {
 		w = upgradeWriter{w}
@@ -197,23 +195,10 @@ func (c *call) rewrite(r *http.Request, path cleanPath) error {
 	return setPath(r.URL, next)
 }
 
-// patientBody bounds the wait for each part of a body over HTTP/2, as strictConn does for HTTP/1.1.
-type patientBody struct {
-	io.ReadCloser
-	control *http.ResponseController
-	limit   time.Duration
-}
-
-func (b *patientBody) Read(p []byte) (int, error) {
-	if err := b.control.SetReadDeadline(time.Now().Add(b.limit)); err != nil {
-		return 0, err
-	}
-	return b.ReadCloser.Read(p)
-}
-
 // recorder remembers what was answered.
 type recorder struct {
 	http.ResponseWriter
+	call  *call
 	code  int
 	bytes int64
 }
@@ -233,7 +218,15 @@ func (r *recorder) Write(p []byte) (int, error) {
 	}
 	n, err := r.ResponseWriter.Write(p)
 	r.bytes += int64(n)
+	r.call.lag(err, slowReader)
 	return n, err
+}
+
+// FlushError is for http.ResponseController.
+func (r *recorder) FlushError() error {
+	err := http.NewResponseController(r.ResponseWriter).Flush()
+	r.call.lag(err, slowReader)
+	return err
 }
 
 // clientGone is what is counted for a request whose client did not wait for the answer (nginx's convention).
@@ -256,6 +249,12 @@ func (s *server) finish(c *call, rec *recorder, r *http.Request) {
 
 // count adds an answer to the figures of its route and endpoint.
 func (s *server) count(c *call, code int, took time.Duration) {
+	switch c.ended {
+	case slowBody:
+		s.slow.bodies.Add(1)
+	case slowReader:
+		s.slow.readers.Add(1)
+	}
 	if c.route == nil {
 		s.unrouted.observe(code, &c.exchanged, took, false)
 		return

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"svcplane/ingress/pace"
 )
 
 const (
@@ -43,10 +45,12 @@ type server struct {
 
 	trusted     []netip.Prefix // peers that may say who asked
 	publicHTTPS uint16         // port for redirects; 0: that of httpsAddr
-	bodyTimeout time.Duration  // for the next part of a request body
+	bodies      pace.Limit     // how slow a request's body may come
+	answers     pace.Limit     // how slow an answer may be taken
 	log         *accessLog     // nil: none
 	unrouted    routeStats     // requests that no route took
 	published   atomic.Pointer[publication]
+	slow        struct{ bodies, readers atomic.Uint64 }
 }
 
 func newServer(cfg Config) (*server, error) {
@@ -55,8 +59,11 @@ func newServer(cfg Config) (*server, error) {
 		return nil, err
 	}
 	s := &server{httpAddr: cfg.HTTP, httpsAddr: cfg.HTTPS, drainTimeout: cmp.Or(cfg.DrainTimeout, 10*time.Second),
-		conns: newConnSet(cmp.Or(cfg.MaxConnections, maxConnections), cfg.MaxPerClient), trusted: cfg.TrustedProxies,
-		publicHTTPS: cfg.PublicHTTPS, bodyTimeout: cmp.Or(cfg.bodyTimeout, bodyReadTimeout), inherited: slices.Clone(cfg.Inherited), keep: cfg.Keep}
+		trusted: cfg.TrustedProxies, publicHTTPS: cfg.PublicHTTPS, inherited: slices.Clone(cfg.Inherited), keep: cfg.Keep}
+	grace := cmp.Or(cfg.slowGrace, slowGrace)
+	s.bodies = pace.Limit{Rate: cfg.MinRate, Grace: grace, Most: cmp.Or(cfg.bodyTimeout, bodyReadTimeout)}
+	s.answers = pace.Limit{Rate: cfg.MinRate, Grace: grace, Most: cmp.Or(cfg.writeTimeout, writeTimeout)}
+	s.conns = newConnSet(cmp.Or(cfg.MaxConnections, maxConnections), cfg.MaxPerClient, &s.answers)
 	if cfg.AccessLog != nil {
 		if s.log, err = newAccessLog(cfg.AccessLog, cmp.Or(cfg.AccessLogFormat, LogJSON), cmp.Or(cfg.AccessLogSample, 1)); err != nil {
 			return nil, err

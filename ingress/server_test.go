@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"svcplane/ingress/pace"
 )
 
 // serving is a world where host "toad" goes to one endpoint.
@@ -264,9 +266,22 @@ func TestExpectContinueEarlyHintsAndTrailers(t *testing.T) {
 }
 
 func TestSlowBodyIsCutOff(t *testing.T) {
-	client, server := net.Pipe()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer client.Close()
-	c := &strictConn{Conn: server, bodyTimeout: 20 * time.Millisecond}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	under := newConn(server.(*net.TCPConn), newConnSet(1, 0, &pace.Limit{Most: time.Minute}))
+	c := &strictConn{Conn: under, under: under, bodies: &pace.Limit{Most: 20 * time.Millisecond}}
 	defer c.Close()
 	go func() { _, _ = io.WriteString(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc") }() // the read below sees it
 	buf := make([]byte, 1024)

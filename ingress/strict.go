@@ -2,25 +2,33 @@ package ingress
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"svcplane/ingress/pace"
 )
 
 // strictConn reads HTTP/1.1 from a client through a scanner, so that what two servers could understand differently
 // never reaches the handler: the read fails before the head of such a request is complete, and net/http answers 400
-// and closes. It also bounds the wait for each part of a request body, which net/http has no setting for.
+// and closes. It also ends a request body that comes too slowly, which net/http has no setting for.
 type strictConn struct {
 	net.Conn
+	under   *conn // Conn, or what its TLS is over
 	scan    scanner
 	refused error // the client's mistake, for good
 	raw     atomic.Bool
 
-	bodyTimeout time.Duration
-	mu          sync.Mutex
-	wanted      time.Time // the read deadline that net/http asked for
-	ours        bool      // another one is in force
+	bodies *pace.Limit
+	in     inflow
+	inBody bool // in measures one
+
+	mu     sync.Mutex
+	wanted time.Time // the read deadline that net/http asked for
+	ours   bool      // another one is in force
 }
 
 // strictTLSConn is a strictConn over TLS; net/http asks it for the state that becomes Request.TLS.
@@ -38,10 +46,7 @@ func (c *strictConn) Read(p []byte) (int, error) {
 	if c.refused != nil {
 		return 0, c.refused
 	}
-	if err := c.arm(); err != nil {
-		return 0, err
-	}
-	n, err := c.Conn.Read(p)
+	n, err := c.read(p)
 	good, bad := c.scan.feed(p[:n])
 	if bad == nil {
 		return n, err
@@ -53,8 +58,30 @@ func (c *strictConn) Read(p []byte) (int, error) {
 	return 0, bad
 }
 
+// read reads what comes, within a body as long as it comes fast enough.
+func (c *strictConn) read(p []byte) (n int, err error) {
+	for {
+		if err := c.arm(); err != nil {
+			return 0, err
+		}
+		n, err = c.Conn.Read(p)
+		if !c.inBody {
+			return n, err
+		}
+		if c.in.came(); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.isOurs() {
+			return n, err
+		}
+		if c.in.meter.Slow() {
+			return 0, pace.ErrSlow
+		}
+	}
+}
+
 // passRaw ends the checks: the connection was taken over by another protocol.
-func (c *strictConn) passRaw() { c.raw.Store(true) }
+func (c *strictConn) passRaw() {
+	c.raw.Store(true)
+	c.under.unhurried()
+}
 
 // CloseWrite lets net/http end a connection without losing its last answer.
 func (c *strictConn) CloseWrite() error {
@@ -78,19 +105,31 @@ func (c *strictConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
+// isOurs says whether the read deadline in force is ours.
+func (c *strictConn) isOurs() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ours
+}
+
 // arm sets our own read deadline within a body and takes it back after it. The lock keeps a deadline that net/http
 // sets meanwhile, to end a read, in force.
 func (c *strictConn) arm() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.scan.inBody() {
+		c.inBody = false
 		if !c.ours {
 			return nil
 		}
 		c.ours = false
 		return c.Conn.SetReadDeadline(c.wanted)
 	}
-	limit := time.Now().Add(c.bodyTimeout)
+	if !c.inBody {
+		c.inBody = true
+		c.in.start(c.under, c.bodies)
+	}
+	limit := c.in.meter.Wait(time.Now())
 	if !c.wanted.IsZero() && c.wanted.Before(limit) {
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"svcplane/ingress/pace"
 )
 
 // tlsWire is a client's connection as crypto/tls uses it, which writes each record by itself: the session ticket,
@@ -57,6 +59,7 @@ func (w *tlsWire) Read(p []byte) (n int, err error) {
 	case n == 0 && len(p) > 0:
 		return 0, io.EOF
 	}
+	w.got.Add(int64(n))
 	return n, nil
 }
 
@@ -127,7 +130,11 @@ func (w *tlsWire) CloseWrite() error {
 func (c *conn) send(raw syscall.RawConn, b []byte) error {
 	var errno syscall.Errno
 	n := 0
+	if c.out.cut {
+		return pace.ErrSlow
+	}
 	err := raw.Control(func(fd uintptr) { n, errno = rawWrite(fd, b) })
+	c.out.sent += int64(n)
 	switch {
 	case err != nil:
 		return err

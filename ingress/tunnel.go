@@ -41,6 +41,7 @@ func (f *fast) switchOver(w *wire, c *call) error {
 	if err := errors.Join(f.write(f.out), f.flush()); err != nil {
 		return err
 	}
+	f.c.unhurried()
 	f.tunnel = &tunnel{c: f.c, secure: f.secure, raw: f.raw, w: w, began: c.began}
 	if f.s.log != nil && f.s.log.wants() {
 		e := fastEntry(c, &f.head, "HTTP/1.1", a.code)

@@ -204,6 +204,7 @@ const ingressMaxConns = 16384
 type ingressOptions struct {
 	Trusted, Classes []string
 	MaxConns, Client int
+	MinRate          int
 	Log, LogFormat   string
 	Sample           float64
 	Handover         time.Duration
@@ -214,6 +215,8 @@ func (o *ingressOptions) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.Classes, "ingress-classes", ingress.DefaultClassNames(), "classes of Ingresses that are served as long as no IngressClass of that name exists, which may be another controller's")
 	fs.IntVar(&o.MaxConns, "ingress-max-connections", ingressMaxConns, "open connections of clients, as far as the limit of open files (ulimit -n) allows; more are answered 503")
 	fs.IntVar(&o.Client, "ingress-max-connections-per-client", 0, "the same for one address (default: half of all)")
+	fs.IntVar(&o.MinRate, "ingress-min-rate", 240,
+		"octets a second that a client must send of a request's body and take of an answer while it is waited for, on average and after 5s; 0: any number")
 	fs.StringVar(&o.Log, "ingress-access-log", "", "file for a line per request; - is stdout, empty none")
 	fs.StringVar(&o.LogFormat, "ingress-access-log-format", "json", "json or combined")
 	fs.Float64Var(&o.Sample, "ingress-access-log-sample", 1, "share of the requests that are logged, above 0 and up to 1")
@@ -225,6 +228,7 @@ type ingressConfig struct {
 	trusted          []netip.Prefix
 	classes          []string
 	maxConns, client int
+	minRate          int
 	log              string
 	format           ingress.LogFormat
 	sample           float64
@@ -232,7 +236,7 @@ type ingressConfig struct {
 }
 
 func (o *ingressOptions) check() (ingressConfig, error) {
-	c := ingressConfig{classes: append([]string{}, o.Classes...), maxConns: o.MaxConns, client: o.Client, log: o.Log, format: ingress.LogFormat(o.LogFormat), sample: o.Sample, handover: o.Handover}
+	c := ingressConfig{classes: append([]string{}, o.Classes...), maxConns: o.MaxConns, client: o.Client, minRate: o.MinRate, log: o.Log, format: ingress.LogFormat(o.LogFormat), sample: o.Sample, handover: o.Handover}
 	for _, text := range o.Trusted {
 		p, err := netip.ParsePrefix(text)
 		if err != nil || p != p.Masked() {
@@ -247,6 +251,9 @@ func (o *ingressOptions) check() (ingressConfig, error) {
 	}
 	if c.maxConns < 1 || c.client < 0 {
 		return c, errors.New("--ingress-max-connections: must be at least 1")
+	}
+	if c.minRate < 0 {
+		return c, errors.New("--ingress-min-rate: must be 0 or more octets a second")
 	}
 	if c.handover < 0 || c.handover > 10*time.Minute {
 		return c, fmt.Errorf("--ingress-handover %v: must be at most 10m", c.handover)
@@ -282,8 +289,8 @@ func (h *house) addIngress(services *catalog.Catalog, held []net.Listener) error
 		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: h.addresses.State().Node,
 		NodeName: h.cfg.NodeName, Recorder: h.recorder("svcplane-ingress"),
 		ClassNames: o.classes, TrustedProxies: o.trusted, MaxConnections: min(o.maxConns, h.shares.IngressClients()), MaxPerClient: o.client,
-		MaxEndpointConnections: h.shares.IngressEndpoints(),
-		AccessLogFormat:        o.format, AccessLogSample: o.sample, Inherited: held,
+		MaxEndpointConnections: h.shares.IngressEndpoints(), MinRate: o.minRate,
+		AccessLogFormat: o.format, AccessLogSample: o.sample, Inherited: held,
 	}
 	if o.handover > 0 {
 		cfg.Keep = keepSockets(ingress.HolderName(h.cfg.HTTP, h.cfg.HTTPS), o.handover)

@@ -295,7 +295,7 @@ func TestShutWindow(t *testing.T) {
 		head.Begin(200)
 		failed <- st.Send(&head, make([]byte, 100<<10), true)
 	})
-	cfg.WriteTimeout = 50 * time.Millisecond
+	cfg.Answers.Most = 50 * time.Millisecond
 	p := connect(t, cfg, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	p.request(1, true)
 	p.wants(1, "reset CANCEL")

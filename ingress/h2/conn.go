@@ -1,7 +1,9 @@
 package h2
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync"
@@ -9,6 +11,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"svcplane/ingress/pace"
 )
 
 // Config is the same for all connections of a server.
@@ -18,7 +22,8 @@ type Config struct {
 	MaxHeaderBytes int           // of a request's head, decoded (RFC 9113 section 6.5.2); more is answered 431
 	HeaderTimeout  time.Duration // for the preface, and for a header block
 	IdleTimeout    time.Duration // without a stream
-	WriteTimeout   time.Duration // for the peer to open a window that is shut
+	Answers        pace.Limit    // how slowly the peer may open its windows
+	Received       func() int64  // octets that the connection has received; nil: only whole DATA frames of a stream count as its body
 }
 
 const (
@@ -38,8 +43,11 @@ const (
 	maxContinuations           = 32
 )
 
-// errClosed is what streams hear whose connection has ended.
-var errClosed = errors.New("the connection has ended")
+// errClosed is what streams hear whose connection has ended, errSlow the same if that was because the peer read too slowly.
+var (
+	errClosed = errors.New("the connection has ended")
+	errSlow   = fmt.Errorf("the connection has ended: %w (%w)", pace.ErrSlow, context.Canceled)
+)
 
 // Conn is one connection. Serve is called once; Shutdown at any time.
 type Conn struct {
@@ -69,9 +77,10 @@ type Conn struct {
 	room      sync.Cond // out has become shorter
 	broken    error     // for good
 	send      int       // window of the connection
-	sendFirst int       // window of a new stream
-	recv      int       // what the peer may still send
-	owed      int       // to be granted again
+	sends     pace.Meter
+	sendFirst int // window of a new stream
+	recv      int // what the peer may still send
+	owed      int // to be granted again
 	streams   map[uint32]*Stream
 	open      int // streams that count against MaxStreams
 	waiting   int // streams that wait for a window
@@ -88,6 +97,7 @@ func NewConn(cfg *Config, rw net.Conn, read []byte) *Conn {
 	c := &Conn{cfg: cfg, rw: rw, dec: hpack.NewDecoder(4096, nil), send: defaultWindow, sendFirst: defaultWindow, recv: connWindow,
 		streams: map[uint32]*Stream{}, lastID: maxWindow, since: time.Now(), resetAt: time.Now()}
 	c.room.L = &c.mu
+	c.sends.Start(&cfg.Answers)
 	c.buf = make([]byte, max(8<<10, len(read)))
 	c.w = copy(c.buf, read)
 	c.out = appendSettings(c.buffer(), http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.cfg.MaxStreams)},
@@ -325,7 +335,11 @@ func (c *Conn) flush() {
 		outBuffers.put(out)
 		c.mu.Lock()
 		if err != nil {
-			c.fail(errClosed)
+			reason := errClosed
+			if errors.Is(err, pace.ErrSlow) {
+				reason = errSlow
+			}
+			c.fail(reason)
 			c.hangUp()
 		}
 		c.room.Broadcast()

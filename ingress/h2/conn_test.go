@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"svcplane/ingress/pace"
 )
 
 // TestTime: what has to come in time, and what happens when it does not.
@@ -28,14 +30,14 @@ func TestTime(t *testing.T) {
 	})
 	t.Run("body", func(t *testing.T) {
 		p := connect(t, limits(func(st *Stream) {
-			_ = st.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) // it cannot fail
+			st.Pace(&pace.Limit{Most: 20 * time.Millisecond})
 			_, err := st.Read(make([]byte, 1))
 			var head Block
 			head.Begin(408)
 			_ = st.Send(&head, []byte(fmt.Sprint(err)), true)
 		}))
 		p.request(1, false)
-		p.wants(1, "408 i/o timeout")
+		p.wants(1, "408 slower than the minimum rate: i/o timeout")
 	})
 }
 

@@ -85,6 +85,7 @@ func (c *Conn) request(id uint32, b *block) error {
 	}
 	st := &Stream{Request: b.req, c: c, id: id, send: c.sendFirst, recv: streamWindow, recvEnd: c.blockEnd, counted: true, tooLarge: b.tooLarge()}
 	st.cond.L = &c.mu
+	st.sends.Start(&c.cfg.Answers)
 	c.streams[id] = st
 	c.open++
 	go st.run()

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"svcplane/ingress/pace"
 )
 
 // Peer is what an http.Request says about its connection.
@@ -121,6 +123,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// Pace: see Stream.
+func (b *requestBody) Pace(l *pace.Limit) { b.st.Pace(l) }
 
 func (b *requestBody) Close() error {
 	b.closed = true
@@ -262,10 +267,7 @@ func (w *responseWriter) finish() {
 	_ = w.st.SendTrailers(&trailers)
 }
 
-// SetReadDeadline, SetWriteDeadline and EnableFullDuplex are for http.ResponseController.
-func (w *responseWriter) SetReadDeadline(t time.Time) error { return w.st.SetReadDeadline(t) }
-
-// SetWriteDeadline does nothing: Config.WriteTimeout bounds each write.
+// SetWriteDeadline and EnableFullDuplex are for http.ResponseController. It does nothing: Config.Answers bounds writes.
 func (w *responseWriter) SetWriteDeadline(time.Time) error { return nil }
 
 // EnableFullDuplex does nothing: HTTP/2 is.

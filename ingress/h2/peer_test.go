@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"svcplane/ingress/pace"
 )
 
 // peer is a client that says what no client should.
@@ -26,7 +28,7 @@ type peer struct {
 
 // limits are small, so that tests need not send much.
 func limits(serve func(*Stream)) *Config {
-	return &Config{Serve: serve, MaxStreams: 10, MaxHeaderBytes: 32 << 10, HeaderTimeout: 20 * time.Second, IdleTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second}
+	return &Config{Serve: serve, MaxStreams: 10, MaxHeaderBytes: 32 << 10, HeaderTimeout: 20 * time.Second, IdleTimeout: 20 * time.Second, Answers: pace.Limit{Most: 20 * time.Second}}
 }
 
 // ok answers 200 with the body that came.

@@ -2,16 +2,17 @@ package h2
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"svcplane/ingress/pace"
 )
 
 // Send sends the head of an answer (nil: it was sent already), a part of its body, and the end of the stream. It
-// returns when all of it is on its way, which takes as long as the peer shuts its windows, up to Config.WriteTimeout
-// for each part. An error means that the stream has ended.
+// returns when all of it is on its way, which takes as long as the peer shuts its windows, within Config.Answers. An error
+// means that the stream has ended.
 func (st *Stream) Send(head *Block, body []byte, end bool) error {
 	c := st.c
 	c.mu.Lock()
@@ -85,7 +86,6 @@ func (st *Stream) Reset(code http2.ErrCode) {
 // window waits until some of want bytes may be sent and takes that much from the windows; called with mu held.
 func (st *Stream) window(want int) (int, error) {
 	c := st.c
-	var by time.Time
 	for {
 		n := min(want, st.send, c.send, maxFrame)
 		switch {
@@ -94,25 +94,37 @@ func (st *Stream) window(want int) (int, error) {
 		case n > 0 && len(c.out) <= outRoom:
 			st.send -= n
 			c.send -= n
+			st.sends.Add(int64(n))
+			c.sends.Add(int64(n))
 			return n, nil
 		case len(c.out) > 0 && !c.writing:
 			c.flush()
 		case n > 0:
 			c.room.Wait() // whoever writes has a limit for it
 		default:
-			if by.IsZero() {
-				by = time.Now().Add(c.cfg.WriteTimeout)
-			}
-			c.waiting++
-			ok := st.wait(by)
-			c.waiting--
-			if !ok && st.err == nil {
-				err := fmt.Errorf("the client keeps its window shut: %w", os.ErrDeadlineExceeded)
+			if !st.waitWindow() && st.err == nil {
+				err := fmt.Errorf("the client keeps its window shut: %w", pace.ErrSlow)
 				c.abandon(st, http2.ErrCodeCancel, err)
 				return 0, err
 			}
 		}
 	}
+}
+
+// waitWindow waits for a window to open; false when that takes too long. What a stream's own window lets through is measured
+// by the stream, what that of the connection does by all streams together: they take turns. It is called with mu held.
+func (st *Stream) waitWindow() bool {
+	c := st.c
+	m := &st.sends
+	if st.send > 0 {
+		m = &c.sends
+	}
+	by := m.Wait(time.Now())
+	c.waiting++
+	ok := st.wait(by)
+	c.waiting--
+	m.Done(time.Now())
+	return ok || !m.Slow()
 }
 
 // abandon resets a stream; called with mu held.

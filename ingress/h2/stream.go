@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"svcplane/ingress/pace"
 )
 
 // errReset is what a stream hears that the peer has reset.
@@ -36,8 +37,10 @@ type Stream struct {
 	began    bool // an answer's head was sent
 	counted  bool // in c.open
 	err      error
-	readBy   time.Time
-	stalled  bool // a limit has passed
+	sends    pace.Meter
+	paced    bool // reads measures the body
+	reads    pace.Meter
+	seen     int64 // octets that reads knows of
 	cancel   context.CancelCauseFunc
 }
 
@@ -142,8 +145,8 @@ func (st *Stream) Read(p []byte) (int, error) {
 		case st.recvEnd:
 			return 0, io.EOF
 		}
-		if !st.wait(st.readBy) {
-			return 0, os.ErrDeadlineExceeded
+		if !st.waitBody() {
+			return 0, pace.ErrSlow
 		}
 	}
 	n := copy(p, st.body[st.off:])
@@ -166,6 +169,44 @@ func (st *Stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Pace has Read fail with pace.ErrSlow when the body comes slower than l allows, from now on.
+func (st *Stream) Pace(l *pace.Limit) {
+	st.c.mu.Lock()
+	defer st.c.mu.Unlock()
+	st.paced, st.seen = true, st.received()
+	st.reads.Start(l)
+}
+
+// received is how many octets have come that a body is measured by: all of the connection's, since a frame may take long, and
+// the bodies of other streams may be in its way.
+func (st *Stream) received() int64 {
+	if st.c.cfg.Received == nil {
+		return st.got
+	}
+	return st.c.cfg.Received()
+}
+
+// waitBody waits for more of the body; false when it comes too slowly. It is called with mu held.
+func (st *Stream) waitBody() bool {
+	if !st.paced {
+		return st.wait(time.Time{})
+	}
+	now := time.Now()
+	if st.c.recv < maxFrame {
+		// Others have not read what fills the connection's window: that the peer is silent is our doing.
+		return st.wait(now.Add(fullFor))
+	}
+	ok := st.wait(st.reads.Wait(now))
+	st.reads.Done(time.Now())
+	got := st.received()
+	st.reads.Add(got - st.seen)
+	st.seen = got
+	return ok || !st.reads.Slow()
+}
+
+// fullFor is how often it is looked whether the connection's window is still full.
+const fullFor = time.Second
+
 // wait waits for a change, until by; false when that has passed. Zero: for ever. It is called with mu held.
 func (st *Stream) wait(by time.Time) bool {
 	if by.IsZero() {
@@ -186,15 +227,6 @@ func (st *Stream) wake() {
 	st.c.mu.Lock()
 	defer st.c.mu.Unlock()
 	st.cond.Broadcast()
-}
-
-// SetReadDeadline bounds Read; zero: no bound.
-func (st *Stream) SetReadDeadline(t time.Time) error {
-	st.c.mu.Lock()
-	defer st.c.mu.Unlock()
-	st.readBy = t
-	st.cond.Broadcast()
-	return nil
 }
 
 // HasBody says whether a body may follow or has come.
