@@ -2,6 +2,7 @@ package printer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -29,7 +30,7 @@ func (f *Format) String() string { return string(*f) }
 // Set is pflag.Value's.
 func (f *Format) Set(text string) error {
 	if !slices.Contains(Formats, text) {
-		return fmt.Errorf("must be one of %v", Formats)
+		return errors.New("must be table, json or yaml")
 	}
 	*f = Format(text)
 	return nil

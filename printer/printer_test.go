@@ -51,7 +51,7 @@ func TestNoneIsAnEmptyList(t *testing.T) {
 
 func TestFormatOfNoName(t *testing.T) {
 	f := Table
-	if err := f.Set("jsn"); err == nil || !strings.Contains(err.Error(), "[table json yaml]") || f != Table {
+	if err := f.Set("jsn"); err == nil || !strings.Contains(err.Error(), "table, json or yaml") || f != Table {
 		t.Errorf("%v, %s", err, f)
 	}
 }

@@ -173,6 +173,7 @@ func completes(c *cobra.Command, dataDir *string) {
 	offer("from", podNames(dataDir))
 	offer("ingress-access-log", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault))
 	offer("config", cobra.FixedCompletions([]cobra.Completion{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt))
+	offer("root", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 	offer("cgroup", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 }
 

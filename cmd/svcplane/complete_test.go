@@ -96,9 +96,11 @@ func TestCompletionDoesNotWait(t *testing.T) {
 
 // TestFlagsOfFilesOfferFiles: of no other flag are files the values.
 func TestFlagsOfFilesOfferFiles(t *testing.T) {
-	for _, name := range []string{"ingress-access-log", "cgroup"} {
-		if got := offered(t, "server", "--"+name, ""); slices.Equal(got, []string{":4"}) {
-			t.Errorf("--%s offers no file", name)
+	for command, names := range map[string][]string{"server": {"ingress-access-log", "cgroup", "data-dir"}, "install": {"root"}} {
+		for _, name := range names {
+			if got := offered(t, command, "--"+name, ""); slices.Equal(got, []string{":4"}) {
+				t.Errorf("%s --%s offers no file", command, name)
+			}
 		}
 	}
 	everyCommand(newRoot(), func(c *cobra.Command) {

@@ -123,7 +123,7 @@ func TestWhatIsNotSoEndsWithOne(t *testing.T) {
 		{"proxy explain 10.96.0.1", "", "not supported", exitWrong},
 		{"ingress routes --json", "[]\n", "", exitYes},
 		{"ingress routes -o json", "[]\n", "", exitYes},
-		{"ingress routes -o jsn", "", "must be one of [table json yaml]", exitWrong},
+		{"ingress routes -o jsn", "", "must be table, json or yaml", exitWrong},
 	} {
 		code, out, errOut := invoke(t, append(strings.Fields(tt.args), "--data-dir", dir)...)
 		if code != tt.code || !strings.Contains(out, tt.out) || !strings.Contains(errOut, tt.errOut) {
