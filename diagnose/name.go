@@ -52,7 +52,8 @@ func meant(key types.NamespacedName, services []types.NamespacedName, write func
 	slices.Sort(elsewhere)
 	var all []string
 	for _, other := range elsewhere[:min(len(elsewhere), 3)] {
-		all = append(all, fmt.Sprintf("service %s is in namespace %s: ask for %s", key.Name, other, write(types.NamespacedName{Namespace: other, Name: key.Name})))
+		there := write(types.NamespacedName{Namespace: other, Name: key.Name})
+		all = append(all, fmt.Sprintf("service %s is in namespace %s: ask for %s", key.Name, other, there))
 	}
 	if name := DidYouMean(key.Name, beside); name != "" {
 		all = append(all, fmt.Sprintf("did you mean %s?", write(types.NamespacedName{Namespace: key.Namespace, Name: name})))

@@ -56,7 +56,7 @@ func TestFormatOfNoName(t *testing.T) {
 	}
 }
 
-// answers are what a source says, one after the other; then the watch is ended.
+// watched is what is printed of a source that gives answers one after the other; then the watch is ended.
 func watched(t *testing.T, o Out, answers ...any) (out, problems string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -90,7 +90,8 @@ func TestWatchPrintsWhatChanged(t *testing.T) {
 		want, problems string
 	}{
 		{"pipe", Out{Flags: Flags{Format: Table}}, "NAME  AGE\na  1\n\nNAME  AGE\nb  3\n\nNAME  AGE\nb  3\n", "no server runs\n"},
-		{"terminal", Out{Flags: Flags{Format: Table}, Terminal: true}, clearScreen + "NAME  AGE\na  1\n" + clearScreen + "NAME  AGE\na  2\n" + clearScreen + "NAME  AGE\nb  3\n" + clearScreen + "NAME  AGE\nb  3\n", "no server runs\n"},
+		{"terminal", Out{Flags: Flags{Format: Table}, Terminal: true},
+			clearScreen + "NAME  AGE\na  1\n" + clearScreen + "NAME  AGE\na  2\n" + strings.Repeat(clearScreen+"NAME  AGE\nb  3\n", 2), "no server runs\n"},
 		{"json", Out{Flags: Flags{Format: JSON}, Terminal: true}, "{\"name\":\"a\"}\n{\"name\":\"b\"}\n{\"name\":\"b\"}\n", "no server runs\n"},
 		{"yaml", Out{Flags: Flags{Format: YAML}}, "---\nname: a\n---\nname: b\n---\nname: b\n", "no server runs\n"},
 	} {

@@ -55,7 +55,9 @@ func newIngressRoutes(dataDir *string) *cobra.Command {
 			if len(args) == 1 {
 				query.Set("host", args[0])
 			}
-			_, err := show(cmd, how, printer.Source[[]ingress.RouteInfo]{Get: got[[]ingress.RouteInfo](*dataDir, "/ingress/routes", query), Table: routesTable})
+			_, err := show(cmd, how, printer.Source[[]ingress.RouteInfo]{
+				Get: got[[]ingress.RouteInfo](*dataDir, "/ingress/routes", query), Table: routesTable,
+			})
 			return err
 		},
 	}

@@ -33,7 +33,9 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 		ValidArgsFunction: arguments(serviceNames(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"to": args, "from": {from}, "namespace": {namespace}}
-			_, err := show(cmd, how, printer.Source[[]proxy.Explanation]{Get: got[[]proxy.Explanation](*dataDir, "/proxy/explain", query), Table: explanations})
+			_, err := show(cmd, how, printer.Source[[]proxy.Explanation]{
+				Get: got[[]proxy.Explanation](*dataDir, "/proxy/explain", query), Table: explanations,
+			})
 			return err
 		},
 	}

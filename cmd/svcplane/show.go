@@ -23,7 +23,9 @@ func show[T any](cmd *cobra.Command, f printer.Flags, s printer.Source[T]) (T, e
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 	}
-	return printer.Print(ctx, printer.Out{Flags: f, To: cmd.OutOrStdout(), Problems: problems{cmd.ErrOrStderr()}, Terminal: isTerminal(cmd.OutOrStdout())}, s)
+	return printer.Print(ctx, printer.Out{
+		Flags: f, To: cmd.OutOrStdout(), Problems: problems{cmd.ErrOrStderr()}, Terminal: isTerminal(cmd.OutOrStdout()),
+	}, s)
 }
 
 // asked is what a server answers to a question.

@@ -54,25 +54,38 @@ func TestEveryCommandThatPrintsHasFormats(t *testing.T) {
 func TestShapes(t *testing.T) {
 	at, when := netip.MustParseAddrPort("10.244.0.5:8080"), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	key := types.NamespacedName{Namespace: "shop", Name: "web"}
-	route := ingress.RouteInfo{Host: "a.b", Path: "/", Kind: ingress.Prefix, Service: "shop/web:80", Endpoints: []netip.AddrPort{at},
-		Origin: ingress.Origin{Kind: "Ingress", NamespacedName: key, Created: when}}
-	frontend := proxy.Frontend{ID: proxy.ID{Address: proxy.Address{AddrPort: at, Protocol: corev1.ProtocolTCP}, Scope: proxy.Everywhere}, Service: key, PortName: "http", Affinity: time.Hour}
-	tally := proxy.Tally{Counted: proxy.Counted{Origin: "shop/web:http", Protocol: corev1.ProtocolTCP, Endpoint: at}, Open: 1, Total: 2}
-	for want, value := range map[string]any{
-		`{"part":"dns","state":"serving","since":"2026-01-02T03:04:05Z","figure":"3 names"}`:                                                                                                                 Status{Part: "dns", State: "serving", Since: when, Figure: "3 names"},
-		`{"host":"a.b","path":"/","pathType":"Prefix","service":"shop/web:80","endpoints":["10.244.0.5:8080"],"origin":{"kind":"Ingress","namespace":"shop","name":"web","created":"2026-01-02T03:04:05Z"}}`: route,
-		`{"host":"a.b","path":"/","steps":["s"],"mistakes":["m"]}`:                                                                                                                                           ingressExplanation{Explanation: ingress.Explanation{Host: "a.b", Path: "/", Steps: []string{"s"}}, Mistakes: []string{"m"}},
-		`{"frontends":[{"address":"10.244.0.5:8080","protocol":"TCP","clients":"everybody","service":"shop/web","portName":"http","action":"balance","masquerade":"hairpin","affinitySeconds":3600}]}`:       proxy.NewTable(frontend),
-		`{"service":"shop/web:http","protocol":"TCP","subject":"serving","endpoint":"10.244.0.5:8080","open":1,"total":2,"sent":{"packets":0,"bytes":0},"received":{"packets":0,"bytes":0}}`:                 tally,
-		`{"client":"c","address":"a","action":"balance","steps":["s"],"endpoints":[{"address":"10.244.0.5:8080","takes":true,"why":"w"}]}`:                                                                   proxy.Explanation{Client: "c", Address: "a", Action: "balance", Steps: []string{"s"}, Choices: []proxy.EndpointFate{{Address: at, Takes: true, Why: "w"}}},
-		`{"asker":"the node","trips":[{"name":"web.","type":"A","rcode":"NXDOMAIN","why":["w"]}],"hints":["h"]}`:                                                                                             answers{Asker: "the node", Trips: []dns.Explanation{{Name: "web.", Type: "A", Rcode: "NXDOMAIN", Why: []string{"w"}}}, Hints: []string{"h"}},
-		`{"image":"web:1","id":"sha256:1","sizeBytes":5,"imported":"2026-01-02T03:04:05Z"}`:                                                                                                                  listedImage{Image: "web:1", ID: "sha256:1", Size: 5, Imported: when},
-		`{"image":"nginx","aliasOf":"svcplane/echo"}`:             listedImage{Image: "nginx", AliasOf: "svcplane/echo"},
-		`{"version":"1","kubernetesVersion":"2","goVersion":"3"}`: versions{"1", "2", "3"},
+	for _, tt := range []struct {
+		value any
+		want  string
+	}{
+		{Status{Part: "dns", State: "serving", Since: when, Figure: "3 names"},
+			`{"part":"dns","state":"serving","since":"2026-01-02T03:04:05Z","figure":"3 names"}`},
+		{ingress.RouteInfo{Host: "a.b", Path: "/", Kind: ingress.Prefix, Service: "shop/web:80", Endpoints: []netip.AddrPort{at},
+			Origin: ingress.Origin{Kind: "Ingress", NamespacedName: key, Created: when}},
+			`{"host":"a.b","path":"/","pathType":"Prefix","service":"shop/web:80","endpoints":["10.244.0.5:8080"],` +
+				`"origin":{"kind":"Ingress","namespace":"shop","name":"web","created":"2026-01-02T03:04:05Z"}}`},
+		{ingressExplanation{Explanation: ingress.Explanation{Host: "a.b", Path: "/", Steps: []string{"s"}}, Mistakes: []string{"m"}},
+			`{"host":"a.b","path":"/","steps":["s"],"mistakes":["m"]}`},
+		{proxy.NewTable(proxy.Frontend{ID: proxy.ID{Address: proxy.Address{AddrPort: at, Protocol: corev1.ProtocolTCP}, Scope: proxy.Everywhere},
+			Service: key, PortName: "http", Affinity: time.Hour}),
+			`{"frontends":[{"address":"10.244.0.5:8080","protocol":"TCP","clients":"everybody","service":"shop/web",` +
+				`"portName":"http","action":"balance","masquerade":"hairpin","affinitySeconds":3600}]}`},
+		{proxy.Tally{Counted: proxy.Counted{Origin: "shop/web:http", Protocol: corev1.ProtocolTCP, Endpoint: at}, Open: 1, Total: 2},
+			`{"service":"shop/web:http","protocol":"TCP","subject":"serving","endpoint":"10.244.0.5:8080","open":1,"total":2,` +
+				`"sent":{"packets":0,"bytes":0},"received":{"packets":0,"bytes":0}}`},
+		{proxy.Explanation{Client: "c", Address: "a", Action: "balance", Steps: []string{"s"},
+			Choices: []proxy.EndpointFate{{Address: at, Takes: true, Why: "w"}}},
+			`{"client":"c","address":"a","action":"balance","steps":["s"],"endpoints":[{"address":"10.244.0.5:8080","takes":true,"why":"w"}]}`},
+		{answers{Asker: "the node", Trips: []dns.Explanation{{Name: "web.", Type: "A", Rcode: "NXDOMAIN", Why: []string{"w"}}}, Hints: []string{"h"}},
+			`{"asker":"the node","trips":[{"name":"web.","type":"A","rcode":"NXDOMAIN","why":["w"]}],"hints":["h"]}`},
+		{listedImage{Image: "web:1", ID: "sha256:1", Size: 5, Imported: when},
+			`{"image":"web:1","id":"sha256:1","sizeBytes":5,"imported":"2026-01-02T03:04:05Z"}`},
+		{listedImage{Image: "nginx", AliasOf: "svcplane/echo"}, `{"image":"nginx","aliasOf":"svcplane/echo"}`},
+		{versions{"1", "2", "3"}, `{"version":"1","kubernetesVersion":"2","goVersion":"3"}`},
 	} {
-		got, err := json.Marshal(value)
-		if err != nil || string(got) != want {
-			t.Errorf("%T: %v\ngot  %s\nwant %s", value, err, got, want)
+		got, err := json.Marshal(tt.value)
+		if err != nil || string(got) != tt.want {
+			t.Errorf("%T: %v\ngot  %s\nwant %s", tt.value, err, got, tt.want)
 		}
 	}
 }
@@ -135,7 +148,8 @@ func TestWhatIsNotSoEndsWithOne(t *testing.T) {
 // TestAnAnswerIsTheSameWhileItAges: the time that records have left, and their order, are no change.
 func TestAnAnswerIsTheSameWhileItAges(t *testing.T) {
 	essence := func(records ...string) string {
-		text, err := json.Marshal(answers{Trips: []dns.Explanation{{Name: "web.", Type: "A", Rcode: "NOERROR", Records: records, Why: []string{records[0]}}}}.essence())
+		trip := dns.Explanation{Name: "web.", Type: "A", Rcode: "NOERROR", Records: records, Why: []string{records[0]}}
+		text, err := json.Marshal(answers{Trips: []dns.Explanation{trip}}.essence())
 		if err != nil {
 			t.Fatal(err)
 		}
