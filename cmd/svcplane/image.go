@@ -16,8 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"svcplane/diagnose"
-	"svcplane/node/image"
 	"svcplane/node/runtime"
+	"svcplane/node/runtime/image"
 	"svcplane/printer"
 )
 

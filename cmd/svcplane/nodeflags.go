@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"svcplane/apiserver/hostimages"
-	"svcplane/node/image"
+	"svcplane/node/runtime/image"
 )
 
 // nodeOptions are the flags about what runs on the node.

@@ -9,7 +9,7 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"svcplane/node/footprint"
+	"svcplane/node/runtime/footprint"
 )
 
 // steadyGCPercent trades processor time for memory once the process has started: it allocates little when

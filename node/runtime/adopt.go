@@ -7,9 +7,9 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"svcplane/node/holder"
-	"svcplane/node/process"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/holder"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/sandbox"
 )
 
 // adopt takes over what an earlier run left: sandboxes and containers that live are kept, those that were

@@ -13,7 +13,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/sandbox"
 )
 
 // serverEnv makes the test binary a server over the given directory, for tests that kill one.

@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"svcplane/node/holder"
-	"svcplane/node/process"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/holder"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/sandbox"
 )
 
 // Cleanup removes every trace of the runtime of dataDir from the kernel: the holder and all containers'

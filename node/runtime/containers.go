@@ -14,9 +14,9 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"svcplane/node/holder"
-	"svcplane/node/process"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/holder"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/sandbox"
 )
 
 // CreateContainer records a container; it costs nothing until it is started.

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"svcplane/node/echo"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/echo"
+	"svcplane/node/runtime/sandbox"
 )
 
 func TestEchoPodAnswers(t *testing.T) {

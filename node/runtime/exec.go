@@ -17,8 +17,8 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	utilexec "k8s.io/utils/exec"
 
-	"svcplane/node/process"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/sandbox"
 )
 
 // maxSyncOutput is how much of each output ExecSync keeps, as containerd does.

@@ -9,9 +9,9 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"svcplane/node/holder"
-	"svcplane/node/process"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/holder"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/sandbox"
 )
 
 // follow takes over what happens in the holder, until ctx ends. When the holder died, its containers are

@@ -16,7 +16,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/listeners"
-	"svcplane/node/process"
+	"svcplane/node/runtime/process"
 )
 
 var testCIDR = netip.MustParsePrefix("10.244.7.0/24")

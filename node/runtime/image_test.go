@@ -21,7 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"svcplane/node/image"
+	"svcplane/node/runtime/image"
 )
 
 // smallImage writes an archive of an image that has some of this machine's programs and their libraries.

@@ -1,6 +1,6 @@
 package runtime
 
-import "svcplane/node/holder"
+import "svcplane/node/runtime/holder"
 
 // Main runs the process that this binary was executed again for, if args (os.Args) say so: call it before
 // anything else. handled tells whether they did, code is then the exit code.

@@ -15,8 +15,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"svcplane/node/rootfs"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/rootfs"
+	"svcplane/node/runtime/sandbox"
 )
 
 // SetNodeIPs follows the node's addresses: it puts the routes to all pods in order. To be called when Ready is closed.

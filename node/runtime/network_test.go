@@ -12,7 +12,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"svcplane/node/process"
+	"svcplane/node/runtime/process"
 )
 
 func sh(t *testing.T, script string) string {

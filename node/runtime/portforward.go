@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"svcplane/node/process"
+	"svcplane/node/runtime/process"
 )
 
 const (

@@ -17,8 +17,8 @@ import (
 	"k8s.io/klog/v2"
 
 	"svcplane/disk"
-	"svcplane/node/holder"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/holder"
+	"svcplane/node/runtime/sandbox"
 )
 
 // States of a sandbox and of a container, as recorded.

@@ -16,10 +16,10 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/listeners"
-	"svcplane/node/holder"
-	"svcplane/node/image"
-	"svcplane/node/process"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/holder"
+	"svcplane/node/runtime/image"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/sandbox"
 )
 
 // Config is what a Runtime needs to know.

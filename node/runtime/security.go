@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"svcplane/node/process"
+	"svcplane/node/runtime/process"
 )
 
 // capabilities are the names of capabilities(7), by number.

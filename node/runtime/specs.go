@@ -11,11 +11,11 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"svcplane/node/echo"
-	"svcplane/node/holder"
-	"svcplane/node/image"
-	"svcplane/node/process"
-	"svcplane/node/rootfs"
+	"svcplane/node/runtime/echo"
+	"svcplane/node/runtime/holder"
+	"svcplane/node/runtime/image"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/rootfs"
 )
 
 // Kinds of containers.

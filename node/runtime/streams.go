@@ -15,8 +15,8 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 
-	"svcplane/node/holder"
-	"svcplane/node/image"
+	"svcplane/node/runtime/holder"
+	"svcplane/node/runtime/image"
 )
 
 // streams serves exec, attach and port-forward sessions: CRI hands out URLs with a token that is good once.

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"svcplane/node/echo"
-	"svcplane/node/process"
+	"svcplane/node/runtime/echo"
+	"svcplane/node/runtime/process"
 )
 
 // echoRunner is a container of the builtin image: a server in this process, its sockets in the pod.

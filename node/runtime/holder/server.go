@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"svcplane/node/footprint"
-	"svcplane/node/process"
+	"svcplane/node/runtime/footprint"
+	"svcplane/node/runtime/process"
 )
 
 // Main is the holder process: it serves dir until it is killed and returns an exit code.

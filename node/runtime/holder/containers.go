@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"svcplane/node/process"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/sandbox"
 )
 
 // startContainer runs a container and returns when it does, or can't.

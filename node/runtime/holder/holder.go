@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"svcplane/node/process"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/sandbox"
 )
 
 // Holder is the state of the holder process.

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"svcplane/node/process"
-	"svcplane/node/sandbox"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/sandbox"
 )
 
 // attachProtocol is what the connection of an attached client is upgraded to: frames in both directions.

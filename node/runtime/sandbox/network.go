@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"svcplane/node/process"
+	"svcplane/node/runtime/process"
 )
 
 // Every pod's default gateways: no interface has them. The host end of the veth answers for the first; nobody asks for the

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"svcplane/node/process"
+	"svcplane/node/runtime/process"
 )
 
 // NetnsDir is where ip-netns(8) looks for named network namespaces.

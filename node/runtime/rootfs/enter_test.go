@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"svcplane/node/process"
+	"svcplane/node/runtime/process"
 )
 
 // TestRootIsMovedWhereItCannotBePivoted holds the way of machines that run from their initial ramfs: what enters the

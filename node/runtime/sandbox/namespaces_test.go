@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"svcplane/node/process"
+	"svcplane/node/runtime/process"
 )
 
 func TestNamespacesAreThePodsOwn(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"svcplane/node/process"
+	"svcplane/node/runtime/process"
 )
 
 const (

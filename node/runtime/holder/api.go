@@ -4,9 +4,9 @@ import (
 	"net/netip"
 	"time"
 
-	"svcplane/node/echo"
-	"svcplane/node/process"
-	"svcplane/node/rootfs"
+	"svcplane/node/runtime/echo"
+	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/rootfs"
 )
 
 // Arg is the hidden first argument that makes the binary a holder; the second is the directory.
