@@ -20,7 +20,7 @@ import (
 )
 
 // How long a shell waits for what it may offer; kubectl asks more than one question.
-const (
+var (
 	completionLimit        = time.Second
 	kubectlCompletionLimit = 3 * time.Second
 )

@@ -23,6 +23,9 @@ func offered(t *testing.T, words ...string) []string {
 }
 
 func TestCompletion(t *testing.T) {
+	mine, kubectls := completionLimit, kubectlCompletionLimit
+	defer func() { completionLimit, kubectlCompletionLimit = mine, kubectls }()
+	completionLimit, kubectlCompletionLimit = time.Minute, time.Minute // however busy the machine is
 	dir := fakeServer(t, map[string]any{
 		"GET /names/services":   []string{"toad", "toad-svc", "web"},
 		"GET /names/namespaces": []string{"default", "shop"},
