@@ -24,10 +24,10 @@ SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
 TESTFLAGS ?= -p 2 -count=1 -timeout 35m
 PACKAGES := $(if $(ROOM),./$(ROOM)/...,./...)
 
-.PHONY: help deps build install man demo test bench bench-dns bench-ingress bench-proxy generate lint clean
+.PHONY: help deps build install man deb dist dist-check demo test bench bench-dns bench-ingress bench-proxy generate lint clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make build | install | man | bench | bench-dns | bench-ingress | bench-proxy | generate | lint | clean'
+	@echo 'make build | install | man | deb | dist | dist-check | bench | bench-dns | bench-ingress | bench-proxy | generate | lint | clean'
 
 deps:
 	@scripts/deps.sh
@@ -42,6 +42,26 @@ install: build
 man: build
 	@rm -rf bin/man
 	$(BIN) man bin/man
+
+# dist/svcplane_VERSION_ARCH.deb, for this machine's architecture.
+deb: build
+	@scripts/deps.sh deb
+	@file=$$(scripts/deb.sh $(BIN) '$(VERSION)' dist) && echo $$file && lintian --fail-on error --tag-display-limit 0 $$file
+
+# dist/svcplane-VERSION-linux-ARCH.tar.gz, with checksums. The first time, each architecture compiles everything anew.
+ARCHS := amd64 arm64 armv7 riscv64
+cross := $(ARCHS:%=bin/linux-%/svcplane)
+.PHONY: $(cross)
+$(cross): bin/linux-%/svcplane:
+	GOOS=linux GOARCH=$(patsubst armv7,arm,$*) GOARM=7 go build -ldflags '$(LDFLAGS)' -o $@ ./cmd/svcplane
+
+dist: build $(cross)
+	@scripts/dist.sh $(BIN) '$(VERSION)' dist $(foreach arch,$(ARCHS),$(arch)=bin/linux-$(arch)/svcplane)
+
+# Starts what `make dist` has made, under qemu-user where this machine is of another architecture.
+dist-check:
+	@scripts/deps.sh dist-check
+	@$(SUDO) scripts/distcheck.sh dist
 
 bin/lanserver: $(wildcard test/lanserver/*.go)
 	go build -o $@ ./test/lanserver
@@ -102,4 +122,4 @@ lint:
 	go vet ./...
 
 clean:
-	rm -rf bin
+	rm -rf bin dist

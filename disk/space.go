@@ -20,7 +20,7 @@ func Look(dir string) (Space, error) {
 		return Space{}, fmt.Errorf("looking at the disk of %s: %w", dir, err)
 	}
 	return Space{
-		Free: int64(s.Bavail) * s.Bsize, Total: int64(s.Blocks) * s.Bsize,
+		Free: int64(s.Bavail) * int64(s.Bsize), Total: int64(s.Blocks) * int64(s.Bsize), // 32 bits wide on some machines
 		Files: s.Ffree, MaxFiles: s.Files, ReadOnly: s.Flags&unix.ST_RDONLY != 0,
 	}, nil
 }

@@ -74,7 +74,7 @@ func setUp(env *testscript.Env, root string, bins binaries, mode string) error {
 	for key, value := range map[string]string{
 		"LAB": l.name, "DATA": l.data(), "NODE_IP": "192.0.2.1", "LAN_IP": "192.0.2.2", "DNS": "10.96.0.10",
 		"ZONE": "default.svc.cluster.local", "EXAMPLES": filepath.Join(root, "examples"), "SVCPLANE": bins.svcplane,
-		"LANSERVER": bins.lanserver, "LAB_DIR": dir,
+		"LANSERVER": bins.lanserver, "LAB_DIR": dir, "REPO": root, "USER_HOME": os.Getenv("HOME"),
 		"SVCPLANE_DATA_DIR": l.data(), "LC_ALL": "C",
 	} {
 		env.Setenv(key, value)
@@ -193,7 +193,7 @@ func (l *lab) command(args ...string) *exec.Cmd {
 // environ is what commands see: the script's own choice of these, and nothing of the machine's.
 func (l *lab) environ() []string {
 	env := []string{"HOME=" + l.dir, "LC_ALL=C", "TMPDIR=/tmp", "TERM=dumb"}
-	for _, key := range []string{"PATH", "SVCPLANE_DATA_DIR", "KUBECONFIG", "WORK", "LAB", "SVCPLANE", "NOTIFY_SOCKET", "WATCHDOG_USEC"} {
+	for _, key := range []string{"PATH", "SVCPLANE_DATA_DIR", "KUBECONFIG", "WORK", "LAB", "SVCPLANE", "REPO", "NOTIFY_SOCKET", "WATCHDOG_USEC"} {
 		if value := l.getenv(key); value != "" {
 			env = append(env, key+"="+value)
 		}

@@ -253,3 +253,25 @@ func TestConfigFileThatIsInstalled(t *testing.T) {
 		}
 	}
 }
+
+func TestDataDirectoryOfAConfigFile(t *testing.T) {
+	t.Setenv("SVCPLANE_DATA_DIR", "")
+	path := filepath.Join(t.TempDir(), "config.yaml")
+	if dir, err := configuredDataDir(path); dir != standardDataDir || err != nil {
+		t.Errorf("without a file: %q, %v", dir, err)
+	}
+	for text, want := range map[string]string{"data-dir: /srv/svcplane\nproxy-mode: iptables\n": "/srv/svcplane", "# nothing\n": standardDataDir} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if dir, err := configuredDataDir(path); dir != want || err != nil {
+			t.Errorf("%q: %q, %v, want %q", text, dir, err, want)
+		}
+	}
+	if err := os.WriteFile(path, []byte("datadir: /srv\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := configuredDataDir(path); err == nil || !strings.Contains(err.Error(), "say --data-dir") {
+		t.Errorf("a wrong key: %v", err)
+	}
+}

@@ -156,8 +156,12 @@ func newUninstall(dataDir *string) *cobra.Command {
 				}
 				return packaging.Uninstall(cmd.Context(), c, func() error { return nil }, false) // that machine's kernel is not here
 			}
-			if *dataDir == standardDataDir {
-				if *dataDir, err = dataDirOfServer(installed); err != nil {
+			switch {
+			case *dataDir != standardDataDir:
+			case installed != standardDataDir: // it is in the unit, and wins over the config file
+				*dataDir = installed
+			default:
+				if *dataDir, err = configuredDataDir(packaging.ConfigPath); err != nil {
 					return err
 				}
 			}
@@ -168,21 +172,6 @@ func newUninstall(dataDir *string) *cobra.Command {
 	p.register(cmd.Flags())
 	cmd.Flags().BoolVar(&purge, "purge", false, "remove the data directory and the config file too: every object, key, image and volume")
 	return cmd
-}
-
-// dataDirOfServer is where the installed server has its data: as its unit says, else as its config file does.
-func dataDirOfServer(inUnit string) (string, error) {
-	if inUnit != standardDataDir {
-		return inUnit, nil
-	}
-	server, _, err := newRoot().Find([]string{"server"})
-	if err != nil {
-		return "", err
-	}
-	if err := loadFile(packaging.ConfigPath, serverFlags(server)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("looking for the data directory of the server: %w: mend that, or say --data-dir", err)
-	}
-	return server.InheritedFlags().Lookup("data-dir").Value.String(), nil
 }
 
 // endForGood ends the pods, empties the kernel, and says what became of the data.

@@ -125,7 +125,7 @@ func (l *Lab) listen(t testing.TB, lo netlink.Link) {
 	for _, addr := range nameServers() {
 		own := linkAddr(addr, addr.BitLen())
 		// nobody's source address but for what is sent to it
-		own.Scope, own.ValidLft = unix.RT_SCOPE_HOST, math.MaxUint32
+		own.Scope, own.ValidLft = unix.RT_SCOPE_HOST, math.MaxInt32
 		must(t, netlink.AddrAdd(lo, own))
 		t.Cleanup(func() { must(t, netlink.AddrDel(lo, own)) }) // loopback stays for the next lab
 		at = append(at, netip.AddrPortFrom(addr, ownPort+1))

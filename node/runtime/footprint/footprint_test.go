@@ -83,14 +83,14 @@ Anonymous:             0 kB
 Anonymous:            64 kB
 c000000000-c000400000 rw-p 00000000 00:00 0
 Anonymous:          4096 kB
-7f0000000000-7f0000001000 r--s 00000000 fe:00 456                /var/lib/svcplane/store/db
+7f000000-7f001000 r--s 00000000 fe:00 456                /var/lib/svcplane/store/db
 Anonymous:             0 kB
-7fff00000000-7fff00001000 r-xp 00000000 00:00 0                  [vdso]
+7fff0000-7fff1000 r-xp 00000000 00:00 0                  [vdso]
 Anonymous:             0 kB
-7fff00002000-7fff00003000 ---p 00000000 00:00 0
+7fff2000-7fff3000 ---p 00000000 00:00 0
 Anonymous:             0 kB
 `))
-	want := []region{{0x400000, 0x500000}, {0x500000, 0x600000}, {0x7f0000000000, 0x7f0000001000}}
+	want := []region{{0x400000, 0x500000}, {0x500000, 0x600000}, {0x7f000000, 0x7f001000}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %x, %v, want %x", got, err, want)
 	}
