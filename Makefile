@@ -33,7 +33,7 @@ deps:
 	@scripts/deps.sh
 
 build:
-	go build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/svcplane
+	@scripts/gobuild.sh -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/svcplane
 
 install: build
 	$(SUDO) install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/svcplane
