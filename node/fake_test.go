@@ -30,6 +30,19 @@ type fakeRuntime struct {
 	stubborn   bool     // containers ignore SIGTERM until the grace period has passed
 	exec       func(cmd []string) error
 	sandboxErr error
+	stats      []*runtimeapi.PodSandboxStats
+}
+
+func (f *fakeRuntime) setStats(all ...*runtimeapi.PodSandboxStats) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stats = all
+}
+
+func (f *fakeRuntime) ListPodSandboxStats(context.Context, *runtimeapi.PodSandboxStatsFilter) ([]*runtimeapi.PodSandboxStats, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stats, nil
 }
 
 type fakeContainer struct {

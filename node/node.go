@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -60,12 +61,15 @@ type Config struct {
 	// are in every container's environment. The zero value means default/kubernetes.
 	MasterService types.NamespacedName
 
-	// ServerAddr is where logs and exec are served to the API server. Callers show a client certificate
-	// of ClientCAs for ServerClients, or for a member of system:masters.
+	// ServerAddr is where logs, exec and metrics are served. A client certificate of ClientCAs for ServerClients, or for a member of
+	// system:masters, may do everything; what the owners of others and of bearer tokens may do is asked of the API.
 	ServerAddr    netip.AddrPort
 	ServingCert   tls.Certificate
 	ClientCAs     *x509.CertPool
-	ServerClients []string // common names; none: kube-apiserver-kubelet-client
+	ServerClients []string             // common names; none: kube-apiserver-kubelet-client
+	Reviewer      kubernetes.Interface // is asked about them; nil: Client
+	// Metrics is what /metrics of that server gives to those who may have it; nil: nothing.
+	Metrics http.Handler
 }
 
 // Node runs the pods that are bound to one machine.
@@ -142,7 +146,10 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.addrs.Store(&cfg.Addrs)
 	n.serving.Store(&cfg.ServingCert)
-	n.server = newKubeletServer(n)
+	var err error
+	if n.server, err = newKubeletServer(n); err != nil {
+		return nil, err
+	}
 	n.objects = &objects{
 		client: cfg.Client, configMaps: core.ConfigMaps().Lister(), secrets: core.Secrets().Lister(),
 		claims: core.PersistentVolumeClaims().Lister(), volumes: core.PersistentVolumes().Lister(),

@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/exec"
+
+	"svcplane/metrics/metricstest"
 )
 
 // switched is an HTTP server that is healthy while on is set.
@@ -50,6 +52,12 @@ func TestReadinessFollowsTheProbe(t *testing.T) {
 	l.wantEvent("Warning Unhealthy Readiness probe failed: HTTP probe failed with statuscode: 503")
 	on.Store(true)
 	l.wantPod("web", isReady)
+	counted := metricstest.Gather(t, l.node.probes)
+	for _, result := range []string{"failed", "successful"} {
+		if n := counted.Value(t, "prober_probe_total", "probe_type=Readiness", "result="+result, "container=app", "pod=web", "namespace=default"); n < 1 {
+			t.Errorf("%v probes %s", n, result)
+		}
+	}
 	on.Store(false)
 	p = l.wantPod("web", func(p *corev1.Pod) bool { return !isReady(p) })
 	if p.Status.ContainerStatuses[0].RestartCount != 0 || p.Status.Phase != corev1.PodRunning {

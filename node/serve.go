@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,10 +18,11 @@ import (
 	"k8s.io/klog/v2"
 
 	"svcplane/inprocess"
+	"svcplane/node/access"
 )
 
-// server is the kubelet's HTTPS endpoint: logs, exec, attach and port-forward for the API server, on the node's address,
-// and on connections that never leave the process (Node.Dial).
+// server is the kubelet's HTTPS endpoint: logs, exec, attach and port-forward for the API server, and metrics, on the node's
+// address, and on connections that never leave the process (Node.Dial).
 type server struct {
 	n      *Node
 	http   *http.Server
@@ -40,9 +39,19 @@ type server struct {
 // apiServerClient is the common name of the API server's client certificate (kubeadm's layout).
 const apiServerClient = "kube-apiserver-kubelet-client"
 
-const systemMasters = "system:masters"
-
-func newKubeletServer(n *Node) *server {
+func newKubeletServer(n *Node) (*server, error) {
+	trusted := n.cfg.ServerClients
+	if len(trusted) == 0 {
+		trusted = []string{apiServerClient}
+	}
+	reviewer := n.cfg.Reviewer
+	if reviewer == nil {
+		reviewer = n.cfg.Client
+	}
+	guard, err := access.New(access.Config{Client: reviewer, Node: n.cfg.Name, CAs: n.cfg.ClientCAs, Trusted: trusted})
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", n.cfg.Name, err)
+	}
 	s := &server{n: n, inside: inprocess.Listen(nil), at: n.cfg.ServerAddr}
 	s.tls = &tls.Config{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.serving.Load(), nil },
@@ -51,11 +60,11 @@ func newKubeletServer(n *Node) *server {
 		NextProtos:     []string{"http/1.1"}, // upgrades to SPDY and WebSocket need it
 	}
 	s.http = &http.Server{
-		Handler:           s.authorized(s.routes()),
+		Handler:           guard.Handler(s.routes()),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(quiet{}, "", 0),
 	}
-	return s
+	return s, nil
 }
 
 // quiet drops what the HTTP server writes about connections that were not meant for it.
@@ -133,51 +142,8 @@ func (s *server) routes() http.Handler {
 		mux.HandleFunc(method+"/attach/{namespace}/{pod}/{container}", s.attach)
 		mux.HandleFunc(method+"/portForward/{namespace}/{pod}", s.portForward)
 	}
+	s.routeFigures(mux)
 	return mux
-}
-
-// authorized lets the API server and administrators in, by client certificate. Everybody else who can reach
-// the port could run commands in every pod.
-func (s *server) authorized(next http.Handler) http.Handler {
-	names := s.n.cfg.ServerClients
-	if len(names) == 0 {
-		names = []string{apiServerClient}
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		subject, err := s.client(r)
-		if err != nil {
-			http.Error(w, "Unauthorized: "+err.Error(), http.StatusUnauthorized)
-			return
-		}
-		if !slices.Contains(names, subject.Subject.CommonName) && !slices.Contains(subject.Subject.Organization, systemMasters) {
-			http.Error(w, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource=proxy)", subject.Subject.CommonName, r.Method), http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// client verifies the certificate of the caller.
-func (s *server) client(r *http.Request) (*x509.Certificate, error) {
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return nil, errors.New("show a client certificate of the cluster's CA")
-	}
-	options := x509.VerifyOptions{
-		Roots:         s.n.cfg.ClientCAs,
-		Intermediates: x509.NewCertPool(),
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}
-	if options.Roots == nil {
-		return nil, errors.New("no client CA is configured") // nil would mean the host's roots
-	}
-	for _, c := range r.TLS.PeerCertificates[1:] {
-		options.Intermediates.AddCert(c)
-	}
-	leaf := r.TLS.PeerCertificates[0]
-	if _, err := leaf.Verify(options); err != nil {
-		return nil, fmt.Errorf("the client certificate does not verify: %w", err)
-	}
-	return leaf, nil
 }
 
 func (s *server) listPods(w http.ResponseWriter, _ *http.Request) {

@@ -19,6 +19,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"svcplane/node/access/accesstest"
 )
 
 var apiServer = pkix.Name{CommonName: apiServerClient}
@@ -38,6 +40,7 @@ func (l *lab) kubelet() *authority {
 	ca := newAuthority(l.t)
 	ca.serving(&l.cfg)
 	l.cfg.ServerAddr = freePort(l.t)
+	l.cfg.Reviewer = (&accesstest.API{Token: "good", User: "prom", Node: l.cfg.Name, May: []string{"get nodes/metrics"}}).Client(l.t)
 	l.start()
 	return ca
 }
@@ -85,6 +88,51 @@ func TestOnlyTheAPIServerIsServed(t *testing.T) {
 	}
 }
 
+// TestMetricsOfTheNode: a token that may read metrics gets those of pods, and nothing else.
+func TestMetricsOfTheNode(t *testing.T) {
+	l := newLab(t)
+	l.cfg.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "all of the process") })
+	ca := l.kubelet()
+	l.create(pod("web"))
+	id := l.wantPod("web", isReady).Status.ContainerStatuses[0].ContainerID
+	_, id, _ = strings.Cut(id, "://")
+	l.rt.setStats(&runtimeapi.PodSandboxStats{
+		Attributes: &runtimeapi.PodSandboxAttributes{Id: "s", Metadata: &runtimeapi.PodSandboxMetadata{Namespace: "default", Name: "web", Uid: string(l.get("web").UID)}},
+		Linux: &runtimeapi.LinuxPodSandboxStats{
+			Network: &runtimeapi.NetworkUsage{Interfaces: []*runtimeapi.NetworkInterfaceUsage{{Name: "eth0", RxBytes: &runtimeapi.UInt64Value{Value: 7}}}},
+			Containers: []*runtimeapi.ContainerStats{{
+				Attributes: &runtimeapi.ContainerAttributes{Id: id, Metadata: &runtimeapi.ContainerMetadata{Name: "app"}},
+				Cpu:        &runtimeapi.CpuUsage{UsageCoreNanoSeconds: &runtimeapi.UInt64Value{Value: 25e8}},
+				Memory:     &runtimeapi.MemoryUsage{WorkingSetBytes: &runtimeapi.UInt64Value{Value: 99}},
+			}},
+		},
+	})
+	c := ca.client(l.cfg.ServerAddr.String(), nil, pkix.Name{})
+	c.BearerToken = "good"
+	for path, want := range map[string]string{
+		"/metrics":          "all of the process",
+		"/metrics/cadvisor": `container_cpu_usage_seconds_total{container="app",cpu="total",id="/kubepods/pod` + string(l.get("web").UID) + "/" + id + `",image="`,
+		"/metrics/resource": `container_memory_working_set_bytes{container="app",namespace="default",pod="web"} 99`,
+		"/metrics/probes":   "",
+	} {
+		if code, body := ask(t, c, path); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s, want %s", path, code, body, want)
+		}
+	}
+	for _, path := range []string{"/stats/summary", "/pods", "/containerLogs/default/web/app"} {
+		if code, body := ask(t, c, path); code != http.StatusForbidden {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	c.BearerToken = "bad"
+	if code, body := ask(t, c, "/metrics"); code != http.StatusUnauthorized {
+		t.Errorf("with a bad token: %d %s", code, body)
+	}
+	if code, body := ask(t, ca.client(l.cfg.ServerAddr.String(), ca, apiServer), "/stats/summary"); code != http.StatusOK || !strings.Contains(body, `"usageCoreNanoSeconds":2500000000`) {
+		t.Errorf("the summary: %d %s", code, body)
+	}
+}
+
 func TestATakenPortFailsTheStart(t *testing.T) {
 	l := newLab(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -93,7 +141,10 @@ func TestATakenPortFailsTheStart(t *testing.T) {
 	}
 	defer taken.Close()
 	l.cfg.ServerAddr = netip.MustParseAddrPort(taken.Addr().String())
-	s := newKubeletServer(&Node{cfg: l.cfg})
+	s, err := newKubeletServer(&Node{cfg: l.cfg})
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer s.end()
 	if err := s.begin(t.Context(), func(error) {}); err == nil || !strings.Contains(err.Error(), "stop what has the port") {
 		t.Errorf("got %v", err)

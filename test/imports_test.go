@@ -15,7 +15,7 @@ import (
 const module = "svcplane"
 
 // rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
-var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/store", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node", "node/runtime", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "systemd", "packaging"}
+var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/store", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "node", "node/runtime", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "measure", "systemd", "packaging"}
 
 // mayImport lists, for each room, the other rooms that its code may import.
 var mayImport = map[string][]string{
@@ -25,8 +25,8 @@ var mayImport = map[string][]string{
 	"proxy":            {"catalog", "listeners", "metrics"},
 	"dns":              {"catalog", "metrics"},
 	"ingress":          {"catalog", "metrics"},
-	"node":             {"catalog", "disk", "inprocess", "listeners", "metrics"},
-	"node/runtime":     {"disk", "listeners"},
+	"node":             {"catalog", "disk", "inprocess", "listeners", "measure", "metrics"},
+	"node/runtime":     {"disk", "listeners", "measure"},
 	"proxy/iptables":   {"proxy", "listeners", "metrics"},
 	"proxy/ebpf":       {"proxy", "listeners", "metrics"},
 	"proxy/switchover": {"proxy", "proxy/iptables", "proxy/ebpf"},

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"path/filepath"
 
+	"k8s.io/component-base/metrics/legacyregistry"
+
 	"svcplane/address"
 	"svcplane/apiserver"
 	"svcplane/catalog"
@@ -114,6 +116,7 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 		Capacity:   h.cfg.Node.Capacity,
 		Refused:    h.hostRefused(),
 		ServerAddr: netip.AddrPortFrom(h.cfg.NodeIP(), kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
+		Metrics: legacyregistry.Handler(),
 	}
 	if h.cfg.Enabled(partDNS) {
 		cfg.DNSAddrs = h.cfg.DNSIPs

@@ -44,6 +44,7 @@ type Manager struct {
 	cfg   Config
 	tools tools
 	wg    sync.WaitGroup
+	counts
 
 	mu      sync.Mutex
 	watches map[string]*watch // by container id
@@ -62,7 +63,7 @@ type watch struct {
 
 // New makes a Manager; it starts nothing.
 func New(cfg Config) *Manager {
-	return &Manager{cfg: cfg, tools: newTools(cfg.Exec), watches: map[string]*watch{}}
+	return &Manager{cfg: cfg, tools: newTools(cfg.Exec), counts: newCounts(), watches: map[string]*watch{}}
 }
 
 // Watch begins to probe a container until ctx ends or Retain drops it. For one that is probed already it
@@ -118,6 +119,9 @@ func (m *Manager) Retain(pod types.UID, ids map[string]bool) {
 			w.cancel()
 			delete(m.watches, id)
 		}
+	}
+	if len(ids) == 0 {
+		m.forget(pod)
 	}
 }
 
@@ -197,8 +201,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // once makes one try and reports it; valid is false when it had no result.
 func (m *Manager) once(ctx context.Context, w *watch, kind Kind, p *corev1.Probe, extra bool) (ok, valid bool) {
-	target := w.target()
+	target, began := w.target(), time.Now()
 	result, output, err := m.tools.try(ctx, p, &target)
+	if ctx.Err() == nil {
+		m.count(w, kind, result, err, time.Since(began))
+	}
 	if ctx.Err() != nil || extra && (err != nil || result == kprobe.Failure) {
 		return false, err == nil
 	}

@@ -60,6 +60,7 @@ type Runtime struct {
 	seq        uint64     // of the holder's state that was merged last
 	holderID   process.ID // zero while there is none
 
+	usage  usage
 	rules  sync.Mutex // held while the host's rules are written
 	sweep  sweep
 	revive sync.Mutex // held while a holder is started

@@ -18,32 +18,12 @@ func (r *Runtime) CheckpointContainer(context.Context, *runtimeapi.CheckpointCon
 	return unimplemented("checkpoints")
 }
 
-// ContainerStats is refused: containers here have no cgroup to read from.
-func (r *Runtime) ContainerStats(context.Context, string) (*runtimeapi.ContainerStats, error) {
-	return nil, unimplemented("statistics")
-}
-
-// ListContainerStats is refused, as ContainerStats is.
-func (r *Runtime) ListContainerStats(context.Context, *runtimeapi.ContainerStatsFilter) ([]*runtimeapi.ContainerStats, error) {
-	return nil, unimplemented("statistics")
-}
-
-// PodSandboxStats is refused, as ContainerStats is.
-func (r *Runtime) PodSandboxStats(context.Context, string) (*runtimeapi.PodSandboxStats, error) {
-	return nil, unimplemented("statistics")
-}
-
-// ListPodSandboxStats is refused, as ContainerStats is.
-func (r *Runtime) ListPodSandboxStats(context.Context, *runtimeapi.PodSandboxStatsFilter) ([]*runtimeapi.PodSandboxStats, error) {
-	return nil, unimplemented("statistics")
-}
-
-// ListMetricDescriptors is refused, as ContainerStats is.
+// ListMetricDescriptors is refused: the kubelet has no use for it.
 func (r *Runtime) ListMetricDescriptors(context.Context) ([]*runtimeapi.MetricDescriptor, error) {
 	return nil, unimplemented("metrics")
 }
 
-// ListPodSandboxMetrics is refused, as ContainerStats is.
+// ListPodSandboxMetrics is refused, too.
 func (r *Runtime) ListPodSandboxMetrics(context.Context) ([]*runtimeapi.PodSandboxMetrics, error) {
 	return nil, unimplemented("metrics")
 }

@@ -1,0 +1,207 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"svcplane/measure"
+	"svcplane/node/runtime/process"
+)
+
+// statsAge is how old figures may be that are handed out: several ask for the same ones at about the same time, and reading
+// the memory of large processes takes time.
+const statsAge = 5 * time.Second
+
+// usage are the last figures of all sandboxes.
+type usage struct {
+	mu    sync.Mutex
+	at    time.Time
+	last  []*runtimeapi.PodSandboxStats
+	spent map[string]uint64 // nanoseconds by container: what a process used that nobody waited for is not lost
+}
+
+// ListPodSandboxStats tells what running pods use. Containers of svcplane/echo are all served by one process: what each of them uses is
+// not known, and missing.
+func (r *Runtime) ListPodSandboxStats(ctx context.Context, filter *runtimeapi.PodSandboxStatsFilter) ([]*runtimeapi.PodSandboxStats, error) {
+	if err := r.waitReady(ctx); err != nil {
+		return nil, err
+	}
+	all, err := r.stats()
+	if err != nil {
+		return nil, err
+	}
+	var list []*runtimeapi.PodSandboxStats
+	for _, s := range all {
+		if matches(filter.GetId(), s.Attributes.Id) && selects(filter.GetLabelSelector(), s.Attributes.Labels) {
+			list = append(list, s)
+		}
+	}
+	return list, nil
+}
+
+// PodSandboxStats tells what one pod uses.
+func (r *Runtime) PodSandboxStats(ctx context.Context, id string) (*runtimeapi.PodSandboxStats, error) {
+	all, err := r.ListPodSandboxStats(ctx, &runtimeapi.PodSandboxStatsFilter{Id: id})
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, status.Errorf(codes.NotFound, "no running sandbox %s", id)
+	}
+	return all[0], nil
+}
+
+// ListContainerStats tells what running containers use, as ListPodSandboxStats.
+func (r *Runtime) ListContainerStats(ctx context.Context, filter *runtimeapi.ContainerStatsFilter) ([]*runtimeapi.ContainerStats, error) {
+	pods, err := r.ListPodSandboxStats(ctx, &runtimeapi.PodSandboxStatsFilter{Id: filter.GetPodSandboxId()})
+	if err != nil {
+		return nil, err
+	}
+	var list []*runtimeapi.ContainerStats
+	for _, pod := range pods {
+		for _, c := range pod.Linux.Containers {
+			if matches(filter.GetId(), c.Attributes.Id) && selects(filter.GetLabelSelector(), c.Attributes.Labels) {
+				list = append(list, c)
+			}
+		}
+	}
+	return list, nil
+}
+
+// ContainerStats tells what one container uses.
+func (r *Runtime) ContainerStats(ctx context.Context, id string) (*runtimeapi.ContainerStats, error) {
+	all, err := r.ListContainerStats(ctx, &runtimeapi.ContainerStatsFilter{Id: id})
+	if err != nil {
+		return nil, err
+	}
+	if len(all) == 0 {
+		return nil, status.Errorf(codes.NotFound, "no running container %s", id)
+	}
+	return all[0], nil
+}
+
+// stats reads what all pods use, unless that was done a moment ago.
+func (r *Runtime) stats() ([]*runtimeapi.PodSandboxStats, error) {
+	r.usage.mu.Lock()
+	defer r.usage.mu.Unlock()
+	if time.Since(r.usage.at) < statsAge {
+		return r.usage.last, nil
+	}
+	processes, err := measure.Read()
+	if err != nil {
+		return nil, err
+	}
+	now, spent := time.Now(), map[string]uint64{}
+	var all []*runtimeapi.PodSandboxStats
+	for _, pod := range r.running() {
+		s := &runtimeapi.PodSandboxStats{Attributes: pod.attributes, Linux: &runtimeapi.LinuxPodSandboxStats{}}
+		for _, c := range pod.containers {
+			one := c.stats(processes, now, s.Linux)
+			if one.Cpu != nil {
+				nanos := max(one.Cpu.UsageCoreNanoSeconds.Value, r.usage.spent[one.Attributes.Id])
+				one.Cpu.UsageCoreNanoSeconds.Value, spent[one.Attributes.Id] = nanos, nanos
+			}
+			s.Linux.Containers = append(s.Linux.Containers, one)
+		}
+		if s.Linux.Network, err = pod.network(now); err != nil {
+			klog.V(2).InfoS("What a pod sends and receives is not known", "pod", podName(pod.config), "err", err) // it may have gone
+		}
+		all = append(all, s)
+	}
+	r.usage.at, r.usage.last, r.usage.spent = now, all, spent
+	return all, nil
+}
+
+// runningPod is a sandbox with its running containers at one moment.
+type runningPod struct {
+	config     *runtimeapi.PodSandboxConfig
+	attributes *runtimeapi.PodSandboxAttributes
+	netns      string // empty: the host's
+	containers []runningContainer
+}
+
+type runningContainer struct {
+	attributes    *runtimeapi.ContainerAttributes
+	init, process int // 0: there is none
+}
+
+func (r *Runtime) running() []*runningPod {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	byID := map[string]*runningPod{}
+	var all []*runningPod
+	for _, s := range r.sandboxes {
+		if s.State != sandboxReady || s.gone {
+			continue
+		}
+		pod := &runningPod{config: s.config, attributes: &runtimeapi.PodSandboxAttributes{
+			Id: s.ID, Metadata: s.config.GetMetadata(), Labels: s.config.GetLabels(), Annotations: s.config.GetAnnotations()}}
+		if s.namespaces != nil && !hostNetwork(s.config) {
+			pod.netns = s.namespaces.Paths().Net
+		}
+		byID[s.ID] = pod
+		all = append(all, pod)
+	}
+	for _, c := range r.containers {
+		if pod := byID[c.SandboxID]; pod != nil && c.State == containerRunning {
+			pod.containers = append(pod.containers, runningContainer{init: c.Status.Init.PID, process: c.Status.Process.PID, attributes: &runtimeapi.ContainerAttributes{
+				Id: c.ID, Metadata: c.config.GetMetadata(), Labels: c.config.GetLabels(), Annotations: c.config.GetAnnotations()}})
+		}
+	}
+	return all
+}
+
+// stats is what the container's processes use; pod gets the sums.
+func (c runningContainer) stats(processes *measure.Processes, now time.Time, pod *runtimeapi.LinuxPodSandboxStats) *runtimeapi.ContainerStats {
+	s := &runtimeapi.ContainerStats{Attributes: c.attributes}
+	if c.process == 0 {
+		return s
+	}
+	use, ok := processes.Inside(c.init)
+	if !ok { // it is in the host's PID namespace
+		if use, ok = processes.Below(c.process); !ok {
+			return s
+		}
+	}
+	at := now.UnixNano()
+	s.Cpu = &runtimeapi.CpuUsage{Timestamp: at, UsageCoreNanoSeconds: &runtimeapi.UInt64Value{Value: uint64(use.CPU)}}
+	s.Memory = &runtimeapi.MemoryUsage{Timestamp: at, WorkingSetBytes: &runtimeapi.UInt64Value{Value: use.Memory}, RssBytes: &runtimeapi.UInt64Value{Value: use.Anonymous}}
+	if pod.Process == nil {
+		pod.Process = &runtimeapi.ProcessUsage{Timestamp: at, ProcessCount: &runtimeapi.UInt64Value{}}
+	}
+	pod.Process.ProcessCount.Value += uint64(use.Processes)
+	return s
+}
+
+// network is what went through the pod's links, as the pod sees it; nil: it has the host's.
+func (p *runningPod) network(now time.Time) (*runtimeapi.NetworkUsage, error) {
+	if p.netns == "" {
+		return nil, nil
+	}
+	var links []measure.Link
+	err := process.InNet(p.netns, func() (err error) {
+		links, err = measure.Links()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("measuring the network of pod %s: %w", podName(p.config), err)
+	}
+	use := &runtimeapi.NetworkUsage{Timestamp: now.UnixNano()}
+	for _, l := range links {
+		one := &runtimeapi.NetworkInterfaceUsage{Name: l.Name,
+			RxBytes: &runtimeapi.UInt64Value{Value: l.Received}, RxErrors: &runtimeapi.UInt64Value{Value: l.ReceiveErrors},
+			TxBytes: &runtimeapi.UInt64Value{Value: l.Sent}, TxErrors: &runtimeapi.UInt64Value{Value: l.SendErrors}}
+		if use.DefaultInterface == nil {
+			use.DefaultInterface = one
+		}
+		use.Interfaces = append(use.Interfaces, one)
+	}
+	return use, nil
+}
