@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -21,6 +22,9 @@ type Explanation struct {
 // Exists says whether a resolver's walk ends here.
 func (e Explanation) Exists() bool { return e.Rcode == dns.RcodeToString[dns.RcodeSuccess] }
 
+// ErrName says that a text cannot be a name (RFC 1035, 2.3.4).
+var ErrName = errors.New("no name: labels have 1 to 63 octets, and all of it 253 at most")
+
 // Types are the record types that people ask for.
 var Types = []string{"A", "AAAA", "SRV", "PTR", "TXT", "CNAME", "MX", "NS", "SOA"}
 
@@ -38,7 +42,7 @@ func ParseType(text string) (uint16, error) {
 func (s *Server) Explain(ctx context.Context, name, typ string, from netip.Addr) (Explanation, error) {
 	wire, err := wireName(name)
 	if err != nil {
-		return Explanation{}, fmt.Errorf("dns: %w", err)
+		return Explanation{}, fmt.Errorf("dns: %q is %w", name, ErrName)
 	}
 	qtype, err := ParseType(typ)
 	if err != nil {

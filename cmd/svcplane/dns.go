@@ -190,6 +190,9 @@ func (h *house) explain(r *http.Request, d *dns.Server) (any, error) {
 	}
 	for _, name := range searched(query.Get("name"), resolver) {
 		e, err := d.Explain(r.Context(), name, query.Get("type"), from)
+		if errors.Is(err, dns.ErrName) {
+			return nil, calledWrongly(err)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -60,13 +60,12 @@ func (f failed) Unwrap() error { return f.error }
 // exitCode is that of an error of a command that exits went through. What a command returns when it runs is a failure unless
 // it says otherwise; what keeps it from running is in how it was called.
 func exitCode(err error) int {
-	var ran failed
 	switch {
 	case err == nil:
 		return exitYes
 	case errors.As(err, new(wrongCall)):
 		return exitWrong
-	case errors.As(err, &ran):
+	case errors.As(err, new(failed)):
 		return exitNo
 	}
 	return exitWrong
@@ -102,7 +101,7 @@ func exits(c *cobra.Command) {
 		if check == nil {
 			return nil
 		}
-		return argumentMistake(c, check(c, args))
+		return argumentMistake(c, args, check(c, args))
 	}
 	if do := c.RunE; do != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
@@ -133,9 +132,12 @@ func commandOf(c *cobra.Command, args []string) error {
 }
 
 // argumentMistake says how a command is written, unless it was said.
-func argumentMistake(c *cobra.Command, err error) error {
+func argumentMistake(c *cobra.Command, args []string, err error) error {
 	if err == nil || errors.As(err, new(wrongCall)) {
 		return err
+	}
+	if none := cobra.NoArgs(c, args); none != nil && none.Error() == err.Error() {
+		err = fmt.Errorf("%s takes no arguments, and got %q", c.CommandPath(), args) // cobra calls them unknown commands
 	}
 	return calledWrongly(fmt.Errorf("%w: it is written %s", err, c.UseLine()))
 }

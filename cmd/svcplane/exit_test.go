@@ -138,6 +138,8 @@ func TestMistypedWordsAreToldWithWhatIsMeant(t *testing.T) {
 		"server --node-nmae=a":          `unknown flag: --node-nmae: did you mean --node-name?`,
 		"status -z":                     `unknown shorthand flag: 'z' in -z`,
 		"proxy explain":                 `accepts 1 arg(s), received 0: it is written svcplane proxy explain ADDRESS:PORT`,
+		"status extra":                  `svcplane status takes no arguments, and got ["extra"]`,
+		"ingress explain http://[::1":   `"http://[::1" is no URL`,
 		"proxy switch ebfp":             `["ebfp"]: say which data plane is to serve: iptables or ebpf`,
 		"proxy counters --on --off":     `if any flags in the group [on off] are set none of the others can be; [off on] were all set`,
 		"dns query web --from client":   `--from "client": must be pod/NAME`,
@@ -171,6 +173,14 @@ func TestWhatNoMachineTakesIsTheCallersMistake(t *testing.T) {
 	o, _ := flags(t, "--disable=ingres")
 	if _, err := o.checkCall(lab()); err == nil || !strings.Contains(err.Error(), "did you mean ingress?") {
 		t.Error(err)
+	}
+}
+
+// TestAFileIsNoImage: a file that is not there is no image that was mistyped.
+func TestAFileIsNoImage(t *testing.T) {
+	code, _, errOut := invoke(t, "image", "import", "svcplane/ecko", "nothing.tar", "--data-dir", t.TempDir())
+	if code != exitNo || strings.Contains(errOut, "did you mean") {
+		t.Error(code, errOut)
 	}
 }
 

@@ -55,13 +55,18 @@ func imageRefs(store *image.Store) []string {
 	return slices.Compact(all)
 }
 
-// imageMistake says which image may have been meant by one that is not there; a reference that is none is the caller's.
-func imageMistake(store *image.Store, ref string, err error) error {
+// refMistake marks an error about a reference that is none as the caller's.
+func refMistake(err error) error {
 	if errors.As(err, new(*name.ErrBadName)) {
 		return calledWrongly(err)
 	}
+	return err
+}
+
+// imageMistake also says which image may have been meant by one that is not there.
+func imageMistake(store *image.Store, ref string, err error) error {
 	if _, getting := store.Get(ref); err == nil || !errors.Is(getting, fs.ErrNotExist) {
-		return err
+		return refMistake(err)
 	}
 	return fmt.Errorf("%w%s", err, diagnose.Hint(ref, append(imageRefs(store), image.Echo, image.Host)))
 }
@@ -74,10 +79,9 @@ func newImageImport(dataDir *string) *cobra.Command {
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: arguments(nil, archives),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store := imageStore(*dataDir)
-			img, err := store.Import(args[0], args[1])
+			img, err := imageStore(*dataDir).Import(args[0], args[1])
 			if err != nil {
-				return imageMistake(store, image.Echo, err)
+				return refMistake(err)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", args[0], img.ID)
 			return err

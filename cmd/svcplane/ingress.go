@@ -108,6 +108,13 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: arguments(hostURLs(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			text := args[0]
+			if !strings.Contains(text, "://") {
+				text = "http://" + text
+			}
+			if _, err := url.Parse(text); err != nil {
+				return calledWrongly(fmt.Errorf("%q is no URL: %w", args[0], err))
+			}
 			e, err := show(cmd, how, printer.Source[ingressExplanation]{
 				Get: got[ingressExplanation](*dataDir, "/ingress/explain", url.Values{"url": args}), Table: ingressExplained,
 			})

@@ -13,6 +13,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/util"
 
 	"svcplane/apiserver"
 	"svcplane/usage"
@@ -35,7 +36,10 @@ func newKubectl(dataDir *string) *cobra.Command {
 			if err := chooseKubeconfig(args, apiserver.KubeconfigPath(*dataDir)); err != nil {
 				return err
 			}
-			return kubectlCommand(args).ExecuteContext(c.Context())
+			if err := kubectlCommand(args).ExecuteContext(c.Context()); err != nil {
+				util.CheckErr(err) // prints it as kubectl does, and ends with kubectl's code
+			}
+			return nil
 		},
 	}
 	usage.SetExitCodes(own, "0 as of kubectl", "1 as of kubectl; of diff: there are differences", ">1 as of kubectl; of exec and run: what the program ended with")
@@ -53,6 +57,7 @@ func kubectlCommand(args []string) *cobra.Command {
 		IOStreams:     genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
 	})
 	kubectl.SetArgs(args)
+	kubectl.SilenceErrors = true // said by who calls it
 	return kubectl
 }
 
