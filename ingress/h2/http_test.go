@@ -190,11 +190,12 @@ func TestClientGoesAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() {
+	var asking sync.WaitGroup
+	asking.Go(func() {
 		if _, err := client.Do(req); err == nil {
 			t.Error("a request that was given up is answered")
 		}
-	}()
+	})
 	<-begun
 	cancel()
 	for range 2 {
@@ -202,4 +203,5 @@ func TestClientGoesAway(t *testing.T) {
 			t.Errorf("heard %v", err)
 		}
 	}
+	asking.Wait() // only then is the connection idle, and closed at the end of the test
 }
