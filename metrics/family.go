@@ -40,6 +40,9 @@ func (f *Family) Fixed(pairs ...string) *Family {
 	return g
 }
 
+// Varying is how many values a metric of the family is given.
+func (f *Family) Varying() int { return len(f.Labels) - len(f.fixed) }
+
 func (f *Family) values(labels []string) []string { return append(slices.Clip(labels), f.fixed...) }
 
 // Value is one counter or gauge of the family.
