@@ -92,13 +92,12 @@ type Server struct {
 	holdFor  time.Duration
 	resolved string // where systemd-resolved says whom it asks
 
-	programming programming
-	slow        *tally        // of everything but the UDP workers
-	turn        atomic.Uint64 // counts questions for the log
-	logged      atomic.Uint64
-	rejected    atomic.Uint64 // one too many to wait
-	mu          sync.Mutex
-	workers     []*tally
+	programming      programming
+	slow             *tally        // of everything but the UDP workers
+	turn             atomic.Uint64 // counts questions for the log
+	logged, rejected atomic.Uint64 // rejected: one too many to wait
+	mu               sync.Mutex
+	workers          []*tally
 
 	nodeAddrs atomic.Pointer[[]netip.Addr]
 	doors     doors // on them

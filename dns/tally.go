@@ -116,9 +116,9 @@ func (t *tally) left(took time.Duration) {
 			continue
 		}
 		z := &t.zones[i]
-		z.latency[fromMemory].observe(took, out.n)
 		z.asked[0].take(&out.asked)
 		z.answered[0].take(&out.answered)
+		z.latency[fromMemory].observe(took, out.n)
 		out.n = 0
 	}
 }

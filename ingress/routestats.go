@@ -92,16 +92,15 @@ func (s *routeStats) observe(code int, x *exchanged, took time.Duration, byEndpo
 		one.switched.Add(1)
 		return
 	}
-	one.took.observe(took)
 	one.asked.observe(x.asked)
 	one.answered.observe(x.answered)
-	if byEndpoint {
-		return
+	if !byEndpoint {
+		if one.own.Load() == nil {
+			one.own.CompareAndSwap(nil, new(durations))
+		}
+		one.own.Load().observe(took)
 	}
-	if one.own.Load() == nil {
-		one.own.CompareAndSwap(nil, new(durations))
-	}
-	one.own.Load().observe(took)
+	one.took.observe(took) // the last: who counts it finds the rest counted
 }
 
 func (s *routeStats) series(code int, v verb) *series {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,30 +26,28 @@ func (s *server) routeFigures(mux *http.ServeMux) {
 	if s.n.cfg.Metrics != nil {
 		mux.Handle("GET /metrics", s.n.cfg.Metrics)
 	}
-	mux.HandleFunc("GET /metrics/cadvisor", s.figures(func(m figures.Machine, pods []figures.Pod, err error) (prometheus.Collector, error) {
-		return figures.Cadvisor(m, pods), err
-	}))
-	mux.HandleFunc("GET /metrics/resource", s.figures(func(m figures.Machine, pods []figures.Pod, err error) (prometheus.Collector, error) {
-		return figures.Resource(m, pods, err), nil // it has a family that says so
-	}))
+	mux.HandleFunc("GET /metrics/cadvisor", s.cadvisor)
+	mux.HandleFunc("GET /metrics/resource", s.resource)
 	mux.HandleFunc("GET /metrics/probes", func(w http.ResponseWriter, r *http.Request) { serveCollector(w, r, s.n.probes) })
 	mux.HandleFunc("GET /stats/summary", s.summary)
 }
 
-// figures answers with what is made of what the pods use now.
-func (s *server) figures(of func(figures.Machine, []figures.Pod, error) (prometheus.Collector, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		m, pods, err := s.n.figures(r.Context())
-		if err != nil {
-			klog.ErrorS(err, "Measuring what pods use")
-		}
-		c, err := of(m, pods, err)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		serveCollector(w, r, c)
+func (s *server) cadvisor(w http.ResponseWriter, r *http.Request) {
+	m, pods, err := s.n.figures(r.Context())
+	if err != nil {
+		klog.ErrorS(err, "Measuring what pods use")
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
 	}
+	serveCollector(w, r, figures.Cadvisor(m, pods))
+}
+
+func (s *server) resource(w http.ResponseWriter, r *http.Request) {
+	m, pods, err := s.n.figures(r.Context())
+	if err != nil {
+		klog.ErrorS(err, "Measuring what pods use") // a family says so, too
+	}
+	serveCollector(w, r, figures.Resource(m, pods, err))
 }
 
 func serveCollector(w http.ResponseWriter, r *http.Request, c prometheus.Collector) {
@@ -110,17 +109,17 @@ func podFigures(s *runtimeapi.PodSandboxStats, pod *corev1.Pod, now time.Time) f
 		if pod.Status.StartTime != nil {
 			p.Started = pod.Status.StartTime.Time
 		}
-		for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses} {
-			for i := range list {
-				_, id, _ := strings.Cut(list[i].ContainerID, "://")
-				states[id] = &list[i]
-			}
+		all := slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses)
+		for i := range all {
+			_, id, _ := strings.Cut(all[i].ContainerID, "://")
+			states[id] = &all[i]
 		}
 	}
 	for _, c := range s.Linux.GetContainers() {
 		one := figures.Container{Name: c.Attributes.GetMetadata().GetName(), ID: c.Attributes.Id}
 		if c.Cpu != nil && c.Memory != nil {
-			one.Use = &figures.Use{CPU: time.Duration(c.Cpu.UsageCoreNanoSeconds.GetValue()), WorkingSet: c.Memory.WorkingSetBytes.GetValue(), RSS: c.Memory.RssBytes.GetValue()}
+			one.Use = &figures.Use{CPU: time.Duration(c.Cpu.UsageCoreNanoSeconds.GetValue()),
+				WorkingSet: c.Memory.WorkingSetBytes.GetValue(), RSS: c.Memory.RssBytes.GetValue()}
 			p.Measured = time.Unix(0, c.Cpu.Timestamp)
 		}
 		if state := states[one.ID]; state != nil {

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
 	"k8s.io/apiserver/pkg/authentication/group"
-	"k8s.io/apiserver/pkg/authentication/request/union"
 	requestx509 "k8s.io/apiserver/pkg/authentication/request/x509"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -41,9 +40,9 @@ type Config struct {
 
 // Guard lets requests by, or answers them.
 type Guard struct {
-	cfg Config
-	who authenticator.Request
-	may authorizer.Authorizer
+	cfg           Config
+	certs, tokens authenticator.Request // certs is nil: there are no CAs
+	may           authorizer.Authorizer
 }
 
 // New makes a Guard; it asks nobody yet.
@@ -62,12 +61,12 @@ func New(cfg Config) (*Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making what reviews rights: %w", err)
 	}
-	who := tokens
+	g := &Guard{cfg: cfg, tokens: tokens, may: may}
 	if cfg.CAs != nil { // without roots those of the host would count
-		certificates := requestx509.New(x509.VerifyOptions{Roots: cfg.CAs, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, requestx509.CommonNameUserConversion)
-		who = union.New(group.NewAuthenticatedGroupAdder(certificates), tokens)
+		verify := x509.VerifyOptions{Roots: cfg.CAs, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+		g.certs = group.NewAuthenticatedGroupAdder(requestx509.New(verify, requestx509.CommonNameUserConversion))
 	}
-	return &Guard{cfg: cfg, who: who, may: may}, nil
+	return g, nil
 }
 
 // Handler puts g before next.
@@ -81,36 +80,56 @@ func (g *Guard) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// check gives the code of an answer, 200 to go on, and what is said with it.
-func (g *Guard) check(r *http.Request) (code int, why string) {
-	byCertificate := r.TLS != nil && len(r.TLS.PeerCertificates) > 0
-	answer, ok, err := g.who.AuthenticateRequest(r)
+// identify says who asks, and whether a certificate says so; nil: nobody that is known.
+func (g *Guard) identify(r *http.Request) (who user.Info, byCertificate bool) {
+	if g.certs != nil {
+		answer, ok, err := g.certs.AuthenticateRequest(r)
+		if err == nil && ok {
+			return answer.User, true
+		}
+		if err != nil {
+			klog.V(4).InfoS("A client certificate is not accepted by the node's server", "from", r.RemoteAddr, "err", err)
+		}
+	}
+	answer, ok, err := g.tokens.AuthenticateRequest(r)
 	if err != nil || !ok {
 		klog.V(4).InfoS("A request to the node's server is not authenticated", "from", r.RemoteAddr, "path", r.URL.Path, "err", err)
+		return nil, false
+	}
+	return answer.User, false
+}
+
+// check gives the code of an answer, 200 to go on, and what is said with it.
+func (g *Guard) check(r *http.Request) (code int, why string) {
+	who, byCertificate := g.identify(r)
+	if who == nil {
 		return http.StatusUnauthorized, "Unauthorized: show a client certificate of the cluster's CA, or a bearer token"
 	}
-	who := answer.User
-	if byCertificate && (slices.Contains(g.cfg.Trusted, who.GetName()) || slices.Contains(who.GetGroups(), user.SystemPrivilegedGroup)) {
+	name := who.GetName()
+	if byCertificate && (slices.Contains(g.cfg.Trusted, name) || slices.Contains(who.GetGroups(), user.SystemPrivilegedGroup)) {
 		return http.StatusOK, ""
 	}
 	verb, subresources := asked(r.Method, r.URL.Path)
 	for _, sub := range subresources {
 		decision, _, err := g.may.Authorize(r.Context(), authorizer.AttributesRecord{
-			User: who, Verb: verb, APIVersion: "v1", Resource: "nodes", Subresource: sub, Name: g.cfg.Node, ResourceRequest: true, Path: r.URL.Path,
+			User: who, Verb: verb, APIVersion: "v1", Resource: "nodes", Subresource: sub, Name: g.cfg.Node,
+			ResourceRequest: true, Path: r.URL.Path,
 		})
 		if err != nil {
-			klog.ErrorS(err, "Asking the API what a caller of the node's server may do", "user", who.GetName(), "path", r.URL.Path)
-			return http.StatusInternalServerError, fmt.Sprintf("Authorization error (user=%s, verb=%s, resource=nodes, subresource=%s)", who.GetName(), verb, sub)
+			klog.ErrorS(err, "Asking the API what a caller of the node's server may do", "user", name, "path", r.URL.Path)
+			return http.StatusInternalServerError, fmt.Sprintf("Authorization error (user=%s, verb=%s, resource=nodes, subresource=%s)", name, verb, sub)
 		}
 		if decision == authorizer.DecisionAllow {
 			return http.StatusOK, ""
 		}
 	}
-	return http.StatusForbidden, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)", who.GetName(), verb, subresources)
+	return http.StatusForbidden, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource(s)=%v)", name, verb, subresources)
 }
 
 // verbs are those of the API, by method.
-var verbs = map[string]string{http.MethodPost: "create", http.MethodGet: "get", http.MethodPut: "update", http.MethodPatch: "patch", http.MethodDelete: "delete"}
+var verbs = map[string]string{
+	http.MethodPost: "create", http.MethodGet: "get", http.MethodPut: "update", http.MethodPatch: "patch", http.MethodDelete: "delete",
+}
 
 // finer are the subresources that a right may be for instead of proxy (KEP-2862), by what the path begins with; alone says that
 // proxy does not do.
@@ -118,8 +137,9 @@ var finer = []struct {
 	path, subresource string
 	alone             bool
 }{
-	{"/stats", "stats", true}, {"/metrics", "metrics", true}, {"/logs", "log", true}, {"/checkpoint", "checkpoint", true}, {"/statusz", "statusz", true},
-	{"/flagz", "configz", true}, {"/pods", "pods", false}, {"/runningpods", "pods", false}, {"/healthz", "healthz", false}, {"/configz", "configz", false},
+	{"/stats", "stats", true}, {"/metrics", "metrics", true}, {"/logs", "log", true}, {"/checkpoint", "checkpoint", true},
+	{"/statusz", "statusz", true}, {"/flagz", "configz", true},
+	{"/pods", "pods", false}, {"/runningpods", "pods", false}, {"/healthz", "healthz", false}, {"/configz", "configz", false},
 }
 
 // asked says which right a request needs: the verb on any of the subresources of the node.

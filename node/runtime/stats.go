@@ -24,11 +24,11 @@ type usage struct {
 	mu    sync.Mutex
 	at    time.Time
 	last  []*runtimeapi.PodSandboxStats
-	spent map[string]uint64 // nanoseconds by container: what a process used that nobody waited for is not lost
+	spent map[string]uint64 // nanoseconds by container: they do not shrink when a process ends that nobody waits for
 }
 
-// ListPodSandboxStats tells what running pods use. Containers of svcplane/echo are all served by one process: what each of them uses is
-// not known, and missing.
+// ListPodSandboxStats tells what running pods use. Containers of svcplane/echo are all served by one process: what each of
+// them uses is not known, and missing.
 func (r *Runtime) ListPodSandboxStats(ctx context.Context, filter *runtimeapi.PodSandboxStatsFilter) ([]*runtimeapi.PodSandboxStats, error) {
 	if err := r.waitReady(ctx); err != nil {
 		return nil, err
@@ -111,7 +111,8 @@ func (r *Runtime) stats() ([]*runtimeapi.PodSandboxStats, error) {
 			s.Linux.Containers = append(s.Linux.Containers, one)
 		}
 		if s.Linux.Network, err = pod.network(now); err != nil {
-			klog.V(2).InfoS("What a pod sends and receives is not known", "pod", podName(pod.config), "err", err) // it may have gone
+			// it may have gone
+			klog.V(2).InfoS("What a pod sends and receives is not known", "pod", podName(pod.config), "err", err)
 		}
 		all = append(all, s)
 	}
@@ -151,8 +152,9 @@ func (r *Runtime) running() []*runningPod {
 	}
 	for _, c := range r.containers {
 		if pod := byID[c.SandboxID]; pod != nil && c.State == containerRunning {
-			pod.containers = append(pod.containers, runningContainer{init: c.Status.Init.PID, process: c.Status.Process.PID, attributes: &runtimeapi.ContainerAttributes{
-				Id: c.ID, Metadata: c.config.GetMetadata(), Labels: c.config.GetLabels(), Annotations: c.config.GetAnnotations()}})
+			of := &runtimeapi.ContainerAttributes{Id: c.ID, Metadata: c.config.GetMetadata(),
+				Labels: c.config.GetLabels(), Annotations: c.config.GetAnnotations()}
+			pod.containers = append(pod.containers, runningContainer{of, c.Status.Init.PID, c.Status.Process.PID})
 		}
 	}
 	return all
@@ -171,10 +173,10 @@ func (c runningContainer) stats(processes *measure.Processes, now time.Time, pod
 		}
 	}
 	at := now.UnixNano()
-	s.Cpu = &runtimeapi.CpuUsage{Timestamp: at, UsageCoreNanoSeconds: &runtimeapi.UInt64Value{Value: uint64(use.CPU)}}
-	s.Memory = &runtimeapi.MemoryUsage{Timestamp: at, WorkingSetBytes: &runtimeapi.UInt64Value{Value: use.Memory}, RssBytes: &runtimeapi.UInt64Value{Value: use.Anonymous}}
+	s.Cpu = &runtimeapi.CpuUsage{Timestamp: at, UsageCoreNanoSeconds: known(uint64(use.CPU))}
+	s.Memory = &runtimeapi.MemoryUsage{Timestamp: at, WorkingSetBytes: known(use.Memory), RssBytes: known(use.Anonymous)}
 	if pod.Process == nil {
-		pod.Process = &runtimeapi.ProcessUsage{Timestamp: at, ProcessCount: &runtimeapi.UInt64Value{}}
+		pod.Process = &runtimeapi.ProcessUsage{Timestamp: at, ProcessCount: known(0)}
 	}
 	pod.Process.ProcessCount.Value += uint64(use.Processes)
 	return s
@@ -195,9 +197,8 @@ func (p *runningPod) network(now time.Time) (*runtimeapi.NetworkUsage, error) {
 	}
 	use := &runtimeapi.NetworkUsage{Timestamp: now.UnixNano()}
 	for _, l := range links {
-		one := &runtimeapi.NetworkInterfaceUsage{Name: l.Name,
-			RxBytes: &runtimeapi.UInt64Value{Value: l.Received}, RxErrors: &runtimeapi.UInt64Value{Value: l.ReceiveErrors},
-			TxBytes: &runtimeapi.UInt64Value{Value: l.Sent}, TxErrors: &runtimeapi.UInt64Value{Value: l.SendErrors}}
+		one := &runtimeapi.NetworkInterfaceUsage{Name: l.Name, RxBytes: known(l.Received), RxErrors: known(l.ReceiveErrors),
+			TxBytes: known(l.Sent), TxErrors: known(l.SendErrors)}
 		if use.DefaultInterface == nil {
 			use.DefaultInterface = one
 		}
@@ -205,3 +206,6 @@ func (p *runningPod) network(now time.Time) (*runtimeapi.NetworkUsage, error) {
 	}
 	return use, nil
 }
+
+// known is a figure as CRI has it, where a missing one is nil.
+func known(n uint64) *runtimeapi.UInt64Value { return &runtimeapi.UInt64Value{Value: n} }
