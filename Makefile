@@ -24,10 +24,10 @@ SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
 TESTFLAGS ?= -p 2 -count=1 -timeout 35m
 PACKAGES := $(if $(ROOM),./$(ROOM)/...,./...)
 
-.PHONY: help deps build install man deb dist dist-check demo test bench bench-dns bench-ingress bench-proxy generate lint clean
+.PHONY: help deps build install man deb dist dist-check systemd-check demo test bench bench-dns bench-ingress bench-proxy generate lint clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make build | install | man | deb | dist | dist-check | bench | bench-dns | bench-ingress | bench-proxy | generate | lint | clean'
+	@echo 'make build | install | man | deb | dist | dist-check | systemd-check | bench | bench-dns | bench-ingress | bench-proxy | generate | lint | clean'
 
 deps:
 	@scripts/deps.sh
@@ -62,6 +62,11 @@ dist: build $(cross)
 dist-check:
 	@scripts/deps.sh dist-check
 	@$(SUDO) scripts/distcheck.sh dist
+
+# A life as a service, on a copy of this machine that systemd runs.
+systemd-check: build
+	@scripts/deps.sh systemd-check
+	@$(SUDO) scripts/systemdcheck.sh $(BIN)
 
 bin/lanserver: $(wildcard test/lanserver/*.go)
 	go build -o $@ ./test/lanserver

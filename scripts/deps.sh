@@ -14,6 +14,7 @@ wanted=(
 [ "${1:-}" = test ] && wanted+=(musl-gcc:musl-tools systemd-analyze:systemd dpkg-deb:dpkg)
 [ "${1:-}" = deb ] && wanted+=(dpkg-deb:dpkg lintian:lintian)
 [ "${1:-}" = dist-check ] && wanted+=(qemu-arm-static:qemu-user-static)
+[ "${1:-}" = systemd-check ] && wanted+=(systemd-nspawn:systemd-container)
 
 [ "${1:-}" = generate ] && wanted+=(clang:clang llvm-strip:llvm)
 

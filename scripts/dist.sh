@@ -26,7 +26,7 @@ for pair in "$@"; do
 	cp docs/*.md "$tree/docs"
 	cp -r "$work/docs/man" "$tree/man"
 	tar --create --directory "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --format=gnu "$name" |
-		gzip -9n >"$work/$name.tar.gz"
+		gzip -n >"$work/$name.tar.gz"
 	mv "$work/$name.tar.gz" "$out/"
 	rm -r "$tree"
 	made+=("$name.tar.gz")
