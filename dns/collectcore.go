@@ -31,7 +31,8 @@ func (a *sums) collectCore(to chan<- prometheus.Metric, names []string) {
 		return names[z]
 	}
 	for k, n := range requests {
-		to <- coreRequests.Value(float64(n), zone(k.zone), transports[k.transport], [...]string{"1", "2"}[k.family], typeLabel(countedTypes[k.typ]))
+		family := [...]string{"1", "2"}[k.family]
+		to <- coreRequests.Value(float64(n), zone(k.zone), transports[k.transport], family, typeLabel(countedTypes[k.typ]))
 	}
 	for k, n := range responses {
 		to <- coreResponses.Value(float64(n), zone(k.zone), codeLabel(k.code), k.plugin)

@@ -14,7 +14,9 @@ import (
 var ownBounds = [...]float64{25e-6, 50e-6, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5}
 
 // coreBounds are those of CoreDNS (plugin.TimeBuckets): 0.25 ms, doubled 15 times.
-var coreBounds = [...]float64{25e-5, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192}
+var coreBounds = [...]float64{
+	25e-5, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192,
+}
 
 // histogramBounds are both: what is counted.
 var histogramBounds = [...]float64{

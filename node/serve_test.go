@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/rest"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"svcplane/metrics/metricstest"
 	"svcplane/node/access/accesstest"
 )
 
@@ -107,6 +108,11 @@ func TestMetricsOfTheNode(t *testing.T) {
 			}},
 		},
 	})
+	own := metricstest.Gather(t, l.node)
+	if own.Value(t, "kubelet_running_pods") != 1 || own.Value(t, "kubelet_running_containers", "container_state=running") != 1 ||
+		own.Value(t, "kubelet_node_name", "node="+l.cfg.Name) != 1 {
+		t.Errorf("the node tells %v", own)
+	}
 	c := ca.client(l.cfg.ServerAddr.String(), nil, pkix.Name{})
 	c.BearerToken = "good"
 	for path, want := range map[string]string{

@@ -18,18 +18,26 @@ func kube(kind metrics.Kind, name, help string, labels ...string) *metrics.Famil
 
 // What dashboards of kube-proxy ask for. One change of ours is for both address families at once.
 var (
-	kubeSync     = kube(metrics.Histogram, "sync_proxy_rules_duration_seconds", "Time that the kernel took to take changes.", "ip_family")
-	kubeFull     = kube(metrics.Histogram, "sync_full_proxy_rules_duration_seconds", "Time that the kernel took to take everything.", "ip_family")
-	kubePartial  = kube(metrics.Histogram, "sync_partial_proxy_rules_duration_seconds", "Time that the kernel took to take what changed.", "ip_family")
-	kubeLast     = kube(metrics.Gauge, "sync_proxy_rules_last_timestamp_seconds", "When the kernel was last told all there was to tell.", "ip_family")
-	kubeQueued   = kube(metrics.Gauge, "sync_proxy_rules_last_queued_timestamp_seconds", "When the last change arrived.", "ip_family")
-	kubeNetwork  = kube(metrics.Histogram, "network_programming_duration_seconds", "Time from a change of endpoints until it was in force in the kernel.", "ip_family")
+	kubeSync = kube(metrics.Histogram, "sync_proxy_rules_duration_seconds",
+		"Time that the kernel took to take changes.", "ip_family")
+	kubeFull = kube(metrics.Histogram, "sync_full_proxy_rules_duration_seconds",
+		"Time that the kernel took to take everything.", "ip_family")
+	kubePartial = kube(metrics.Histogram, "sync_partial_proxy_rules_duration_seconds",
+		"Time that the kernel took to take what changed.", "ip_family")
+	kubeLast = kube(metrics.Gauge, "sync_proxy_rules_last_timestamp_seconds",
+		"When the kernel was last told all there was to tell.", "ip_family")
+	kubeQueued = kube(metrics.Gauge, "sync_proxy_rules_last_queued_timestamp_seconds",
+		"When the last change arrived.", "ip_family")
+	kubeNetwork = kube(metrics.Histogram, "network_programming_duration_seconds",
+		"Time from a change of endpoints until it was in force in the kernel.", "ip_family")
 	kubeServices = kube(metrics.Counter, "sync_proxy_rules_service_changes_total", "Changes of Services.")
-	kubeWaiting  = kube(metrics.Gauge, "sync_proxy_rules_service_changes_pending", "Changes of Services that are not in force yet.")
+	kubeWaiting  = kube(metrics.Gauge, "sync_proxy_rules_service_changes_pending",
+		"Changes of Services that are not in force yet.")
 	kubeSlices   = kube(metrics.Counter, "sync_proxy_rules_endpoint_changes_total", "Changes of EndpointSlices.")
-	kubeAwaiting = kube(metrics.Gauge, "sync_proxy_rules_endpoint_changes_pending", "Changes of EndpointSlices that are not in force yet.")
-	kubeHealthz  = kube(metrics.Counter, "proxy_healthz_total", "Answers of /healthz of the health port.", "code")
-	kubeLivez    = kube(metrics.Counter, "proxy_livez_total", "Answers of /livez of the health port.", "code")
+	kubeAwaiting = kube(metrics.Gauge, "sync_proxy_rules_endpoint_changes_pending",
+		"Changes of EndpointSlices that are not in force yet.")
+	kubeHealthz = kube(metrics.Counter, "proxy_healthz_total", "Answers of /healthz of the health port.", "code")
+	kubeLivez   = kube(metrics.Counter, "proxy_livez_total", "Answers of /livez of the health port.", "code")
 
 	kubeFamilies = []*metrics.Family{kubeSync, kubeFull, kubePartial, kubeLast, kubeQueued, kubeNetwork,
 		kubeServices, kubeWaiting, kubeSlices, kubeAwaiting, kubeHealthz, kubeLivez}

@@ -17,11 +17,14 @@ var (
 	syncTime        = own(metrics.Histogram, "sync_duration_seconds", "Time that one change took to be in force in the kernel.")
 	programmingTime = own(metrics.Histogram, "network_programming_duration_seconds",
 		"Time from a change of a Service or its endpoints until it was in force in the kernel.")
-	queueTime  = own(metrics.Histogram, "queue_duration_seconds", "Time from the arrival of a change until the work on it began.")
-	changes    = own(metrics.Counter, "changes_total", "Services that were looked at again because they or their endpoints changed.")
+	queueTime = own(metrics.Histogram, "queue_duration_seconds",
+		"Time from the arrival of a change until the work on it began.")
+	changes = own(metrics.Counter, "changes_total",
+		"Services that were looked at again because they or their endpoints changed.")
 	failures   = own(metrics.Counter, "failures_total", "Changes and comparisons that the kernel refused.")
 	repairs    = own(metrics.Counter, "repairs_total", "Times that the kernel differed from what was wanted and was put right.")
-	staleEnded = own(metrics.Counter, "stale_flows_removed_total", "Tracked connections removed because their endpoint is gone.")
+	staleEnded = own(metrics.Counter, "stale_flows_removed_total",
+		"Tracked connections removed because their endpoint is gone.")
 )
 
 // Families are all that Metrics has.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 	"k8s.io/component-base/metrics/legacyregistry"
-	_ "k8s.io/component-base/metrics/prometheus/clientgo" // rest_client_* and workqueue_*, as every component of Kubernetes has them
+	_ "k8s.io/component-base/metrics/prometheus/clientgo" // rest_client_* and workqueue_*
 	_ "k8s.io/component-base/metrics/prometheus/version"  // kubernetes_build_info
 
 	"svcplane/descriptors"
@@ -25,7 +25,8 @@ const scrapers, ownScrapers = 32, 4
 type metricsOptions struct{ Addresses []string }
 
 func (o *metricsOptions) register(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&o.Addresses, flagMetrics, nil, "addresses where Prometheus may scrape /metrics over plain HTTP, such as 127.0.0.1:9100, or :10249,:9153, where jobs for kube-proxy and CoreDNS look (default: none)")
+	fs.StringSliceVar(&o.Addresses, flagMetrics, nil, "addresses where Prometheus may scrape /metrics over plain HTTP, such as "+
+		"127.0.0.1:9100, or :10249,:9153, where jobs for kube-proxy and CoreDNS look (default: none)")
 }
 
 func (o *metricsOptions) check() ([]netip.AddrPort, error) {

@@ -16,6 +16,7 @@ import (
 	"svcplane/dns"
 	"svcplane/ingress"
 	"svcplane/metrics"
+	"svcplane/node"
 	"svcplane/node/figures"
 	"svcplane/node/probe"
 	"svcplane/proxy"
@@ -35,6 +36,7 @@ func chapters() []chapter {
 		{"iptables data plane, while it is in force", iptables.Families()},
 		{"DNS", dns.Families()},
 		{"Ingress", ingress.Families()},
+		{"Node", node.Families()},
 		{"Node: /metrics/cadvisor on port 10250", figures.CadvisorFamilies()},
 		{"Node: /metrics/resource on port 10250", figures.ResourceFamilies()},
 		{"Node: /metrics/probes on port 10250", probe.Families()},
@@ -50,7 +52,8 @@ type chapter struct {
 func peerOf(name string) string {
 	for prefix, peer := range map[string]string{
 		"svcplane_": "", "kubeproxy_": "kube-proxy", "coredns_": "CoreDNS", "nginx_ingress_controller_": "ingress-nginx",
-		"container_": "kubelet", "machine_": "kubelet", "node_": "kubelet", "pod_": "kubelet", "resource_": "kubelet", "prober_": "kubelet",
+		"kubelet_": "kubelet", "container_": "kubelet", "machine_": "kubelet", "node_": "kubelet", "pod_": "kubelet",
+		"resource_": "kubelet", "prober_": "kubelet",
 	} {
 		if strings.HasPrefix(name, prefix) {
 			return peer
@@ -173,7 +176,8 @@ func TestDashboardAsksForWhatThereIs(t *testing.T) {
 				asked++
 				name, bucket := strings.CutSuffix(m[1], "_bucket")
 				kind, declared := kinds[name]
-				everybodys := slices.ContainsFunc([]string{"process_", "go_", "workqueue_", "rest_client_"}, func(p string) bool { return strings.HasPrefix(name, p) })
+				everybodys := slices.ContainsFunc([]string{"process_", "go_", "workqueue_", "rest_client_"},
+					func(p string) bool { return strings.HasPrefix(name, p) })
 				switch {
 				case !declared && !everybodys:
 					t.Errorf("panel %q asks for %s, which is not there: %s", p.Title, m[1], target.Expr)

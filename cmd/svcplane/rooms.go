@@ -126,6 +126,7 @@ func (h *house) addNode(pki *apiserver.PKI, services *catalog.Catalog) error {
 		return err
 	}
 	h.node = n
+	legacyregistry.RawMustRegister(n) // there is one server per process
 	h.add("runtime", rt)
 	h.add("node", n)
 	h.addresses.Follow("routes to pods", func(ctx context.Context, now address.State) error {

@@ -1,10 +1,18 @@
 package access
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"svcplane/node/access/accesstest"
 )
@@ -66,5 +74,45 @@ func TestAnswersOfTheAPIAreKept(t *testing.T) {
 	}
 	if n := api.Reviews.Load(); n != 2 {
 		t.Errorf("the API was asked %d times, want once for the token and once for the right", n)
+	}
+}
+
+// TestCertificatesThatAreNotAccepted: whatever name they bear, they are none, and do nothing for a token beside them.
+func TestCertificatesThatAreNotAccepted(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		Subject:     pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{"system:masters"}},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted := x509.NewCertPool()
+	accepted.AddCert(own)
+	for _, tt := range []struct {
+		cas   *x509.CertPool
+		token string
+		code  int
+	}{{x509.NewCertPool(), "", 401}, {x509.NewCertPool(), "good", 403}, {nil, "", 401}, {nil, "good", 403}, {accepted, "", 200}} {
+		api := &accesstest.API{Token: "good", User: "kube-apiserver-kubelet-client", Node: "box"}
+		g, err := New(Config{Client: api.Client(t), Node: "box", CAs: tt.cas, Trusted: []string{"kube-apiserver-kubelet-client"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("GET", "/metrics", nil)
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{own}}
+		if tt.token != "" {
+			r.Header.Set("Authorization", "Bearer "+tt.token)
+		}
+		if code, why := g.check(r); code != tt.code {
+			t.Errorf("with token %q: %d %s, want %d", tt.token, code, why, tt.code)
+		}
 	}
 }

@@ -29,7 +29,8 @@ type usage struct {
 
 // ListPodSandboxStats tells what running pods use. Containers of svcplane/echo are all served by one process: what each of
 // them uses is not known, and missing.
-func (r *Runtime) ListPodSandboxStats(ctx context.Context, filter *runtimeapi.PodSandboxStatsFilter) ([]*runtimeapi.PodSandboxStats, error) {
+func (r *Runtime) ListPodSandboxStats(ctx context.Context, filter *runtimeapi.PodSandboxStatsFilter) (
+	list []*runtimeapi.PodSandboxStats, err error) {
 	if err := r.waitReady(ctx); err != nil {
 		return nil, err
 	}
@@ -37,7 +38,6 @@ func (r *Runtime) ListPodSandboxStats(ctx context.Context, filter *runtimeapi.Po
 	if err != nil {
 		return nil, err
 	}
-	var list []*runtimeapi.PodSandboxStats
 	for _, s := range all {
 		if matches(filter.GetId(), s.Attributes.Id) && selects(filter.GetLabelSelector(), s.Attributes.Labels) {
 			list = append(list, s)
@@ -59,12 +59,12 @@ func (r *Runtime) PodSandboxStats(ctx context.Context, id string) (*runtimeapi.P
 }
 
 // ListContainerStats tells what running containers use, as ListPodSandboxStats.
-func (r *Runtime) ListContainerStats(ctx context.Context, filter *runtimeapi.ContainerStatsFilter) ([]*runtimeapi.ContainerStats, error) {
+func (r *Runtime) ListContainerStats(ctx context.Context, filter *runtimeapi.ContainerStatsFilter) (
+	list []*runtimeapi.ContainerStats, err error) {
 	pods, err := r.ListPodSandboxStats(ctx, &runtimeapi.PodSandboxStatsFilter{Id: filter.GetPodSandboxId()})
 	if err != nil {
 		return nil, err
 	}
-	var list []*runtimeapi.ContainerStats
 	for _, pod := range pods {
 		for _, c := range pod.Linux.Containers {
 			if matches(filter.GetId(), c.Attributes.Id) && selects(filter.GetLabelSelector(), c.Attributes.Labels) {
@@ -161,14 +161,14 @@ func (r *Runtime) running() []*runningPod {
 }
 
 // stats is what the container's processes use; pod gets the sums.
-func (c runningContainer) stats(processes *measure.Processes, now time.Time, pod *runtimeapi.LinuxPodSandboxStats) *runtimeapi.ContainerStats {
+func (c runningContainer) stats(all *measure.Processes, now time.Time, pod *runtimeapi.LinuxPodSandboxStats) *runtimeapi.ContainerStats {
 	s := &runtimeapi.ContainerStats{Attributes: c.attributes}
 	if c.process == 0 {
 		return s
 	}
-	use, ok := processes.Inside(c.init)
+	use, ok := all.Inside(c.init)
 	if !ok { // it is in the host's PID namespace
-		if use, ok = processes.Below(c.process); !ok {
+		if use, ok = all.Below(c.process); !ok {
 			return s
 		}
 	}

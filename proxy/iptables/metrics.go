@@ -19,12 +19,16 @@ const lockFile = "/run/xtables.lock"
 
 // What a Dataplane counts, and what dashboards of kube-proxy ask for.
 var (
-	lockWaits = metrics.New(metrics.Counter, "svcplane_iptables_lock_waits_total", "Writes that found another program holding "+lockFile+".")
-	writes    = metrics.New(metrics.Counter, "svcplane_iptables_writes_total", "Calls of iptables-restore and ip6tables-restore.")
-	ruleCount = metrics.New(metrics.Gauge, "svcplane_iptables_rules", "Rules in chains named SVCPLANE-* when they were last read.")
+	lockWaits = metrics.New(metrics.Counter, "svcplane_iptables_lock_waits_total",
+		"Writes that found another program holding "+lockFile+".")
+	writes = metrics.New(metrics.Counter, "svcplane_iptables_writes_total",
+		"Calls of iptables-restore and ip6tables-restore.")
+	ruleCount = metrics.New(metrics.Gauge, "svcplane_iptables_rules",
+		"Rules in chains named SVCPLANE-* when they were last read.")
 
-	kubeRules = metrics.New(metrics.Gauge, "kubeproxy_sync_proxy_rules_iptables_total", "The same by table.", "table", "ip_family")
-	kubeFull  = metrics.New(metrics.Counter, "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
+	kubeRules = metrics.New(metrics.Gauge, "kubeproxy_sync_proxy_rules_iptables_total",
+		"The same by table.", "table", "ip_family")
+	kubeFull = metrics.New(metrics.Counter, "kubeproxy_sync_proxy_rules_iptables_restore_failures_total",
 		"Calls of iptables-restore with everything that failed.", "ip_family")
 	kubePartial = metrics.New(metrics.Counter, "kubeproxy_sync_proxy_rules_iptables_partial_restore_failures_total",
 		"Calls of iptables-restore with what had changed that failed.", "ip_family")
