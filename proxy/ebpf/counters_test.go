@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
+	"svcplane/metrics/metricstest"
 	"svcplane/proxy"
 	"svcplane/proxy/proxytest"
 )
@@ -41,12 +41,8 @@ func TestEventsAreCounted(t *testing.T) {
 // gathered are the metrics, as they are written: name{label="value",...}.
 func gathered(t *testing.T, d *Dataplane) map[string]float64 {
 	t.Helper()
-	registry := prometheus.NewRegistry()
-	must(t, registry.Register(d))
-	families, err := registry.Gather()
-	must(t, err)
 	all := map[string]float64{}
-	for _, f := range families {
+	for _, f := range metricstest.Gather(t, d) {
 		for _, m := range f.Metric {
 			var labels []string
 			for _, l := range m.Label {

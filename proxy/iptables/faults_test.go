@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"svcplane/metrics/metricstest"
 	"svcplane/proxy"
 	"svcplane/proxy/proxytest"
 )
@@ -75,6 +76,7 @@ func TestEveryThirdWriteFails(t *testing.T) {
 				now = next
 				proxytest.CheckDump(t, d, now)
 			}
+			checkMeters(t, d, len(now.Frontends) > 0)
 			insist(func() error { return d.Close(t.Context()) })
 			proxytest.CheckDump(t, d, proxy.Table{})
 			count, err := os.ReadFile(counter)
@@ -83,6 +85,24 @@ func TestEveryThirdWriteFails(t *testing.T) {
 				t.Errorf("only %d of %s writes failed", failures, strings.TrimSpace(string(count)))
 			}
 		})
+	}
+}
+
+// checkMeters holds that failures and rules are told as kube-proxy tells them, after many of both.
+func checkMeters(t *testing.T, d *Dataplane, serving bool) {
+	t.Helper()
+	all := metricstest.Gather(t, d)
+	const name = "kubeproxy_sync_proxy_rules_iptables_"
+	failed, rules := 0.0, 0.0
+	for _, family := range []string{"ip_family=IPv4", "ip_family=IPv6"} {
+		failed += all.Value(t, name+"restore_failures_total", family) + all.Value(t, name+"partial_restore_failures_total", family)
+		rules += all.Value(t, name+"total", family, "table=nat") + all.Value(t, name+"total", family, "table=filter")
+	}
+	if failed < 1 || failed > all.Value(t, "svcplane_iptables_writes_total") {
+		t.Errorf("%v writes of %v failed", failed, all.Value(t, "svcplane_iptables_writes_total"))
+	}
+	if got := all.Value(t, "svcplane_iptables_rules"); got != rules || got == 0 && serving {
+		t.Errorf("%v rules, %v by table", got, rules)
 	}
 }
 
