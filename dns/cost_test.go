@@ -147,8 +147,8 @@ func epolls(t *testing.T) string {
 	return all.String()
 }
 
-// TestDatagramsDoNotAllocate: all that a worker does with a question, from the kernel's queue and back.
-func TestDatagramsDoNotAllocate(t *testing.T) {
+// datagrams gives what takes one question over a socket from the kernel's queue and back.
+func datagrams(t testing.TB) func() {
 	needNetns(t)
 	f := synced(t, specConfig(), cluster()...)
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -160,12 +160,12 @@ func TestDatagramsDoNotAllocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = unix.Close(socket.fd) }()
+	t.Cleanup(func() { _ = unix.Close(socket.fd) })
 	client, err := net.DialUDP("udp", nil, at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	t.Cleanup(func() { client.Close() })
 	m := new(dns.Msg)
 	m.SetQuestion("web.default.svc.cluster.local.", dns.TypeA)
 	wire, err := m.Pack()
@@ -173,7 +173,7 @@ func TestDatagramsDoNotAllocate(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, w, tally, got := newBatch(socket), new(scratch), f.newWorkerTally(), make([]byte, 512)
-	if n := testing.AllocsPerRun(1000, func() {
+	return func() {
 		if _, err := client.Write(wire); err != nil {
 			t.Fatal(err)
 		}
@@ -182,8 +182,22 @@ func TestDatagramsDoNotAllocate(t *testing.T) {
 		if n, err := client.Read(got); err != nil || n <= len(wire) {
 			t.Fatal(n, err)
 		}
-	}); n > 0 {
+	}
+}
+
+// TestDatagramsDoNotAllocate: all that a worker does with a question, from the kernel's queue and back.
+func TestDatagramsDoNotAllocate(t *testing.T) {
+	if n := testing.AllocsPerRun(1000, datagrams(t)); n > 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// BenchmarkDatagram is one question and its answer, the client's part included, in a batch of its own.
+func BenchmarkDatagram(b *testing.B) {
+	exchange := datagrams(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		exchange()
 	}
 }
 

@@ -73,7 +73,7 @@ func TestMain(m *testing.M) {
 }
 
 // needNetns skips where the tests could not get a namespace of their own.
-func needNetns(t *testing.T) {
+func needNetns(t testing.TB) {
 	t.Helper()
 	if os.Getenv(ownNetns) == "" {
 		t.Fatal("run as root, as make test does: needs it for a network namespace")
