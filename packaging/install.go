@@ -38,7 +38,8 @@ func (c *Config) say(format string, args ...any) { fmt.Fprintf(c.Out, format+"\n
 func Install(ctx context.Context, c Config) error {
 	for _, path := range distributionUnits {
 		if _, err := os.Stat(c.at(path)); err == nil {
-			return fmt.Errorf("a package of the distribution has installed svcplane (%s): use that one (systemctl enable --now svcplane), or remove it first (apt-get remove svcplane)", c.at(path))
+			return fmt.Errorf("a package of the distribution has installed svcplane (%s): use that one (systemctl enable --now svcplane), "+
+				"or remove it first (apt-get remove svcplane)", c.at(path))
 		}
 	}
 	binary, err := os.ReadFile(c.Binary)
@@ -114,7 +115,8 @@ func (c *Config) mayReplace(f file, done *list) error {
 	if bytes.Equal(old, f.contents) || sumOf(old) == done.sum(f.path) {
 		return nil
 	}
-	return fmt.Errorf("%s was written or changed by hand: put what you need into %s.d/override.conf (systemctl edit svcplane), remove the file, and install again", c.at(f.path), c.at(f.path))
+	return fmt.Errorf("%[1]s was written or changed by hand: put what you need into %[1]s.d/override.conf (systemctl edit svcplane), "+
+		"remove the file, and install again", c.at(f.path))
 }
 
 // put brings one file to what it should be; wrote is false if it was.

@@ -40,7 +40,8 @@ func (c *Config) readList() (*list, error) {
 	for line := range strings.Lines(string(raw)) {
 		sum, path, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
 		if !ok || !filepath.IsAbs(path) || filepath.Clean(path) != path {
-			return nil, fmt.Errorf("the list of what was installed, %s, is damaged at %q: remove that line, or the file, and what it names by hand", l.file, line)
+			return nil, fmt.Errorf("the list of what was installed, %s, is damaged at %q: remove that line, or the file, "+
+				"and what it names by hand", l.file, line)
 		}
 		l.entries = append(l.entries, entry{sum, path})
 	}

@@ -42,7 +42,8 @@ func (p *placement) config(cmd *cobra.Command) (packaging.Config, error) {
 		return c, nil
 	}
 	if !packaging.Running() {
-		return c, errors.New("systemd does not run on this machine (there is no /run/systemd/system): start `svcplane server` by what does, or say --root / to write the files only")
+		return c, errors.New("systemd does not run on this machine (there is no /run/systemd/system): " +
+			"start `svcplane server` by what does, or say --root / to write the files only")
 	}
 	if os.Geteuid() != 0 {
 		return c, fmt.Errorf("%s must run as root: use sudo", cmd.Name())
