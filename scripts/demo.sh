@@ -202,6 +202,23 @@ step_delete() {
 	kubectl apply -f "$MANIFESTS/02-clusterip.yaml" >/dev/null
 }
 
+step_look() {
+	step '9. Look into it'
+	kubectl apply -f "$ROOT/examples/mistakes.yaml" >/dev/null
+	soon 15 'svcplane proxy explain wrong-port (what is wrong with it)' 'nothing listens on [^ ]*, the targetPort of port 80' explained wrong-port
+	soon 5 "curl -H 'Host: closed.example.com' http://$NODE_IP/ (its login is not carried out)" '^503$' lan curl -s --max-time 5 -o /dev/null -w '%{http_code}' -H 'Host: closed.example.com' http://$NODE_IP/
+	soon 5 'kubectl get events (why)' 'auth-url is not carried out and restricts access' kubectl get events --field-selector reason=RouteClosed -o 'jsonpath={.items[*].message}'
+	check 'svcplane status -o json | jq (parts that serve)' '^1?[0-9] of 1?[0-9]$' serving
+	check "curl http://127.0.0.1:10249/metrics (families of kube-proxy, CoreDNS, ingress-nginx)" '^[1-9][0-9]* [1-9][0-9]* [1-9][0-9]*$' families
+	kubectl delete -f "$ROOT/examples/mistakes.yaml" >/dev/null
+}
+explained() { svcplane proxy explain "$1" | grep '!'; }
+serving() { svcplane status -o json | jq -r '"\(map(select(.state == "serving")) | length) of \(length)"'; }
+families() {
+	node curl -s --max-time 5 http://127.0.0.1:10249/metrics >"$TMP/metrics"
+	for peer in kubeproxy coredns nginx_ingress; do grep -c "^# TYPE ${peer}_" "$TMP/metrics"; done
+}
+
 objects() { kubectl get all,endpoints,endpointslices,ingresses,secrets,configmaps,nodes -A -o 'jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid}{"\n"}{end}' 2>/dev/null | sort; }
 # alive is what a restart of the server must not change: the pods, their addresses, start times and restarts.
 alive() { kubectl get pods -o 'jsonpath={range .items[*]}{.metadata.name} {.status.podIP} {.status.containerStatuses[0].state.running.startedAt} {.status.containerStatuses[0].restartCount}{"\n"}{end}' | sort; }
@@ -217,7 +234,7 @@ restart() {
 	sleep 2 # the server is down; the kernel is not
 	local back
 	back=$(now)
-	server_up
+	server_up --metrics-address 127.0.0.1:10249
 	sleep 1
 	watch_stop
 	show "$what, wait 2 s, start again" "$READY_LINE"
@@ -236,7 +253,7 @@ restart() {
 }
 
 step_restart() {
-	step '9. Stop, crash, start again'
+	step '10. Stop, crash, start again'
 	soon 15 'kubectl get pods' '^4$' pod_count
 	restart 'kill -TERM' TERM
 	restart 'kill -KILL' KILL
@@ -251,7 +268,7 @@ numbers() {
 	hpss=$(holder_memory Pss smaps_rollup)
 	apply=$(first_answer)
 	server_down TERM
-	server_up # with nothing else going on, unlike above
+	server_up --metrics-address 127.0.0.1:10249 # with nothing else going on, unlike above
 	warm=$READY_MS
 	local row='  %-44s %14s   %s\n'
 	{
@@ -266,7 +283,7 @@ numbers() {
 }
 
 step_cleanup() {
-	step '10. Leave nothing'
+	step '11. Leave nothing'
 	podnets >"$TMP/podnets"
 	[ -s "$TMP/podnets" ] || wrong 'ip netns (the namespaces of the pods)' 'there are none'
 	server_down TERM || wrong 'kill -TERM' "exit code $?"
@@ -307,7 +324,7 @@ main() {
 	lan_server_up
 	snapshot >"$TMP/before"
 	step 'A server, an empty data directory'
-	server_up
+	server_up --metrics-address 127.0.0.1:10249
 	COLD_MS=$READY_MS
 	show 'svcplane server' "$READY_LINE"
 	soon 10 'svcplane status' '^[0-9]+ parts, all serving$' parts
@@ -319,6 +336,7 @@ main() {
 	step_sticky
 	step_change
 	step_delete
+	step_look
 	step_restart
 	numbers
 	if [ -n "${ONCE:-}" ]; then step_cleanup; fi
