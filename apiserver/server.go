@@ -189,14 +189,27 @@ func (s *Server) Loopback() *rest.Config { return s.loopback }
 // Objects come without managedFields.
 func (s *Server) Informers() informers.SharedInformerFactory { return s.informers }
 
-// Run serves until ctx ends and all requests are answered.
+// startEnds is how long a start that nobody wants any more may take to come to its end.
+const startEnds = 5 * time.Second
+
+// Run serves until ctx ends and all requests are answered. If ctx ends during the start, that is ended first: upstream's
+// hooks take it for a fault that they are told to stop, and end the process at once, with a stack and exit code 255.
 func (s *Server) Run(ctx context.Context) error {
 	prepared, err := s.chain.PrepareRun()
 	if err != nil {
 		return fmt.Errorf("preparing the api server: %w", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	asked := ctx
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	defer context.AfterFunc(asked, func() {
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+		case <-time.After(startEnds):
+		}
+		cancel()
+	})()
 	watching := make(chan error, 1)
 	go func() { watching <- s.waitReady(ctx) }()
 	err = prepared.Run(ctx)
