@@ -141,6 +141,21 @@ func TestHTTPEndpoints(t *testing.T) {
 	}
 }
 
+// TestPathsAsTheyCame: whoever asks for such a path wants to see it, and not a redirect to another one.
+func TestPathsAsTheyCame(t *testing.T) {
+	r := start(t)
+	for _, path := range []string{"//", "//bucket//key", "/a/./b", "/a/../hostname", "/x//", "/.", "/a%2f%2fb", "/hostname/"} {
+		code, body := r.do(t, "GET", path)
+		var reply Reply
+		if err := json.Unmarshal([]byte(body), &reply); code != 200 || err != nil || reply.Path != path {
+			t.Errorf("GET %s: %d %q, %v", path, code, reply.Path, err)
+		}
+	}
+	if code, body := r.do(t, "GET", "/hostname"); code != 200 || body != "pod-1\n" {
+		t.Errorf("GET /hostname: %d %q", code, body)
+	}
+}
+
 func TestReplyIsTheContract(t *testing.T) {
 	r := start(t)
 	_, body := r.do(t, "PUT", "/any/path?x=y")

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -57,12 +58,25 @@ func (s *Server) newHTTP() *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
-		Handler:           greeting(s.logged(grpcOr(rpc, mux))),
+		Handler:           greeting(s.logged(grpcOr(rpc, s.asItCame(mux)))),
 		Protocols:         protocols,
 		ReadHeaderTimeout: time.Minute,
 		IdleTimeout:       5 * time.Minute,
 		ConnContext:       withGuest,
 	}
+}
+
+// asItCame answers paths that a ServeMux would redirect, those with // or dot segments: who asks for one wants to see what
+// came of it on the way.
+func (s *Server) asItCame(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked := r.URL.EscapedPath()
+		if clean := path.Clean(asked); clean != asked && (clean == "/" || clean+"/" != asked) {
+			s.serveAll(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // grpcOr sends gRPC requests to rpc and all others to next.
