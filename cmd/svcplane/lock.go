@@ -26,6 +26,9 @@ func lockDataDir(dir string) (*dataLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w: choose another with --data-dir", dir, err)
 	}
+	if err := checkLayout(dir); err != nil {
+		return nil, err
+	}
 	path := filepath.Join(dir, "lock")
 	var err error
 	if l.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600); err != nil {
