@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/net/idna"
 	networkingv1 "k8s.io/api/networking/v1"
 )
 
@@ -22,6 +23,17 @@ type Explanation struct {
 // maxSteps bounds an explanation: a host may have thousands of rules.
 const maxSteps = 200
 
+// wireHost is a host as clients send it: a name of letters outside of ASCII is written with "xn--" there (RFC 5891).
+func wireHost(host string) (string, error) {
+	if ascii, err := idna.Lookup.ToASCII(host); err == nil && !validHost([]byte(host)) {
+		host = ascii
+	}
+	if !validHost([]byte(host)) {
+		return "", fmt.Errorf("it is refused with 400: %q is no host, or has a port that is none", host)
+	}
+	return host, nil
+}
+
 // Explain follows a URL, with or without scheme, through the live table.
 func (i *Ingress) Explain(text string) (Explanation, error) {
 	if !strings.Contains(text, "://") {
@@ -34,6 +46,9 @@ func (i *Ingress) Explain(text string) (Explanation, error) {
 	escaped := escapedPath(u)
 	if escaped == "" {
 		escaped = "/"
+	}
+	if u.Host, err = wireHost(u.Host); err != nil {
+		return Explanation{}, fmt.Errorf("url %q: %w", text, err)
 	}
 	path, err := cleanURLPath(escaped)
 	if err != nil {

@@ -51,10 +51,24 @@ func (h *answerHead) parse(b []byte) (done bool, err error) {
 	if h.chunked && h.length >= 0 {
 		return false, errBadAnswer
 	}
+	if h.code < 200 || h.code == 204 || h.code == 304 {
+		h.noBody()
+	}
 	if !h.chunked {
 		h.n = without(h.fields[:h.n], "Trailer") // none can come
 	}
 	return true, nil
+}
+
+// noBody removes what announces a body where none can come (RFC 9110 section 8.6, RFC 9112 section 6.1): there are clients
+// that wait for its chunks. An endpoint that announces one may send it, too, so its connection ends with this answer.
+func (h *answerHead) noBody() {
+	h.close = h.close || h.chunked
+	h.chunked = false
+	if h.code != 304 { // that one says how long the body would be
+		h.close = h.close || h.length > 0
+		h.n = without(h.fields[:h.n], "Content-Length")
+	}
 }
 
 func (h *answerHead) reset() {

@@ -350,6 +350,14 @@ func TestExplain(t *testing.T) {
 	if _, err := w.ingress.Explain("a.test/x/%2e%2e/%2e%2e/y"); err == nil || !strings.Contains(err.Error(), "400") {
 		t.Errorf("a path that is refused: %v", err)
 	}
+	for _, url := range []string{"http://", "a.test:99999/", "a b.test/", "http://a,b/"} {
+		if e, err := w.ingress.Explain(url); err == nil {
+			t.Errorf("%s is no URL that is served: %+v", url, e)
+		}
+	}
+	if e, err := w.ingress.Explain("http://Käse.test/"); err != nil || e.Host != "xn--kse-qla.test" {
+		t.Errorf("a name of letters outside of ASCII: %q, %v", e.Host, err)
+	}
 }
 
 // TestSlowBodyOverHTTP2: a client that stops in the middle of a body does not hold an endpoint for ever.

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"errors"
+	"net/http"
 	"net/url"
 	"strings"
 )
@@ -33,6 +34,16 @@ func escapedPath(u *url.URL) string {
 		return u.RawPath
 	}
 	return u.EscapedPath()
+}
+
+// askedPath is the path of a request: "/" also if the whole URL is asked for and has none (RFC 9110 section 4.2.3), but for
+// OPTIONS, which is about the server then.
+func askedPath(r *http.Request) string {
+	path := escapedPath(r.URL)
+	if path == "" && r.URL.Host != "" && r.Method != http.MethodOptions {
+		return "/"
+	}
+	return path
 }
 
 // cleanURLPath normalises an escaped path. It costs no allocation for a path that is clean already. An error

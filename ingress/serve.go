@@ -33,7 +33,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c *call) {
 		answer(w, http.StatusMisdirectedRequest, "this connection was opened for another host")
 		return
 	}
-	path, err := cleanURLPath(escapedPath(r.URL))
+	path, err := cleanURLPath(askedPath(r))
 	if err == nil {
 		err = setPath(r.URL, path)
 	}
