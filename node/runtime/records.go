@@ -105,9 +105,14 @@ func (s store) saveNode(record nodeRecord) error {
 	return writeJSON(filepath.Join(s.dir, "node.json"), record)
 }
 
+// loadNode reads what is recorded; a record that is gone or broken, as one is that a power failure has left empty, is begun anew.
 func (s store) loadNode() (nodeRecord, error) {
 	var record nodeRecord
 	err := readJSON(filepath.Join(s.dir, "node.json"), &record)
+	if errors.Is(err, errBroken) {
+		klog.ErrorS(err, "The runtime's record is begun anew: how the machine forwarded packets before the first start is not known any more")
+		return nodeRecord{}, nil
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -209,7 +214,10 @@ func readJSON(path string, into any) error {
 		return fmt.Errorf("read a record: %w", err)
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+		return fmt.Errorf("read %s: %w: %w", path, errBroken, err)
 	}
 	return nil
 }
+
+// errBroken is a record that is there and says nothing.
+var errBroken = errors.New("the record is broken")
