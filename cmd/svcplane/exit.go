@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -125,10 +127,32 @@ func commandOf(c *cobra.Command, args []string) error {
 		}
 	}
 	hint := diagnose.Hint(args[0], names)
+	if places := elsewhere(c.Root(), args[0]); len(places) > 0 && hint == "" {
+		hint = fmt.Sprintf(": did you mean %s?", strings.Join(places, " or "))
+	}
 	if hint == "" {
 		hint = fmt.Sprintf(": see %s --help", c.CommandPath())
 	}
 	return calledWrongly(fmt.Errorf("unknown command %q for %q%s", args[0], c.CommandPath(), hint))
+}
+
+// ofKubectl are words of kubectl that nobody takes for one of ours.
+var ofKubectl = []string{"annotate", "apply", "create", "describe", "edit", "exec", "expose", "get", "label", "logs", "patch", "port-forward",
+	"rollout", "run", "scale", "wait"}
+
+// elsewhere lists the commands of that name below others: "ingress explain" and "proxy explain" for explain.
+func elsewhere(root *cobra.Command, word string) (places []string) {
+	if slices.Contains(ofKubectl, word) {
+		return []string{root.Name() + " kubectl " + word}
+	}
+	for _, c := range root.Commands() {
+		for _, sub := range c.Commands() {
+			if c.IsAvailableCommand() && sub.IsAvailableCommand() && sub.Name() == word {
+				places = append(places, sub.CommandPath())
+			}
+		}
+	}
+	return places
 }
 
 // argumentMistake says how a command is written, unless it was said.

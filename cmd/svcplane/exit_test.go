@@ -128,6 +128,10 @@ func TestMistypedWordsAreToldWithWhatIsMeant(t *testing.T) {
 	for args, want := range map[string]string{
 		"stauts":                        `unknown command "stauts" for "svcplane": did you mean status?`,
 		"nonsense":                      `unknown command "nonsense" for "svcplane": see svcplane --help`,
+		"explain web":                   `did you mean svcplane ingress explain or svcplane proxy explain?`,
+		"query web":                     `did you mean svcplane dns query?`,
+		"dns routes":                    `did you mean svcplane ingress routes?`,
+		"get pods":                      `did you mean svcplane kubectl get?`,
 		"proxy shwo":                    `unknown command "shwo" for "svcplane proxy": did you mean show?`,
 		"help proxy shwo":               `unknown command "shwo" for "svcplane proxy": did you mean show?`,
 		"help stauts":                   `unknown command "stauts" for "svcplane": did you mean status?`,

@@ -45,6 +45,7 @@ var layout = []piece{
 	{"runtime", directory, mendAnew + ", and pods wait for images until `svcplane image import`"},
 	{"runtime/holder.lock", file, mendAnew},
 	{"runtime/holder.log", file, mendAnew},
+	{"runtime/node.json", replacedFile, mendAnew},
 	{"runtime/holder.json", replacedFile, mendAnew},
 	{"runtime/holder.sock", replacedFile, mendAnew},
 	{"runtime/containers", directory, mendAnew + ", and the pods are started anew"},
