@@ -26,7 +26,7 @@ func (f *fast) readBody() error {
 		from = f.secure
 	}
 	var in inflow
-	in.start(f.c, &f.s.bodies)
+	in.start(f.c, &f.s.bodies, int64(f.w-f.head.size))
 	for f.w < need {
 		if err := f.c.SetReadDeadline(in.meter.Wait(time.Now())); err != nil {
 			return err

@@ -12,6 +12,7 @@ type scanner struct {
 	state   scanState
 	line    []byte // the beginning of a line whose end has not come yet
 	left    int64  // bytes of the body or chunk to come
+	came    int64  // bytes of the body that have come, as they are on the wire
 	oldHTTP bool   // HTTP/1.0
 	length  int64  // Content-Length; -1: none seen
 	chunked bool
@@ -58,16 +59,20 @@ func (s *scanner) feed(b []byte) (int, error) {
 		case inLengthBody, inChunk:
 			n := min(s.left, int64(len(b)-i))
 			s.left -= n
+			s.came += n
 			i += int(n)
 			if s.left == 0 {
 				s.endBody()
 			}
 		default:
+			body := s.inBody()
 			n, err := s.feedLine(b[i:])
 			if err != nil {
 				return i, err
 			}
-			i += n
+			if i += n; body {
+				s.came += int64(n)
+			}
 		}
 	}
 	return len(b), nil

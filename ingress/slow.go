@@ -32,10 +32,11 @@ type inflow struct {
 	seen  int64
 }
 
-// start is called before the body is waited for.
-func (i *inflow) start(c *conn, limit *pace.Limit) {
+// start is called before the body is waited for; octets of it have come already, with the head, and count.
+func (i *inflow) start(c *conn, limit *pace.Limit, octets int64) {
 	i.c, i.seen = c, c.got.Load()
 	i.meter.Start(limit)
+	i.meter.Add(octets)
 }
 
 // came ends a wait that the meter was told of.

@@ -177,6 +177,48 @@ func TestPaceOfBodies(t *testing.T) {
 	}
 }
 
+// TestBeginningsCount: what of a body comes with the head counts, too. A client that sends as much as it can and then has to
+// wait, for a lost packet on a bad line, is not slow.
+func TestBeginningsCount(t *testing.T) {
+	t.Parallel()
+	const grace, silence = 500 * time.Millisecond, 2 * time.Second
+	w := servingWith(t, func(c *Config) { c.MinRate, c.slowGrace = 100, grace }, func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, err)
+	})
+	begun := strings.Repeat("x", 3000) // 30 s
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, head := range []string{"Content-Length: 3001\r\n\r\n", "Content-Length: 3001\r\nConnection: x-nothing\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nbb9\r\n"} {
+		for _, secure := range []bool{false, true} {
+			all.Go(func() {
+				c := w.dial(secure, "http/1.1")
+				_, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: toad\r\n"+head+begun)
+				if time.Sleep(silence); err == nil {
+					_, err = io.WriteString(c, "x\r\n0\r\n\r\n") // the end of a chunk is nothing to the others
+				}
+				if err != nil {
+					t.Errorf("%q, TLS %v: %v", head, secure, err)
+					return
+				}
+				if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 200 {
+					t.Errorf("%q, TLS %v: %v, %v", head, secure, resp, err)
+				}
+			})
+		}
+	}
+	for _, v := range ways(t) {
+		if strings.HasPrefix(v.name, "HTTP/2") {
+			all.Go(func() {
+				body := io.MultiReader(strings.NewReader(begun), &pause{silence, false})
+				if err := v.post(w, "/", body, 3001, "text/plain", "3001 <nil>"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
 // TestPatience: a client that waits for us, or for an endpoint that does not read what the client sends, is not slow;
 // neither is one that is silent on a connection that was taken over, or on a stream of gRPC.
 func TestPatience(t *testing.T) {

@@ -127,7 +127,7 @@ func (c *strictConn) arm() error {
 	}
 	if !c.inBody {
 		c.inBody = true
-		c.in.start(c.under, c.bodies)
+		c.in.start(c.under, c.bodies, c.scan.came)
 	}
 	limit := c.in.meter.Wait(time.Now())
 	if !c.wanted.IsZero() && c.wanted.Before(limit) {

@@ -169,12 +169,13 @@ func (st *Stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Pace has Read fail with pace.ErrSlow when the body comes slower than l allows, from now on.
+// Pace has Read fail with pace.ErrSlow when the body comes slower than l allows, from now on. What has come of it counts.
 func (st *Stream) Pace(l *pace.Limit) {
 	st.c.mu.Lock()
 	defer st.c.mu.Unlock()
 	st.paced, st.seen = true, st.received()
 	st.reads.Start(l)
+	st.reads.Add(st.got)
 }
 
 // received is how many octets have come that a body is measured by: all of the connection's, since a frame may take long, and
