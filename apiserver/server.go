@@ -62,6 +62,9 @@ type Server struct {
 
 // New builds the chain on the store; the store is read and written, but no request is served before Run.
 func New(ctx context.Context, cfg Config) (*Server, error) {
+	if err := checkServiceCIDRs(ctx, cfg.Store, cfg.ServiceCIDRs); err != nil {
+		return nil, err
+	}
 	address, err := clientAddress(cfg.Listener.Addr())
 	if err != nil {
 		return nil, err

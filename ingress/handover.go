@@ -35,6 +35,16 @@ func HolderIn(line string) (string, bool) {
 	return line[i:], true
 }
 
+// HolderKeeps says whether the holder of that name keeps a socket of a port.
+func HolderKeeps(name string, port uint16) bool {
+	for _, text := range strings.Split(strings.TrimPrefix(name, holderPrefix), "-") {
+		if at, err := netip.ParseAddrPort(text); err == nil && at.Port() == port {
+			return true
+		}
+	}
+	return false
+}
+
 const holderPrefix = "@svcplane-ingress-"
 
 // Hold keeps sockets open for a while, and hands them over to whoever asks first and is the same user, or root. ready

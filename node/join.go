@@ -75,6 +75,9 @@ func (n *Node) join(ctx context.Context) error {
 	if err := n.writeStatus(ctx, have); err != nil {
 		return err
 	}
+	if err := n.keepName(); err != nil {
+		return err
+	}
 	return n.renewLease(ctx)
 }
 

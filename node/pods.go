@@ -160,6 +160,7 @@ func (n *Node) adoptAll(ctx context.Context) {
 	n.run = func(w *worker) { w.loop(ctx) }
 	for _, o := range n.pods.GetStore().List() {
 		if pod, ok := o.(*corev1.Pod); ok && n.ours(pod) {
+			n.followDNS(pod)
 			n.adopt.Add(1)
 			n.startWorker(pod, sync.OnceFunc(n.adopt.Done))
 		}

@@ -72,12 +72,15 @@ func (n *Node) known(ctx context.Context) (map[types.UID]bool, error) {
 	return known, nil
 }
 
-// Cleanup unmounts and removes the volumes of all pods below dir (Config.Dir) and keeps the logs. Nothing of
-// the pods may run any more. A directory that does not exist is no error.
+// Cleanup unmounts and removes the volumes of all pods below dir (Config.Dir) and keeps the logs; the node may get
+// another name. Nothing of the pods may run any more. A directory that does not exist is no error.
 func Cleanup(dir string) error {
 	path, err := filepath.Abs(filepath.Join(dir, "pods"))
 	if err != nil {
 		return fmt.Errorf("cleaning up the node's volumes: %w", err)
+	}
+	if err := os.Remove(nameFile(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("giving the node's name up: %w", err)
 	}
 	return volume.Remove(path)
 }

@@ -147,6 +147,28 @@ func openExternal(ctx context.Context, endpoints []string) (*Store, error) {
 // Endpoints are the URLs for an etcd client.
 func (s *Store) Endpoints() []string { return s.endpoints }
 
+// Get reads the value of one key as it is stored, nil if there is none.
+func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, getTimeout)
+	defer cancel()
+	client, err := clientv3.New(clientv3.Config{Context: ctx, Endpoints: s.endpoints, Logger: zap.NewNop()})
+	if err != nil {
+		return nil, fmt.Errorf("reading %s in the store: %w", key, err)
+	}
+	defer client.Close()
+	got, err := client.Get(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s in the store: %w", key, err)
+	}
+	if len(got.Kvs) == 0 {
+		return nil, nil
+	}
+	return got.Kvs[0].Value, nil
+}
+
+// getTimeout is generous: the store has been opened, and a disk may be slow.
+const getTimeout = 30 * time.Second
+
 // Ready is closed: a Store serves from the moment it was opened.
 func (s *Store) Ready() <-chan struct{} {
 	ready := make(chan struct{})

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -127,6 +128,14 @@ func listen(flag string, at netip.AddrPort) (net.Listener, error) {
 	}
 	l, err := lc.Listen(context.Background(), network, at.String())
 	if errors.Is(err, unix.EADDRINUSE) {
+		freed, _ := freePort(at.Port())
+		// a holder that was told has the sockets for a moment yet
+		for end := time.Now().Add(holderPatience); freed && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(end); {
+			time.Sleep(10 * time.Millisecond)
+			l, err = lc.Listen(context.Background(), network, at.String())
+		}
+	}
+	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, fmt.Errorf("--%s %s: the port is taken%s: stop that or choose another address", flag, at, takenBy(at))
 	}
 	if err != nil {
@@ -134,6 +143,9 @@ func listen(flag string, at netip.AddrPort) (net.Listener, error) {
 	}
 	return l, nil
 }
+
+// holderPatience is how long a holder may take to end.
+const holderPatience = 5 * time.Second
 
 func takenBy(at netip.AddrPort) string {
 	owner, ok := loadbalancer.PortOwner(at.Addr(), loadbalancer.PortKey{Port: at.Port(), Protocol: corev1.ProtocolTCP})

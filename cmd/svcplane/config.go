@@ -36,7 +36,7 @@ type Options struct {
 // register declares the flags; their names are also the keys of the config file.
 func (o *Options) register(fs *pflag.FlagSet) {
 	usage.Group(fs, "Node", func(fs *pflag.FlagSet) {
-		fs.StringVar(&o.NodeName, "node-name", "", "name of this node (default: the host's name)")
+		fs.StringVar(&o.NodeName, "node-name", "", "name of this node (default: what it was called before, else the host's name)")
 		fs.StringVar(&o.NodeIP, "node-ip", "", "this node's address, IPv4[,IPv6] (default: those the default routes leave from, followed)")
 		fs.StringVar(&o.Cgroup, "cgroup", "", "cgroup v2 folder whose processes are this node's (default: the root)")
 		fs.StringSliceVar(&o.Disable, "disable", nil, "parts to leave out: dns, ingress, node, proxy")
@@ -186,7 +186,7 @@ func (o *Options) check(host Host) (*Config, error) {
 	if err := c.network(o, host); err != nil {
 		return nil, err
 	}
-	if c.NodeName, err = nodeName(o.NodeName, host.Name); err != nil {
+	if c.NodeName, err = nodeName(o.NodeName, host); err != nil {
 		return nil, err
 	}
 	if c.Ingress, err = o.Ingress.check(); err != nil {
@@ -225,13 +225,15 @@ func parseInto(flag, text string, to any) error {
 	return nil
 }
 
-func nodeName(flag, hostname string) (string, error) {
-	name := flag
-	if name == "" {
-		name = strings.ToLower(hostname)
-	}
+// nodeName is the flag's, or what the node was called before, or the host's name.
+func nodeName(flag string, host Host) (string, error) {
+	name := cmp.Or(flag, host.Node, strings.ToLower(host.Name))
 	if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
 		return "", fmt.Errorf("node name %q: %s: give another with --node-name", name, problems[0])
+	}
+	if host.Node != "" && name != host.Node {
+		return "", fmt.Errorf("--node-name %s: the node of this data directory is called %s, and its pods and volumes are bound to that: start with --node-name %s, "+
+			"or give it up by `svcplane cleanup`, and by `svcplane kubectl delete node %s` after the start: what it had on its volumes is bound to it for good", name, host.Node, host.Node, host.Node)
 	}
 	return name, nil
 }

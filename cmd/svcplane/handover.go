@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -101,6 +102,21 @@ func dropSockets() error {
 	if err != nil {
 		return err
 	}
+	return dropHolders(names)
+}
+
+// freePort ends the holders that keep sockets of a port, and says whether there was one: they wait for a start that did
+// not come, since this one has other addresses than the last.
+func freePort(port uint16) (bool, error) {
+	names, err := holders()
+	if err != nil {
+		return false, err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !ingress.HolderKeeps(name, port) })
+	return len(names) > 0, dropHolders(names)
+}
+
+func dropHolders(names []string) error {
 	var errs []error
 	for _, name := range names {
 		sockets, err := ingress.Take(name)

@@ -8,6 +8,7 @@ import (
 
 	"svcplane/address"
 	"svcplane/apiserver"
+	"svcplane/node"
 )
 
 // Host is what the checks need to know of the machine, read once.
@@ -16,6 +17,8 @@ type Host struct {
 	Machine []address.Candidate // its global addresses
 	// Served: a server has run on this data directory. What it was told was right then, and may be again.
 	Served bool
+	// Node is what the node of the data directory is called; empty: it has none yet.
+	Node string
 }
 
 func readHost(dataDir string) (Host, error) {
@@ -29,6 +32,7 @@ func readHost(dataDir string) (Host, error) {
 	}
 	_, err = os.Stat(apiserver.StoreDir(dataDir))
 	h.Served = err == nil // what is wrong with the directory is told by who opens it
+	h.Node = node.Name(nodeDir(dataDir))
 	return h, nil
 }
 

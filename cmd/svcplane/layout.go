@@ -40,6 +40,7 @@ var layout = []piece{
 	{"store/etcd/member/wal", directory, mendCopy},
 	{"pki", directory, mendCopy},
 	{"node", directory, mendAnew + ", without the pods' logs and emptyDir volumes"},
+	{"node/name", file, mendAnew},
 	{"node/pods", directory, mendAnew + ", without the pods' emptyDir volumes"},
 	{"node/logs", directory, mendAnew + ", without the pods' logs"},
 	{"runtime", directory, mendAnew + ", and pods wait for images until `svcplane image import`"},

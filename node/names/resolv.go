@@ -94,6 +94,11 @@ func DNS(pod *corev1.Pod, cluster []netip.Addr, domain string, host Resolver) (r
 	return fit(Resolver{unique(r.Servers), unique(r.Searches), r.Options})
 }
 
+// ByCluster says whether a pod asks the cluster's DNS first.
+func ByCluster(pod *corev1.Pod, cluster []netip.Addr) bool {
+	return policy(pod, len(cluster) > 0) == corev1.DNSClusterFirst
+}
+
 // policy reduces the policies to None, ClusterFirst and Default.
 func policy(pod *corev1.Pod, haveCluster bool) corev1.DNSPolicy {
 	switch pod.Spec.DNSPolicy {
