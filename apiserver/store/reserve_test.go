@@ -106,6 +106,7 @@ func TestStartOnAFullDisk(t *testing.T) {
 	must(t, s.Reserve())
 	fill(t, small)
 	s.Close()
+	fill(t, small) // a stopped store keeps its reserve, too
 	s, err = open(t, dir)
 	if err != nil {
 		t.Fatalf("with its reserve: %v", err)
