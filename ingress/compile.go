@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -93,6 +94,9 @@ func (c *compiled) addPath(host string, p networkingv1.HTTPIngressPath) {
 			return
 		}
 		text = plain
+	} else if isPattern(text) {
+		c.problem("PathLiteral", "%s is taken letter by letter, it is no pattern: Prefix %q takes everything below it; a regular expression needs the annotation use-regex",
+			where, beforePattern(text))
 	}
 	clean, err := cleanURLPath(text)
 	if err != nil {
@@ -104,6 +108,18 @@ func (c *compiled) addPath(host string, p networkingv1.HTTPIngressPath) {
 		kind = Exact
 	}
 	c.routes = append(c.routes, routeSpec{host: host, path: clean.match, kind: kind, group: group})
+}
+
+// patternSigns are what stands in the patterns of other controllers: the * of load balancers, regular expressions.
+const patternSigns = "*(^$[|\\"
+
+// isPattern says whether a path was most likely written for a controller that reads it as a pattern.
+func isPattern(path string) bool { return strings.ContainsAny(path, patternSigns) }
+
+// beforePattern is the path up to its first part with a sign in it.
+func beforePattern(path string) string {
+	plain := path[:strings.IndexAny(path, patternSigns)]
+	return cmp.Or(strings.TrimSuffix(plain[:strings.LastIndexByte(plain, '/')+1], "/"), "/")
 }
 
 // addDefaults routes what no rule takes: for the hosts of this Ingress in any case, for all others if this is the

@@ -140,6 +140,9 @@ func (r *Route) verdict(path string, winner *Route) string {
 	case r.Kind == Default:
 		return "is for what no rule takes, and one does or a more specific host has a default"
 	case !r.covers(path):
+		if isPattern(r.Path) {
+			return "is taken letter by letter, and is not the beginning of the path: it is no pattern"
+		}
 		if r.Kind == Exact {
 			return "is not exactly the path"
 		}

@@ -103,6 +103,23 @@ func TestRewrite(t *testing.T) {
 	w.event("PathUnsupported", "[a-z]+")
 }
 
+// TestPatternsAreTold: the paths of other controllers' patterns mean their letters here, which is what the Event says.
+func TestPatternsAreTold(t *testing.T) {
+	for written, plain := range map[string]string{"/*": "/", "/api/*": "/api", "/api/v.*": "/api", "/a/(.*)": "/a", "/a(/|$)(.*)": "/", "/v[0-9]/x": "/", "/a/b$": "/a"} {
+		if !isPattern(written) || beforePattern(written) != plain {
+			t.Errorf("%s: %v, %s, want %s", written, isPattern(written), beforePattern(written), plain)
+		}
+	}
+	if isPattern("/a.b/~c/d-e_f;g,h+i@j!k'l:m") {
+		t.Error("a plain path is taken for a pattern")
+	}
+	w := newWorld(t, service("toad"), anIngress("stars", rule("toad", path("/api/*", networkingv1.PathTypePrefix, "toad"))))
+	w.event("PathLiteral", `"/api/*"`, `Prefix "/api" takes everything below it`)
+	if e, err := w.ingress.Explain("toad/api/x"); err != nil || !containsAll(strings.Join(e.Steps, "\n"), []string{"/api/*", "letter by letter"}) {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
 func TestSourceRanges(t *testing.T) {
 	w := guarded(t, says("reached"), map[string]string{"allowlist-source-range": "192.0.2.0/24"})
 	if resp, _ := w.request("GET", "/", nil); resp.StatusCode != 403 {
