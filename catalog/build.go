@@ -31,7 +31,7 @@ func build(svc *corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, nam
 		Type:                svc.Spec.Type,
 		Headless:            svc.Spec.ClusterIP == corev1.ClusterIPNone,
 		ExternalIPs:         parseAddrs(svc.Spec.ExternalIPs),
-		SourceRanges:        parsePrefixes(svc.Spec.LoadBalancerSourceRanges),
+		SourceRanges:        sourceRanges(svc),
 		InternalLocal:       deref(svc.Spec.InternalTrafficPolicy) == corev1.ServiceInternalTrafficPolicyLocal,
 		ExternalLocal:       svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
 		HealthCheckNodePort: uint16(svc.Spec.HealthCheckNodePort),
@@ -225,6 +225,17 @@ func parseAddrs(texts []string) []netip.Addr {
 
 // parsePrefixes keeps a range that does not parse as one that matches nobody, so that a mistake never
 // opens a Service to the world.
+// sourceRanges are those of the spec, or else of the annotation that came before the field and that the load balancers of clouds
+// go by (upstream cloud-provider/service/helpers): who wrote it wants others kept out.
+func sourceRanges(svc *corev1.Service) []netip.Prefix {
+	texts := svc.Spec.LoadBalancerSourceRanges
+	said := strings.TrimSpace(svc.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey])
+	if len(texts) == 0 && said != "" && svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		texts = strings.Split(said, ",")
+	}
+	return parsePrefixes(texts)
+}
+
 func parsePrefixes(texts []string) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for _, t := range texts {

@@ -100,6 +100,25 @@ func TestBuildByType(t *testing.T) {
 			service("r", func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = []string{"everyone"} }),
 			func(s *Service) bool { return len(s.SourceRanges) == 1 && s.SourceRanges[0].IsSingleIP() },
 		},
+		"source ranges of the annotation": {
+			service("r", func(s *corev1.Service) {
+				s.Spec.Type = corev1.ServiceTypeLoadBalancer
+				s.Annotations = map[string]string{"service.beta.kubernetes.io/load-balancer-source-ranges": " 10.9.0.0/16, 192.0.2.7/24"}
+			}),
+			func(s *Service) bool {
+				return slices.Equal(s.SourceRanges, []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParsePrefix("192.0.2.0/24")})
+			},
+		},
+		"the field counts before the annotation": {
+			service("r", func(s *corev1.Service) {
+				s.Spec.Type = corev1.ServiceTypeLoadBalancer
+				s.Spec.LoadBalancerSourceRanges = []string{"10.8.0.0/16"}
+				s.Annotations = map[string]string{"service.beta.kubernetes.io/load-balancer-source-ranges": "everyone"}
+			}),
+			func(s *Service) bool {
+				return slices.Equal(s.SourceRanges, []netip.Prefix{netip.MustParsePrefix("10.8.0.0/16")})
+			},
+		},
 		"affinity, policies, foreign proxy": {
 			service("p", func(s *corev1.Service) {
 				s.Labels = map[string]string{labelServiceProxyName: "other"}

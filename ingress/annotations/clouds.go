@@ -58,7 +58,7 @@ func apisix() Controller {
 
 func higress() Controller {
 	rows := nginxRestricts()
-	return Controller{Name: "Higress", Prefixes: []string{"higress.io/"}, Rows: append(rows,
+	return Controller{Name: "Higress", Prefixes: []string{"higress.io/", "mse.ingress.kubernetes.io/"}, Rows: append(rows,
 		Row{Names: "auth-type auth-secret", Effect: Restricts, Text: login},
 		Row{Names: "whitelist-source-range domain-whitelist-source-range domain-blacklist-source-range", Effect: Restricts, judge: unlessEmpty(), Text: ranges},
 		Row{Names: "route-limit-rpm route-limit-rps", Effect: Restricts, judge: unlessZero(), Text: rate},
@@ -105,5 +105,16 @@ func cilium() Controller {
 		{Names: "tls-passthrough", Effect: Restricts, HostWide: true, judge: unlessOff(), Text: "leaves TLS to the endpoint, with its certificate and what it asks of clients"},
 		{Names: "force-https", Effect: HTTPSOnly, judge: unlessOff(), Text: plainHTTP},
 		{Names: "host-listener-port insecure-node-port loadbalancer-mode loadbalancer-class service-type secure-node-port request-timeout tcp-keep-alive*", Effect: Harmless, Text: elsewhere},
+	}}
+}
+
+func pomerium() Controller {
+	return Controller{Name: "Pomerium", Prefixes: []string{"ingress.pomerium.io/"}, Rows: []Row{
+		{Names: "policy allowed_users allowed_groups allowed_domains allowed_idp_claims", Effect: Restricts, judge: unlessEmpty(), Text: login},
+		{Names: "allow_any_authenticated_user", Effect: Restricts, judge: unlessOff(), Text: login},
+		{Names: "tls_downstream_client_ca_secret", Effect: Restricts, judge: unlessEmpty(), Text: clientTLS},
+		{Names: "tls_custom_ca_secret tls_server_name", Effect: Restricts, judge: unlessEmpty(), Text: serverTLS},
+		{Names: "set_request_headers set_request_headers_secret", Effect: Restricts, judge: unlessEmpty(), Text: headers},
+		{Names: "allow_public_unauthenticated_access allow_websockets allow_spdy cors_allow_preflight pass_identity_headers preserve_host_header timeout idle_timeout name lb_config", Effect: Harmless, Text: answers},
 	}}
 }

@@ -4,7 +4,7 @@ import "sync"
 
 // Controllers lists those whose annotations are known. The list is made once and never changed.
 var Controllers = sync.OnceValue(func() []Controller {
-	return []Controller{ingressNginx(), f5Nginx(), traefik(), contour(), haproxyTech(), haproxyIngress(), kong(), aws(), gce(), azure(), apisix(), higress(), voyager(), openshift(), skipper(), cilium()}
+	return []Controller{ingressNginx(), f5Nginx(), traefik(), contour(), haproxyTech(), haproxyIngress(), kong(), aws(), gce(), azure(), apisix(), higress(), voyager(), openshift(), skipper(), cilium(), pomerium()}
 })
 
 const (
