@@ -49,8 +49,9 @@ const (
 	// endpointsPerSlice and endpointsPerSubset are upstream's defaults.
 	endpointsPerSlice  = 100
 	endpointsPerSubset = 1000
-	// batchPeriod 0 has a change of a pod programmed at once: there is one node to tell, not thousands.
-	batchPeriod = 0
+	// batchPeriod is how long a change of a pod waits for others before the endpoints of its Services are written: a pod that
+	// ends or begins changes several times, and what is written then are all endpoints of a slice. Changes of Services do not wait.
+	batchPeriod = 50 * time.Millisecond
 	// finishedPods is how many finished pods are kept for people to look at. Upstream keeps 12500 for a whole cluster.
 	finishedPods = 1000
 )
