@@ -89,6 +89,7 @@ type Server struct {
 	walks    walks
 	waiting  chan struct{} // one token per question that waits
 	conns    chan struct{} // one token per TCP connection
+	unasking unasking      // those of them that ask nothing
 	holdFor  time.Duration
 	resolved string // where systemd-resolved says whom it asks
 

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"bytes"
+	"container/list"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -216,30 +217,48 @@ func v4(addr netip.Addr) (b [4]byte) {
 	return b
 }
 
-// serveTCP answers on the connections of one listener until it is closed; those over the limit, which all listeners share, wait in its queue.
+// serveTCP answers on the connections of one listener until it is closed. For one over the limit, which all listeners share,
+// the one that has been silent longest goes; if all are busy, it waits.
 func (s *Server) serveTCP(ctx context.Context, listener *net.TCPListener) error {
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	for {
-		select {
-		case s.conns <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
 		conn, err := listener.Accept()
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			<-s.conns
 			pause(ctx, 50*time.Millisecond) // out of descriptors or memory: it passes
 			continue
+		}
+		if !s.takePlace(ctx) {
+			conn.Close()
+			return nil
 		}
 		conns.Go(func() {
 			defer func() { <-s.conns }()
 			s.serveConn(ctx, conn)
 		})
 	}
+}
+
+// takePlace takes a token of conns; false when ctx ends first.
+func (s *Server) takePlace(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		select {
+		case s.conns <- struct{}{}:
+			return true
+		default:
+			s.unasking.makeRoom()
+		}
+		select {
+		case s.conns <- struct{}{}:
+			return true
+		case <-time.After(10 * time.Millisecond): // all were busy, or had come just now
+		case <-ctx.Done():
+		}
+	}
+	return false
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -261,8 +280,12 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 	w := &scratch{from: from.Addr().Unmap()}
 	for {
 		_ = conn.SetReadDeadline(time.Now().Add(idleTimeout))
+		var waits *list.Element // nil: it is we who owe an answer
+		if len(free) == 0 {
+			waits = s.unasking.begin(conn)
+		}
 		msg, err := readFramed(conn)
-		if err != nil {
+		if s.unasking.end(waits); err != nil {
 			return
 		}
 		if done, err := s.transfer(conn, msg, w); err != nil {
