@@ -27,6 +27,7 @@ type claims struct {
 	addresses *address.Source
 	api       net.Listener
 	plane     *switchover.Switch // nil without the proxy
+	only      *net.UnixListener  // says that the network namespace has a service proxy; nil without one
 	held      []net.Listener     // the ingress's, of a run that ended a moment ago
 }
 
@@ -36,6 +37,9 @@ func (c *claims) release() {
 	}
 	for _, l := range c.held {
 		l.Close()
+	}
+	if c.only != nil {
+		c.only.Close()
 	}
 	c.data.release()
 }
@@ -52,6 +56,10 @@ const dnsPort = 53
 func claim(ctx context.Context, cfg *Config, host Host) (*claims, error) {
 	lock, err := lockDataDir(cfg.DataDir)
 	if err != nil {
+		return nil, err
+	}
+	if err := cfg.sameNode(host); err != nil {
+		lock.release()
 		return nil, err
 	}
 	c := &claims{data: lock, addresses: address.New(address.Config{Wish: cfg.Addresses, Doors: cfg.doors()}, host.Machine)}
@@ -75,6 +83,9 @@ func (c *claims) take(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	if cfg.Enabled(partProxy) {
+		if c.only, err = claimPlane(); err != nil {
+			return err
+		}
 		c.plane, err = openPlane(ctx, cfg)
 	}
 	return err

@@ -231,11 +231,16 @@ func nodeName(flag string, host Host) (string, error) {
 	if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
 		return "", fmt.Errorf("node name %q: %s: give another with --node-name", name, problems[0])
 	}
-	if host.Node != "" && name != host.Node {
-		return "", fmt.Errorf("--node-name %s: the node of this data directory is called %s, and its pods and volumes are bound to that: start with --node-name %s, "+
-			"or give it up by `svcplane cleanup`, and by `svcplane kubectl delete node %s` after the start: what it had on its volumes is bound to it for good", name, host.Node, host.Node, host.Node)
-	}
 	return name, nil
+}
+
+// sameNode refuses another name than the node of the data directory has.
+func (c *Config) sameNode(host Host) error {
+	if host.Node == "" || c.NodeName == host.Node {
+		return nil
+	}
+	return fmt.Errorf("--node-name %s: the node of this data directory is called %s, and its pods and volumes are bound to that: start with --node-name %s, "+
+		"or give it up by `svcplane cleanup`, and by `svcplane kubectl delete node %s` after the start: what it had on its volumes is bound to it for good", c.NodeName, host.Node, host.Node, host.Node)
 }
 
 // checkWords checks what is not an address.

@@ -46,7 +46,17 @@ func TestTheNodeKeepsItsName(t *testing.T) {
 		o, _ := flags(t, arg)
 		if c, err := o.check(host); err != nil || c.NodeName != "before" {
 			t.Errorf("%s: %+v, %v, want the name before", arg, c, err)
+		} else if err := c.sameNode(host); err != nil {
+			t.Error(err)
 		}
+	}
+	o, _ := flags(t, "--node-name=other")
+	c, err := o.check(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.sameNode(host); err == nil || !strings.Contains(err.Error(), "start with --node-name before") {
+		t.Errorf("another name: %v", err)
 	}
 }
 
@@ -136,7 +146,6 @@ func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 		"dns is the api":        {args: []string{"--dns-ip=10.96.0.1"}, want: []string{"--dns-ip 10.96.0.1"}},
 		"foreign address":       {args: []string{"--node-ip=192.0.2.9"}, want: []string{"192.0.2.9", "192.0.2.1"}},
 		"bad host name":         {host: func(h *Host) { h.Name = "my_host" }, want: []string{"my_host", "--node-name"}},
-		"another node":          {args: []string{"--node-name=other"}, host: func(h *Host) { h.Node = "edge" }, want: []string{"--node-name other", "--node-name edge", "svcplane cleanup"}},
 		"nodeports elsewhere":   {args: []string{"--node-port-addresses=198.51.100.0/24"}, want: []string{"--node-port-addresses", "192.0.2.1"}},
 		"nodeports on loopback": {args: []string{"--node-port-addresses=127.0.0.0/8"}, want: []string{"--node-port-loopback"}},
 		"nodeports nonsense":    {args: []string{"--node-port-addresses=everywhere"}, want: []string{"everywhere", "192.0.2.0/24"}},
