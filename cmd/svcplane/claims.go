@@ -83,7 +83,7 @@ func (c *claims) take(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	if cfg.Enabled(partProxy) {
-		if c.only, err = claimPlane(); err != nil {
+		if c.only, err = claimPlane(", or start this one in a namespace of its own (ip netns) or with --disable proxy"); err != nil {
 			return err
 		}
 		c.plane, err = openPlane(ctx, cfg)

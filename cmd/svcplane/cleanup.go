@@ -59,14 +59,14 @@ func configuredDataDir(configFile string) (string, error) {
 func cleanUp(ctx context.Context, dataDir string, data bool) error {
 	if _, err := os.Stat(dataDir); errors.Is(err, os.ErrNotExist) {
 		// rules and links can be there without it: nothing to lock, much to remove
-		return cleanupKernel(ctx, dataDir)
+		return cleanUpClaimed(ctx, dataDir)
 	}
 	lock, err := lockDataDir(dataDir)
 	if err != nil {
 		return err
 	}
 	defer lock.release()
-	if err := cleanupKernel(ctx, dataDir); err != nil {
+	if err := cleanUpClaimed(ctx, dataDir); err != nil {
 		return err
 	}
 	if !data {
@@ -76,6 +76,18 @@ func cleanUp(ctx context.Context, dataDir string, data bool) error {
 		return fmt.Errorf("removing the data directory: %w", err)
 	}
 	return nil
+}
+
+// cleanUpClaimed leaves alone what a server serves with that has another data directory.
+func cleanUpClaimed(ctx context.Context, dataDir string) error {
+	only, err := claimPlane("")
+	if err != nil {
+		return err
+	}
+	if only != nil {
+		defer only.Close()
+	}
+	return cleanupKernel(ctx, dataDir)
 }
 
 // runCleanups does every step, also after one that failed.

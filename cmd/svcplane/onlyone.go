@@ -14,8 +14,9 @@ import (
 const planeName = "@svcplane-proxy"
 
 // claimPlane makes this process the only one that has the kernel of this network namespace carry Services out: another with
-// other Services would take its chains and programs for its own, and replace what is in them.
-func claimPlane() (*net.UnixListener, error) {
+// other Services would take its chains and programs for its own, and replace what is in them, and a cleanup would remove them
+// while it runs. otherwise is what can be done besides stopping the process that has the claim.
+func claimPlane(otherwise string) (*net.UnixListener, error) {
 	at := &net.UnixAddr{Name: planeName, Net: "unix"}
 	l, err := net.ListenUnix("unix", at)
 	if err == nil {
@@ -32,8 +33,7 @@ func claimPlane() (*net.UnixListener, error) {
 		klog.InfoS("A process that is not root's has the name by which servers in a network namespace see each other", "pid", peer.Pid, "name", planeName)
 		return nil, nil
 	}
-	return nil, fmt.Errorf("process %d is a server that has the service proxy of this network namespace: stop it, or start this one in a namespace of its own "+
-		"(ip netns) or with --disable proxy", peer.Pid)
+	return nil, fmt.Errorf("process %d is a server that has the service proxy of this network namespace: stop it%s", peer.Pid, otherwise)
 }
 
 // holderOf says who listens at a unix socket.

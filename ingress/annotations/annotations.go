@@ -68,7 +68,7 @@ type Judgement struct {
 }
 
 // Judge says what becomes of the annotation key among all those of an Ingress; false when it is no ingress
-// controller's. Of one that is Honoured nothing is left to say: its value asks for nothing, or it is the caller's to carry
+// controller's, or that of an unknown one and does not restrict by its name. Of one that is Honoured nothing is left to say: its value asks for nothing, or it is the caller's to carry
 // out.
 func Judge(key string, all map[string]string) (Judgement, bool) {
 	var found *Judgement
@@ -91,6 +91,11 @@ func Judge(key string, all map[string]string) (Judgement, bool) {
 		return *found, true
 	case by != "":
 		return unknown(name, strings.TrimSpace(all[key])), true
+	}
+	// of a controller that nobody here has heard of
+	if prefix, name, ok := strings.Cut(key, "/"); ok && slices.Contains(strings.Split(prefix, "."), "ingress") {
+		j := unknown(name, strings.TrimSpace(all[key]))
+		return j, j.Effect == Restricts
 	}
 	return Judgement{}, false
 }

@@ -25,6 +25,8 @@ func TestJudge(t *testing.T) {
 		{key: n + "auth-url", value: "https://a.test", also: map[string]string{OwnPrefix + "auth-url": "off"}, want: Honoured},
 		{key: n + "auth-signin", value: "https://a.test", want: Restricts},
 		{key: n + "auth-method", value: "GET", want: Harmless},
+		{key: "ingress.bluemix.net/appid-auth", value: "bindSecret=a namespace=b requestType=web", want: Restricts},
+		{key: "gate.ingress.example.com/whitelist", value: "10.0.0.0/8", want: Restricts},
 		{key: n + "enable-global-auth", value: "true", want: Restricts},
 		{key: n + "enable-global-auth", value: "false", want: Honoured},
 		{key: n + "enable-global-auth", value: "certainly", want: Restricts},
