@@ -223,8 +223,6 @@ func parseAddrs(texts []string) []netip.Addr {
 	return addrs
 }
 
-// parsePrefixes keeps a range that does not parse as one that matches nobody, so that a mistake never
-// opens a Service to the world.
 // sourceRanges are those of the spec, or else of the annotation that came before the field and that the load balancers of clouds
 // go by (upstream cloud-provider/service/helpers): who wrote it wants others kept out.
 func sourceRanges(svc *corev1.Service) []netip.Prefix {
@@ -236,6 +234,8 @@ func sourceRanges(svc *corev1.Service) []netip.Prefix {
 	return parsePrefixes(texts)
 }
 
+// parsePrefixes keeps a range that does not parse as one that matches nobody, so that a mistake never
+// opens a Service to the world.
 func parsePrefixes(texts []string) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for _, t := range texts {

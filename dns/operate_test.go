@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -22,30 +21,7 @@ import (
 // sample finds a metric's value by name and all of its labels; of a histogram the count.
 func (f *fixture) sample(t *testing.T, name string, labels ...string) float64 {
 	t.Helper()
-	registry := prometheus.NewPedanticRegistry()
-	if err := registry.Register(f.Server); err != nil {
-		t.Fatal(err)
-	}
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, family := range families {
-		if family.GetName() != "svcplane_dns_"+name {
-			continue
-		}
-		for _, m := range family.GetMetric() {
-			var have []string
-			for _, l := range m.GetLabel() {
-				have = append(have, l.GetName()+"="+l.GetValue())
-			}
-			slices.Sort(labels)
-			if slices.Equal(have, labels) {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
-			}
-		}
-	}
-	return 0
+	return metricstest.Gather(t, f.Server).Value(t, "svcplane_dns_"+name, labels...)
 }
 
 func TestMetrics(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -66,4 +68,15 @@ func parseResolvConf(text string) (servers []netip.Addr, searches []string) {
 		}
 	}
 	return servers, searches
+}
+
+// useResolvConf takes over what has changed.
+func (s *Server) useResolvConf(known, found resolvConf) {
+	if !slices.Equal(known.searches, found.searches) {
+		s.setSuffixes(found.searches)
+	}
+	if s.cfg.Upstreams == nil && !slices.Equal(known.servers, found.servers) {
+		s.forward.use(found.servers)
+		klog.InfoS("DNS upstreams", "servers", found.servers, "from", s.cfg.ResolvConf)
+	}
 }

@@ -389,13 +389,3 @@ func every(ctx context.Context, interval time.Duration, do func()) error {
 		}
 	}
 }
-
-func (s *Server) useResolvConf(known, found resolvConf) {
-	if !slices.Equal(known.searches, found.searches) {
-		s.setSuffixes(found.searches)
-	}
-	if s.cfg.Upstreams == nil && !slices.Equal(known.servers, found.servers) {
-		s.forward.use(found.servers)
-		klog.InfoS("DNS upstreams", "servers", found.servers, "from", s.cfg.ResolvConf)
-	}
-}

@@ -88,7 +88,7 @@ func (w *worker) loop(ctx context.Context) {
 		if w.ending != nil {
 			w.ending.abandon()
 		}
-		w.n.probes.Retain(w.first.UID, nil)
+		w.n.probes.Retain(w.first, nil)
 	}()
 	for {
 		select {
@@ -216,7 +216,7 @@ func (w *worker) watchProbes(ctx context.Context, st *podState) {
 			})
 		}
 	}
-	w.n.probes.Retain(w.first.UID, running)
+	w.n.probes.Retain(w.first, running)
 }
 
 // reported gives what the status already says about this very instance of a container.

@@ -19,7 +19,7 @@ import (
 func smallDisk(t *testing.T, bytes string) string {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("a file system can only be mounted as root")
+		t.Fatal("a file system can only be mounted as root")
 	}
 	dir := tempDir(t)
 	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+bytes))

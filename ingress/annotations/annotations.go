@@ -67,9 +67,9 @@ type Judgement struct {
 	Strip    []string
 }
 
-// Judge says what becomes of the annotation key among all those of an Ingress; false when it is no ingress
-// controller's, or that of an unknown one and does not restrict by its name. Of one that is Honoured nothing is left to say: its value asks for nothing, or it is the caller's to carry
-// out.
+// Judge says what becomes of the annotation key among all those of an Ingress; false when it is no ingress controller's, or
+// that of an unknown one and does not restrict by its name. Of one that is Honoured nothing is left to say: its value asks
+// for nothing, or it is the caller's to carry out.
 func Judge(key string, all map[string]string) (Judgement, bool) {
 	var found *Judgement
 	var name, by string // the last prefix that fits

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apimachinery/pkg/types"
+	corev1 "k8s.io/api/core/v1"
 	kprobe "k8s.io/kubernetes/pkg/probe"
 
 	"svcplane/metrics"
@@ -48,8 +48,9 @@ func (c counts) count(w *watch, kind Kind, result kprobe.Result, err error, took
 }
 
 // forget drops what was counted for a pod that is not probed any more.
-func (c counts) forget(pod types.UID) {
-	c.total.DeletePartialMatch(prometheus.Labels{"pod_uid": string(pod)})
+func (c counts) forget(pod *corev1.Pod) {
+	c.total.DeletePartialMatch(prometheus.Labels{"pod_uid": string(pod.UID)})
+	c.took.DeletePartialMatch(prometheus.Labels{"pod": pod.Name, "namespace": pod.Namespace}) // as the kubelet has no UID there
 }
 
 // Describe implements prometheus.Collector.

@@ -111,11 +111,11 @@ func (w *watch) target() Target {
 }
 
 // Retain stops probing every container of the pod that is not in ids.
-func (m *Manager) Retain(pod types.UID, ids map[string]bool) {
+func (m *Manager) Retain(pod *corev1.Pod, ids map[string]bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, w := range m.watches {
-		if w.Pod.UID == pod && !ids[id] {
+		if w.Pod.UID == pod.UID && !ids[id] {
 			w.cancel()
 			delete(m.watches, id)
 		}

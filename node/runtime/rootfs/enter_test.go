@@ -15,7 +15,7 @@ import (
 // namespace later has the same root.
 func TestRootIsMovedWhereItCannotBePivoted(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, to make a mount namespace")
+		t.Fatal("needs root, to make a mount namespace")
 	}
 	root := t.TempDir()
 	err := process.OnThread(func() error {
