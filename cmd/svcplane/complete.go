@@ -12,11 +12,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"svcplane/apiserver"
 	"svcplane/apiserver/hostimages"
-	"svcplane/ingress"
 	"svcplane/printer"
 	"svcplane/proxy/ebpf"
+	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 // How long a shell waits for what it may offer; kubectl asks more than one question.
@@ -43,7 +43,7 @@ func knownNames(c *cobra.Command, dataDir, kind, namespace string) []string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), completionLimit)
 	defer cancel()
 	var names []string
-	_ = ask(ctx, dataDir, "GET", "/names/"+kind, url.Values{flagNamespace: {namespace}}, nil, &names) // nobody would read an error
+	_ = admin.Ask(ctx, dataDir, "GET", "/names/"+kind, url.Values{flagNamespace: {namespace}}, &names) // nobody would read an error
 	return names
 }
 
@@ -93,9 +93,9 @@ func serviceNames(dataDir *string) cobra.CompletionFunc {
 	return func(c *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		in, _, ok := strings.Cut(typed, "/")
 		if !ok {
-			return serverNames(dataDir, kindServices, chosenNamespace)(c, nil, typed)
+			return serverNames(dataDir, admin.NamesOfServices, chosenNamespace)(c, nil, typed)
 		}
-		names := knownNames(c, *dataDir, kindServices, in)
+		names := knownNames(c, *dataDir, admin.NamesOfServices, in)
 		for i := range names {
 			names[i] = in + "/" + names[i]
 		}
@@ -106,7 +106,7 @@ func serviceNames(dataDir *string) cobra.CompletionFunc {
 // podNames offers pod/NAME.
 func podNames(dataDir *string) cobra.CompletionFunc {
 	return func(c *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		names := knownNames(c, *dataDir, kindPods, chosenNamespace(c))
+		names := knownNames(c, *dataDir, admin.NamesOfPods, chosenNamespace(c))
 		for i := range names {
 			names[i] = "pod/" + names[i]
 		}
@@ -121,7 +121,7 @@ func hostURLs(dataDir *string) cobra.CompletionFunc {
 		if before, _, ok := strings.Cut(typed, "://"); ok {
 			scheme = before + "://"
 		}
-		names := knownNames(c, *dataDir, kindHosts, "")
+		names := knownNames(c, *dataDir, admin.NamesOfHosts, "")
 		for i := range names {
 			names[i] = scheme + names[i] + "/"
 		}
@@ -132,7 +132,7 @@ func hostURLs(dataDir *string) cobra.CompletionFunc {
 // imageNames offers what the store has, and more.
 func imageNames(dataDir *string, more ...string) cobra.CompletionFunc {
 	return func(_ *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		store := imageStore(*dataDir)
+		store := server.ImageStore(*dataDir)
 		_ = store.Load() // nobody would read an error
 		return beginning(typed, append(imageRefs(store), more...)), cobra.ShellCompDirectiveNoFileComp
 	}
@@ -146,14 +146,14 @@ func archives(*cobra.Command, []string, string) ([]cobra.Completion, cobra.Shell
 // flagValues are what flags of any command can be; those of the server are words of its own.
 var flagValues = map[string]cobra.CompletionFunc{
 	printer.FlagOutput:          oneOf(printer.Formats...),
-	"proxy-mode":                oneOf(modeAuto, modeEBPF, modeIPTables),
-	"disable":                   someOf(partDNS, partIngress, partNode, partProxy),
+	"proxy-mode":                oneOf(server.ModeAuto, server.ModeEBPF, server.ModeIPTables),
+	"disable":                   someOf(server.OptionalParts...),
 	"host-images":               oneOf(string(hostimages.On), string(hostimages.PrivilegedNamespaces), string(hostimages.Off)),
 	"xdp":                       oneOf(valueAuto, valueOff),
 	"ebpf-shortcut":             oneOf(valueAuto, valueOff),
 	"ebpf-scheduler":            oneOf(ebpf.Random.String(), ebpf.RoundRobin.String(), ebpf.LeastConnections.String(), ebpf.Maglev.String()),
-	"ingress-access-log-format": oneOf(string(ingress.LogJSON), string(ingress.LogCombined)),
-	"ingress-classes":           someOf(ingress.DefaultClassNames()...),
+	"ingress-access-log-format": oneOf(server.AccessLogFormats...),
+	"ingress-classes":           someOf(server.DefaultIngressClasses()...),
 }
 
 // completes says for the flags of a command and those below it what a shell may offer.
@@ -169,7 +169,7 @@ func completes(c *cobra.Command, dataDir *string) {
 	for name, f := range flagValues {
 		offer(name, f)
 	}
-	offer(flagNamespace, serverNames(dataDir, kindNamespaces, nil))
+	offer(flagNamespace, serverNames(dataDir, admin.NamesOfNamespaces, nil))
 	offer("from", podNames(dataDir))
 	offer("ingress-access-log", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault))
 	offer("config", cobra.FixedCompletions([]cobra.Completion{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt))
@@ -191,7 +191,7 @@ func completeKubectl(dataDir *string) cobra.CompletionFunc {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveFilterDirs // the value of --data-dir is being typed
 		}
-		_ = chooseKubeconfig(args, apiserver.KubeconfigPath(*dataDir)) // without it kubectl offers what needs none
+		_ = chooseKubeconfig(args, server.KubeconfigPath(*dataDir)) // without it kubectl offers what needs none
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), kubectlCompletionLimit)
 		defer cancel()
 		var out bytes.Buffer

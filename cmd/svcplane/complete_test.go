@@ -10,6 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 // offered is what a shell is told for words of which the last is being typed.
@@ -33,7 +36,7 @@ func TestCompletion(t *testing.T) {
 		"GET /names/hosts":      []string{"shop.example.com"},
 		"GET /names/dns":        []string{"web.shop.svc.cluster.local"},
 	})
-	if _, err := imageStore(dir).Alias("nginx:1", "svcplane/echo"); err != nil {
+	if _, err := server.ImageStore(dir).Alias("nginx:1", "svcplane/echo"); err != nil {
 		t.Fatal(err)
 	}
 	for typed, want := range map[string]string{
@@ -78,7 +81,7 @@ func TestCompletion(t *testing.T) {
 // TestCompletionDoesNotWait: a server that does not answer is given up.
 func TestCompletionDoesNotWait(t *testing.T) {
 	dir := t.TempDir()
-	l, err := net.Listen("unix", socketPath(dir))
+	l, err := net.Listen("unix", admin.SocketPath(dir))
 	if err != nil {
 		t.Fatal(err)
 	}

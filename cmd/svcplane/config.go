@@ -14,9 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
-	"svcplane/address"
 	"svcplane/diagnose"
-	"svcplane/dns"
+	"svcplane/server"
 	"svcplane/usage"
 )
 
@@ -52,7 +51,7 @@ func (o *Options) register(fs *pflag.FlagSet) {
 		fs.StringSliceVar(&o.Etcd, "etcd-endpoints", nil, "URLs of an external etcd instead of the embedded one")
 	})
 	usage.Group(fs, "Service proxy", func(fs *pflag.FlagSet) {
-		fs.StringVar(&o.ProxyMode, "proxy-mode", modeAuto, "data plane of Services: ebpf, iptables, or auto: eBPF where it can be proven to work, else iptables")
+		fs.StringVar(&o.ProxyMode, "proxy-mode", server.ModeAuto, "data plane of Services: ebpf, iptables, or auto: eBPF where it can be proven to work, else iptables")
 		o.Proxy.register(fs)
 	})
 	usage.Group(fs, "DNS", func(fs *pflag.FlagSet) {
@@ -123,124 +122,48 @@ func flagText(value any) string {
 	return strings.Join(texts, ",")
 }
 
-// Config is the checked form of Options.
-type Config struct {
-	DataDir  string
-	NodeName string
-	// One of each of these, IPv4, or two with the IPv6 one second: the cluster then is dual-stack (KEP-563).
-	NodeIPs, DNSIPs        []netip.Addr // the node's are those at the start
-	Addresses              address.Wish
-	ServiceCIDRs, PodCIDRs []netip.Prefix
-	Domain                 string
-	KubernetesIP           netip.Addr
-	NodePorts              string
-	DNS                    dns.Config // what the flags say
-	API, HTTP, HTTPS       netip.AddrPort
-	Etcd                   []string
-	disabled               []string
-	ProxyMode, Cgroup      string
-	Ingress                ingressConfig
-	Proxy                  proxyConfig
-	Node                   nodeConfig
-	Metrics                []netip.AddrPort
-}
-
-// NodeIP is the node's IPv4 address at the start.
-func (c *Config) NodeIP() netip.Addr { return c.NodeIPs[0] }
-
-// podCIDR6 is zero on a cluster of one address family.
-func (c *Config) podCIDR6() netip.Prefix {
-	if len(c.PodCIDRs) < 2 {
-		return netip.Prefix{}
-	}
-	return c.PodCIDRs[1]
-}
-
-// The parts that --disable may leave out.
-const (
-	partProxy   = "proxy"
-	partDNS     = "dns"
-	partIngress = "ingress"
-	partNode    = "node"
-)
-
-// Enabled says whether a part is to run.
-func (c *Config) Enabled(part string) bool { return !slices.Contains(c.disabled, part) }
-
 // check turns Options into a Config without looking at the machine beyond its host name and addresses.
-func (o *Options) check(host Host) (*Config, error) {
-	c := &Config{DataDir: o.DataDir, NodePorts: o.NodePorts, Etcd: o.Etcd, disabled: o.Disable, ProxyMode: o.ProxyMode, Cgroup: o.Cgroup, Domain: strings.TrimSuffix(o.Domain, ".")}
-	var err error
+func (o *Options) check(host server.Host) (*server.Config, error) {
+	c := &server.Config{
+		DataDir: o.DataDir, NodeName: o.NodeName, Domain: strings.TrimSuffix(o.Domain, "."), NodePorts: o.NodePorts,
+		Etcd: o.Etcd, Disabled: o.Disable, ProxyMode: o.ProxyMode, Cgroup: o.Cgroup,
+	}
 	for _, f := range []struct {
 		flag, text string
-		to         any
+		to         *netip.AddrPort
 	}{
 		{"api-address", o.API, &c.API},
 		{"ingress-http", o.IngressHTTP, &c.HTTP},
 		{"ingress-https", o.IngressHTTPS, &c.HTTPS},
 	} {
-		if err := parseInto(f.flag, f.text, f.to); err != nil {
+		if err := parseSocket(f.flag, f.text, f.to); err != nil {
 			return nil, err
 		}
 	}
-	if err := c.network(o, host); err != nil {
+	if err := o.network(c); err != nil {
 		return nil, err
 	}
-	if c.NodeName, err = nodeName(o.NodeName, host); err != nil {
-		return nil, err
-	}
-	if c.Ingress, err = o.Ingress.check(); err != nil {
-		return nil, err
-	}
-	if c.Proxy, err = o.Proxy.check(host); err != nil {
-		return nil, err
-	}
-	if c.Node, err = o.Node.check(); err != nil {
-		return nil, err
-	}
-	if c.Metrics, err = o.Metrics.check(); err != nil {
-		return nil, err
-	}
-	c.openBoth()
-	if c.DNS, err = o.DNS.config(c); err != nil {
-		return nil, err
+	for _, part := range []func(*server.Config) error{o.Ingress.check, o.Proxy.check, o.Node.check, o.Metrics.check, o.DNS.check} {
+		if err := part(c); err != nil {
+			return nil, err
+		}
 	}
 	if err := o.checkWords(); err != nil {
 		return nil, err
 	}
-	return c, c.checkMetrics()
+	return c, c.Complete(host)
 }
 
-func parseInto(flag, text string, to any) error {
+// parseSocket reads ADDRESS:PORT.
+func parseSocket(flag, text string, to *netip.AddrPort) error {
 	var err error
-	switch to := to.(type) {
-	case *netip.AddrPort:
-		if *to, err = netip.ParseAddrPort(text); err == nil && to.Port() == 0 {
-			err = errors.New("the port must not be 0")
-		}
+	if *to, err = netip.ParseAddrPort(text); err == nil && to.Port() == 0 {
+		err = errors.New("the port must not be 0")
 	}
 	if err != nil {
 		return fmt.Errorf("--%s %q: %w", flag, text, err)
 	}
 	return nil
-}
-
-// nodeName is the flag's, or what the node was called before, or the host's name.
-func nodeName(flag string, host Host) (string, error) {
-	name := cmp.Or(flag, host.Node, strings.ToLower(host.Name))
-	if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
-		return "", fmt.Errorf("node name %q: %s: give another with --node-name", name, problems[0])
-	}
-	return name, nil
-}
-
-// sameNode refuses another name than the node of the data directory has.
-func (c *Config) sameNode(host Host) error {
-	if host.Node == "" || c.NodeName == host.Node {
-		return nil
-	}
-	return fmt.Errorf("--node-name %s: the node of this data directory is called %s, and its pods and volumes are bound to that: start with --node-name %s, "+
-		"or give it up by `svcplane cleanup`, and by `svcplane kubectl delete node %s` after the start: what it had on its volumes is bound to it for good", c.NodeName, host.Node, host.Node, host.Node)
 }
 
 // checkWords checks what is not an address.
@@ -252,17 +175,17 @@ func (o *Options) checkWords() error {
 		return fmt.Errorf("--node-port-range %q: must be like 30000-32767", o.NodePorts)
 	}
 	for _, part := range o.Disable {
-		if parts := []string{partDNS, partIngress, partNode, partProxy}; !slices.Contains(parts, part) {
+		if parts := server.OptionalParts; !slices.Contains(parts, part) {
 			return fmt.Errorf("--disable %q: can only leave out %s%s", part, strings.Join(parts, ", "), diagnose.Hint(part, parts))
 		}
 	}
-	if !slices.Contains([]string{modeAuto, modeEBPF, modeIPTables}, o.ProxyMode) {
+	if !slices.Contains([]string{server.ModeAuto, server.ModeEBPF, server.ModeIPTables}, o.ProxyMode) {
 		return fmt.Errorf("--proxy-mode %q: must be auto, ebpf or iptables", o.ProxyMode)
 	}
-	if o.Cgroup != "" && o.ProxyMode == modeIPTables {
+	if o.Cgroup != "" && o.ProxyMode == server.ModeIPTables {
 		return errors.New("--cgroup: only the eBPF data plane attaches to a cgroup: leave out either this or --proxy-mode iptables")
 	}
-	if o.Proxy.XDP == valueAuto && o.ProxyMode == modeIPTables {
+	if o.Proxy.XDP == valueAuto && o.ProxyMode == server.ModeIPTables {
 		return errors.New("--xdp auto: only the eBPF data plane has XDP: leave out either this or --proxy-mode iptables")
 	}
 	return nil

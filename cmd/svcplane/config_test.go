@@ -16,12 +16,13 @@ import (
 	"svcplane/address"
 	"svcplane/apiserver/hostimages"
 	"svcplane/proxy/ebpf"
+	"svcplane/server"
 )
 
-func lab() Host {
+func lab() server.Host {
 	lan := netip.MustParsePrefix("192.0.2.1/24")
 	pod := netip.MustParsePrefix("10.96.0.10/32")
-	return Host{Name: "Edge", Machine: []address.Candidate{
+	return server.Host{Name: "Edge", Machine: []address.Candidate{
 		{Prefix: lan, Link: "eth0", Up: true, Carrier: true, Outward: true, Source: true},
 		{Prefix: pod, Link: "sp-dns", Up: true, Own: true},
 	}}
@@ -46,17 +47,7 @@ func TestTheNodeKeepsItsName(t *testing.T) {
 		o, _ := flags(t, arg)
 		if c, err := o.check(host); err != nil || c.NodeName != "before" {
 			t.Errorf("%s: %+v, %v, want the name before", arg, c, err)
-		} else if err := c.sameNode(host); err != nil {
-			t.Error(err)
 		}
-	}
-	o, _ := flags(t, "--node-name=other")
-	c, err := o.check(host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.sameNode(host); err == nil || !strings.Contains(err.Error(), "start with --node-name before") {
-		t.Errorf("another name: %v", err)
 	}
 }
 
@@ -69,7 +60,7 @@ func TestDefaultsAreComplete(t *testing.T) {
 	if c.NodeName != "edge" || c.NodeIP() != netip.MustParseAddr("192.0.2.1") || c.KubernetesIP != netip.MustParseAddr("10.96.0.1") {
 		t.Errorf("got %+v", c)
 	}
-	for _, part := range []string{partDNS, partIngress, partNode, partProxy} {
+	for _, part := range server.OptionalParts {
 		if !c.Enabled(part) {
 			t.Errorf("%s is disabled by default", part)
 		}
@@ -90,8 +81,7 @@ func TestTwoFamilies(t *testing.T) {
 		}
 		return all
 	}
-	if !slices.Equal(c.DNSIPs, addrs("10.96.0.10", "fd00:96::a")) || !slices.Equal(c.NodeIPs, addrs("192.0.2.1", "2001:db8::1")) ||
-		c.podCIDR6() != netip.MustParsePrefix("fd00:244::/64") || !slices.Equal(c.Proxy.nodePortAddrs(address.State{Node: c.NodeIPs}), c.NodeIPs) {
+	if !slices.Equal(c.DNSIPs, addrs("10.96.0.10", "fd00:96::a")) || !slices.Equal(c.NodeIPs, addrs("192.0.2.1", "2001:db8::1")) {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -106,7 +96,7 @@ func TestProxyFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := c.Proxy
-	if !slices.Equal(p.nodePortAddrs(address.New(address.Config{}, host.Machine).State()), []netip.Addr{other.Addr()}) || !p.NoExternalIPs || p.Health.IsValid() || !p.LoopbackNodePorts || !p.XDP || p.Scheduler != ebpf.Maglev {
+	if !slices.Equal(p.NodePortRanges, []netip.Prefix{other.Masked(), netip.MustParsePrefix("10.0.0.0/8")}) || !p.NoExternalIPs || p.Health.IsValid() || !p.LoopbackNodePorts || !p.XDP || p.Scheduler != ebpf.Maglev {
 		t.Errorf("got %+v", p)
 	}
 }
@@ -114,7 +104,7 @@ func TestProxyFlags(t *testing.T) {
 // TestNodeWithoutAddresses: a laptop without a network, and a machine whose address is not there yet.
 func TestNodeWithoutAddresses(t *testing.T) {
 	o, _ := flags(t)
-	if c, err := o.check(Host{Name: "x"}); err != nil || c.NodeIP() != netip.MustParseAddr("10.244.0.0") {
+	if c, err := o.check(server.Host{Name: "x"}); err != nil || c.NodeIP() != netip.MustParseAddr("10.244.0.0") {
 		t.Errorf("got %+v, %v", c, err)
 	}
 	o, _ = flags(t, "--node-ip=192.0.2.9", "--node-port-addresses=203.0.113.0/24", "--service-cidr=10.96.0.0/16,fd00:96::/112", "--pod-cidr=10.244.0.0/16,fd00:244::/64")
@@ -129,7 +119,7 @@ func TestNodeWithoutAddresses(t *testing.T) {
 func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 	for name, tc := range map[string]struct {
 		args []string
-		host func(*Host)
+		host func(*server.Host)
 		want []string // all of these in the message
 	}{
 		"overlap":               {args: []string{"--pod-cidr=10.96.8.0/24"}, want: []string{"--service-cidr 10.96.0.0/16", "--pod-cidr 10.96.8.0/24", "overlap"}},
@@ -145,7 +135,7 @@ func TestBadOptionsSayWhatWhereAndHow(t *testing.T) {
 		"dns outside":           {args: []string{"--dns-ip=10.97.0.1"}, want: []string{"--dns-ip 10.97.0.1", "10.96.0.0/16"}},
 		"dns is the api":        {args: []string{"--dns-ip=10.96.0.1"}, want: []string{"--dns-ip 10.96.0.1"}},
 		"foreign address":       {args: []string{"--node-ip=192.0.2.9"}, want: []string{"192.0.2.9", "192.0.2.1"}},
-		"bad host name":         {host: func(h *Host) { h.Name = "my_host" }, want: []string{"my_host", "--node-name"}},
+		"bad host name":         {host: func(h *server.Host) { h.Name = "my_host" }, want: []string{"my_host", "--node-name"}},
 		"nodeports elsewhere":   {args: []string{"--node-port-addresses=198.51.100.0/24"}, want: []string{"--node-port-addresses", "192.0.2.1"}},
 		"nodeports on loopback": {args: []string{"--node-port-addresses=127.0.0.0/8"}, want: []string{"--node-port-loopback"}},
 		"nodeports nonsense":    {args: []string{"--node-port-addresses=everywhere"}, want: []string{"everywhere", "192.0.2.0/24"}},
@@ -228,12 +218,12 @@ func TestNodeFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[corev1.ResourceName]int64{"cpu": 64, "memory": 256 << 30, "pods": 1000, "ephemeral-storage": 1 << 40} {
-		if got := c.Node.Capacity[name]; got.Value() != want {
+		if got := c.Capacity[name]; got.Value() != want {
 			t.Errorf("%s is %s, want %d", name, got.String(), want)
 		}
 	}
-	if c.Node.HostImages != hostimages.Off {
-		t.Errorf("host images are %s, want off", c.Node.HostImages)
+	if c.HostImages != hostimages.Off {
+		t.Errorf("host images are %s, want off", c.HostImages)
 	}
 	for arg, want := range map[string]string{
 		"--node-capacity=cpu":                "must be like cpu=64",

@@ -1,33 +1,23 @@
 package main
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/component-base/metrics/legacyregistry"
 
-	"svcplane/address"
-	"svcplane/catalog"
-	"svcplane/diagnose"
 	"svcplane/dns"
-	"svcplane/node/names"
 	"svcplane/printer"
+	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 // dnsOptions are the flags of the name server as they were written.
@@ -54,12 +44,11 @@ func (o *dnsOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.HTTP, "dns-http", "", "address:port for /health and /ready of the name server (default: on the admin socket only, below /dns)")
 }
 
-// config turns the flags into what the name server takes; the rest is for the caller.
-func (o *dnsOptions) config(c *Config) (dns.Config, error) {
+// check turns the flags into what people choose of the name server.
+func (o *dnsOptions) check(c *server.Config) error {
 	d := dns.Config{
-		Domain: c.Domain, Aliases: o.Alias, Addrs: c.DNSIPs, Port: dnsPort, TTL: o.TTL, CacheSize: o.CacheMB << 20,
-		Networks: slices.Concat(c.ServiceCIDRs, c.PodCIDRs), NoAutopath: !o.Autopath, ReplyLimit: o.ReplyLimit, LogEvery: o.LogEvery,
-		Clients: []netip.Prefix{}, NodeAddrs: c.NodeIPs, LANDomain: o.LANDomain,
+		Aliases: o.Alias, TTL: o.TTL, CacheSize: o.CacheMB << 20, NoAutopath: !o.Autopath, ReplyLimit: o.ReplyLimit, LogEvery: o.LogEvery,
+		Clients: []netip.Prefix{}, LANDomain: o.LANDomain,
 	}
 	var failed []error
 	for _, text := range o.Upstream {
@@ -93,7 +82,8 @@ func (o *dnsOptions) config(c *Config) (dns.Config, error) {
 		d.HTTP, err = netip.ParseAddrPort(o.HTTP)
 		failed = append(failed, flagError("dns-http", o.HTTP, err))
 	}
-	return d, errors.Join(errors.Join(failed...), o.checkNumbers())
+	c.DNS = d
+	return errors.Join(errors.Join(failed...), o.checkNumbers())
 }
 
 func (o *dnsOptions) checkNumbers() error {
@@ -120,146 +110,13 @@ func flagError(flag, text string, err error) error {
 // serverAddr reads an address with or without a port.
 func serverAddr(text string) (netip.AddrPort, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
-		return netip.AddrPortFrom(addr.Unmap(), dnsPort), nil
+		return netip.AddrPortFrom(addr.Unmap(), 53), nil
 	}
 	at, err := netip.ParseAddrPort(text)
 	if err != nil || at.Port() == 0 {
 		return netip.AddrPort{}, errors.New("must be an address like 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:5353")
 	}
 	return at, nil
-}
-
-// addDNS builds the name server.
-func (h *house) addDNS(services *catalog.Catalog) error {
-	informers := h.api.Informers()
-	pods, err := dns.NewPodIndex(informers.Core().V1().Pods().Informer(), informers.Core().V1().Namespaces().Informer())
-	if err != nil {
-		return err
-	}
-	cfg := h.cfg.DNS
-	cfg.Catalog, cfg.Pods, cfg.NodeAddrs = services, pods, h.addresses.State().Node
-	cfg.MaxConns, cfg.MaxWaiting = h.shares.DNSClients(), h.shares.DNSQuestions()
-	if cfg.LANDomain != "" && h.cfg.Enabled(partIngress) {
-		cfg.Ingresses = informers.Networking().V1().Ingresses().Informer()
-	}
-	d, err := dns.New(cfg)
-	if err != nil {
-		return err
-	}
-	legacyregistry.RawMustRegister(d) // there is one server per process
-	h.admin.mux.Handle("/dns/", http.StripPrefix("/dns", d.Handler()))
-	h.admin.handle("GET /dns/query", func(r *http.Request) (any, error) { return h.explain(r, d) })
-	h.add("dns", d)
-	h.addresses.Follow("the name server", func(_ context.Context, now address.State) error { return d.SetNodeAddrs(now.Node) })
-	return nil
-}
-
-// answers is what `svcplane dns query` shows.
-type answers struct {
-	Asker    string            `json:"asker"`
-	Searches []string          `json:"searches,omitempty"`
-	Trips    []dns.Explanation `json:"trips"`
-	Hints    []string          `json:"hints,omitempty"` // what may have been meant, if no name exists
-}
-
-// explain answers as the resolver of a pod, or of the node, would ask: the names of the search path one after the
-// other, until one exists.
-func (h *house) explain(r *http.Request, d *dns.Server) (any, error) {
-	query := r.URL.Query()
-	a := answers{Asker: "the node"}
-	resolver := names.Resolver{}
-	var from netip.Addr
-	if pod := query.Get("pod"); pod != "" {
-		p, addrs, err := h.podToAskFrom(r.Context(), query.Get("namespace"), pod)
-		if err != nil {
-			return nil, err
-		}
-		from = addrs[0]
-		host, err := os.ReadFile("/etc/resolv.conf")
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
-		}
-		resolver, _ = names.DNS(p, h.cfg.DNSIPs, h.cfg.Domain, names.ParseResolvConf(host))
-		a.Asker, a.Searches = fmt.Sprintf("pod %s/%s (%s)", p.Namespace, p.Name, from), resolver.Searches
-		if !slices.Contains(resolver.Servers, h.cfg.DNSIPs[0].String()) {
-			return nil, fmt.Errorf("pod %s/%s does not ask the cluster's DNS but %s: see its dnsPolicy", p.Namespace, p.Name, strings.Join(resolver.Servers, ", "))
-		}
-	}
-	if _, err := dns.ParseType(query.Get("type")); err != nil {
-		return nil, calledWrongly(err)
-	}
-	for _, name := range searched(query.Get("name"), resolver) {
-		e, err := d.Explain(r.Context(), name, query.Get("type"), from)
-		if errors.Is(err, dns.ErrName) {
-			return nil, calledWrongly(err)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if a.Trips = append(a.Trips, e); e.Exists() {
-			return a, nil
-		}
-	}
-	namespace := ""
-	if query.Get("pod") != "" {
-		namespace = query.Get("namespace")
-	}
-	a.Hints = h.nameHints(r.Context(), query.Get("name"), namespace)
-	return a, nil
-}
-
-// podToAskFrom finds a pod and its addresses, the first of which is that of status.podIP.
-func (h *house) podToAskFrom(ctx context.Context, namespace, name string) (*corev1.Pod, []netip.Addr, error) {
-	p, err := h.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil, nil, fmt.Errorf("pod to ask from: pod %s/%s does not exist%s", namespace, name, h.otherPod(ctx, namespace, name))
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("pod to ask from: %w", err)
-	}
-	var addrs []netip.Addr
-	for _, ip := range p.Status.PodIPs {
-		if addr, err := netip.ParseAddr(ip.IP); err == nil {
-			addrs = append(addrs, addr)
-		}
-	}
-	if len(addrs) == 0 {
-		return nil, nil, fmt.Errorf("pod %s/%s has no address to ask from yet: wait until it runs", p.Namespace, p.Name)
-	}
-	return p, addrs, nil
-}
-
-// otherPod says which pod of a namespace may have been meant, or that there is no such namespace.
-func (h *house) otherPod(ctx context.Context, namespace, name string) string {
-	names, _ := h.names(ctx, kindPods, namespace) // without them there is no hint
-	return cmp.Or(diagnose.Hint(name, names), h.otherNamespace(ctx, namespace))
-}
-
-// podNamed reads pod/NAME.
-func podNamed(text string) (string, bool) {
-	kind, pod, ok := strings.Cut(text, "/")
-	return pod, ok && pod != "" && (kind == "pod" || kind == "pods" || kind == "po")
-}
-
-// searched lists the names that a resolver asks for, in their order (resolv.conf(5): search, ndots).
-func searched(name string, r names.Resolver) []string {
-	if strings.HasSuffix(name, ".") || len(r.Searches) == 0 {
-		return []string{name}
-	}
-	ndots := 1
-	for _, o := range r.Options {
-		if _, err := fmt.Sscanf(o, "ndots:%d", &ndots); err == nil {
-			break
-		}
-	}
-	var list []string
-	for _, s := range r.Searches {
-		list = append(list, name+"."+s)
-	}
-	if strings.Count(name, ".") >= ndots {
-		return append([]string{name}, list...)
-	}
-	return append(list, name)
 }
 
 func newDNS(dataDir *string) *cobra.Command {
@@ -282,7 +139,7 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 			"  svcplane dns query web SRV --from pod/client -n shop\n" +
 			"  svcplane dns query web.shop.svc.cluster.local --watch",
 		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: arguments(serverNames(dataDir, kindDNS, nil), oneOf(dns.Types...)),
+		ValidArgsFunction: arguments(serverNames(dataDir, admin.NamesOfDNS, nil), oneOf(dns.Types...)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"name": {args[0]}, "type": {"A"}, "namespace": {namespace}}
 			if len(args) == 2 {
@@ -291,18 +148,17 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 			if from != "" {
 				pod, ok := podNamed(from)
 				if !ok {
-					return calledWrongly(fmt.Errorf("--from %q: must be pod/NAME", from))
+					return admin.Blame(fmt.Errorf("--from %q: must be pod/NAME", from))
 				}
 				query.Set("pod", pod)
 			}
-			a, err := show(cmd, how, printer.Source[answers]{
-				Get: got[answers](*dataDir, "/dns/query", query), Essence: answers.essence,
-				Table: func(w io.Writer, a answers) error { return a.write(w) },
+			a, err := show(cmd, how, printer.Source[server.DNSAnswers]{
+				Get: got[server.DNSAnswers](*dataDir, "/dns/query", query), Essence: answersEssence, Table: writeAnswers,
 			})
 			if err != nil || how.Watch {
 				return err
 			}
-			return a.problem(args[0])
+			return nameProblem(a, args[0])
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "ask as this pod does, with its search path: pod/NAME")
@@ -311,8 +167,14 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 	return cmd
 }
 
-// problem says that the name does not exist, and what may have been meant.
-func (a answers) problem(name string) error {
+// podNamed reads pod/NAME.
+func podNamed(text string) (string, bool) {
+	kind, pod, ok := strings.Cut(text, "/")
+	return pod, ok && pod != "" && (kind == "pod" || kind == "pods" || kind == "po")
+}
+
+// nameProblem says that the name does not exist, and what may have been meant.
+func nameProblem(a server.DNSAnswers, name string) error {
 	if len(a.Trips) == 0 {
 		return nil
 	}
@@ -326,8 +188,8 @@ func (a answers) problem(name string) error {
 	}
 }
 
-// essence is the answers without what changes with every look: the time that records have left, and how long it took.
-func (a answers) essence() any {
+// answersEssence is the answers without what changes with every look: the time that records have left, and how long it took.
+func answersEssence(a server.DNSAnswers) any {
 	var all [][]string
 	for _, e := range a.Trips {
 		trip := []string{e.Name, e.Type, e.Rcode}
@@ -342,8 +204,8 @@ func (a answers) essence() any {
 	return append(all, a.Hints)
 }
 
-// write prints one paragraph per trip.
-func (a answers) write(w io.Writer) error {
+// writeAnswers prints one paragraph per trip.
+func writeAnswers(w io.Writer, a server.DNSAnswers) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "asked by %s", a.Asker)
 	if len(a.Searches) > 0 {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"svcplane/dns"
-	"svcplane/node/names"
+	"svcplane/server"
 )
 
 func TestDNSFlags(t *testing.T) {
@@ -37,7 +37,7 @@ func TestDNSFlags(t *testing.T) {
 	if d.TTL != 30*time.Second || d.CacheSize != 16<<20 || !d.NoAutopath || !slices.Equal(d.Aliases, []string{"old.example"}) {
 		t.Errorf("%+v", d)
 	}
-	if d.LANDomain != "lab.example" || !slices.Equal(d.NodeAddrs, []netip.Addr{c.NodeIP()}) || d.HTTP != netip.MustParseAddrPort("127.0.0.1:8080") {
+	if d.LANDomain != "lab.example" || d.HTTP != netip.MustParseAddrPort("127.0.0.1:8080") {
 		t.Errorf("%+v", d)
 	}
 	if len(d.Clients) != 1 || len(d.Transfer) != 1 {
@@ -80,29 +80,12 @@ func TestBadDNSFlags(t *testing.T) {
 	}
 }
 
-func TestSearched(t *testing.T) {
-	pod := names.Resolver{Searches: []string{"default.svc.cluster.local", "svc.cluster.local"}, Options: []string{"ndots:2"}}
-	for name, want := range map[string][]string{
-		"web":      {"web.default.svc.cluster.local", "web.svc.cluster.local", "web"},
-		"a.b.c":    {"a.b.c", "a.b.c.default.svc.cluster.local", "a.b.c.svc.cluster.local"},
-		"web.shop": {"web.shop.default.svc.cluster.local", "web.shop.svc.cluster.local", "web.shop"},
-		"a.b.":     {"a.b."},
-	} {
-		if got := searched(name, pod); !slices.Equal(got, want) {
-			t.Errorf("%s: %q", name, got)
-		}
-	}
-	if got := searched("web", names.Resolver{}); !slices.Equal(got, []string{"web"}) {
-		t.Errorf("without a search path: %q", got)
-	}
-}
-
 func TestAnswersAreReadable(t *testing.T) {
 	var b strings.Builder
-	a := answers{Asker: "pod default/bar (10.244.0.4)", Searches: []string{"x", "y"}, Trips: []dns.Explanation{
+	a := server.DNSAnswers{Asker: "pod default/bar (10.244.0.4)", Searches: []string{"x", "y"}, Trips: []dns.Explanation{
 		{Name: "web.x.", Type: "A", Rcode: "NOERROR", Records: []string{"web.x. 5 IN A 10.96.0.1"}, Why: []string{"in zone x."}},
 	}}
-	if err := a.write(&b); err != nil {
+	if err := writeAnswers(&b, a); err != nil {
 		t.Fatal(err)
 	}
 	want := "asked by pod default/bar (10.244.0.4), search x y\n\nweb.x. A: NOERROR\n    web.x. 5 IN A 10.96.0.1\n  - in zone x.\n"

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"svcplane/diagnose"
+	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 // The exit codes of every command, but for `svcplane kubectl`, which has kubectl's own.
@@ -28,28 +30,15 @@ var exitCodes = []string{
 	"2 the command was called wrongly: an unknown command or flag, too many or too few arguments, a value that can't be",
 }
 
-// wrongCall is an error of who called, not of the world.
-type wrongCall struct{ error }
-
-func (w wrongCall) Unwrap() error { return w.error }
-
-// calledWrongly marks an error as the caller's; nil stays nil.
-func calledWrongly(err error) error {
-	if err == nil {
-		return nil
-	}
-	return wrongCall{err}
-}
-
 // checkCall is check, whose errors it tells apart: flags that no machine would take are the caller's mistake, what this machine
 // lacks may be there the next time.
-func (o *Options) checkCall(host Host) (*Config, error) {
+func (o *Options) checkCall(host server.Host) (*server.Config, error) {
 	c, err := o.check(host)
 	if err == nil {
 		return c, nil
 	}
-	if _, anywhere := o.check(Host{Name: host.Name, Served: true}); anywhere != nil {
-		return nil, calledWrongly(err)
+	if _, anywhere := o.check(server.Host{Name: host.Name, Served: true}); anywhere != nil {
+		return nil, admin.Blame(err)
 	}
 	return nil, err
 }
@@ -65,7 +54,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitYes
-	case errors.As(err, new(wrongCall)):
+	case errors.As(err, new(admin.BadRequest)):
 		return exitWrong
 	case errors.As(err, new(failed)):
 		return exitNo
@@ -133,7 +122,7 @@ func commandOf(c *cobra.Command, args []string) error {
 	if hint == "" {
 		hint = fmt.Sprintf(": see %s --help", c.CommandPath())
 	}
-	return calledWrongly(fmt.Errorf("unknown command %q for %q%s", args[0], c.CommandPath(), hint))
+	return admin.Blame(fmt.Errorf("unknown command %q for %q%s", args[0], c.CommandPath(), hint))
 }
 
 // ofKubectl are words of kubectl that nobody takes for one of ours.
@@ -157,20 +146,20 @@ func elsewhere(root *cobra.Command, word string) (places []string) {
 
 // argumentMistake says how a command is written, unless it was said.
 func argumentMistake(c *cobra.Command, args []string, err error) error {
-	if err == nil || errors.As(err, new(wrongCall)) {
+	if err == nil || errors.As(err, new(admin.BadRequest)) {
 		return err
 	}
 	if none := cobra.NoArgs(c, args); none != nil && none.Error() == err.Error() {
 		err = fmt.Errorf("%s takes no arguments, and got %q", c.CommandPath(), args) // cobra calls them unknown commands
 	}
-	return calledWrongly(fmt.Errorf("%w: it is written %s", err, c.UseLine()))
+	return admin.Blame(fmt.Errorf("%w: it is written %s", err, c.UseLine()))
 }
 
 // flagMistake says which flag may have been meant.
 func flagMistake(c *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
-		return calledWrongly(err)
+		return admin.Blame(err)
 	}
 	var names []string
 	c.Flags().VisitAll(func(f *pflag.Flag) {
@@ -182,7 +171,7 @@ func flagMistake(c *cobra.Command, err error) error {
 	if hint == "" {
 		hint = fmt.Sprintf(": see %s --help", c.CommandPath())
 	}
-	return calledWrongly(fmt.Errorf("%w%s", err, hint))
+	return admin.Blame(fmt.Errorf("%w%s", err, hint))
 }
 
 // newHelp is cobra's help command, but that a topic which does not exist is a mistake.

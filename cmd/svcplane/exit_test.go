@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"svcplane/server/admin"
 )
 
 // invoke runs the program as main does.
@@ -109,7 +111,7 @@ func TestExitCode(t *testing.T) {
 	}{
 		{nil, exitYes},
 		{failed{errors.New("it is not so")}, exitNo},
-		{failed{fmt.Errorf("at: %w", calledWrongly(errors.New("no such type")))}, exitWrong},
+		{failed{fmt.Errorf("at: %w", admin.Blame(errors.New("no such type")))}, exitWrong},
 		{errors.New("if any flags in the group [on off] are set none of the others can be"), exitWrong}, // cobra's, before it runs
 	} {
 		if got := exitCode(tt.err); got != tt.want {
@@ -170,7 +172,7 @@ func TestWhatNoMachineTakesIsTheCallersMistake(t *testing.T) {
 	} {
 		o, _ := flags(t, flag)
 		_, err := o.checkCall(lab())
-		if err == nil || errors.As(err, new(wrongCall)) != wrong {
+		if err == nil || errors.As(err, new(admin.BadRequest)) != wrong {
 			t.Errorf("%s: %v, want a mistake of the caller: %v", flag, err, wrong)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -19,6 +18,8 @@ import (
 	"svcplane/node/runtime"
 	"svcplane/node/runtime/image"
 	"svcplane/printer"
+	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 func newImage(dataDir *string) *cobra.Command {
@@ -31,11 +32,6 @@ func newImage(dataDir *string) *cobra.Command {
 	}
 	cmd.AddCommand(newImageImport(dataDir), newImageAlias(dataDir), newImageList(dataDir), newImageRemove(dataDir))
 	return cmd
-}
-
-// imageStore can be read and written beside a running server.
-func imageStore(dataDir string) *image.Store {
-	return image.NewStore(filepath.Join(runtimeDir(dataDir), "images"))
 }
 
 // imageRefs are the names that an image of the store can be asked for by, and those of aliases.
@@ -58,7 +54,7 @@ func imageRefs(store *image.Store) []string {
 // refMistake marks an error about a reference that is none as the caller's.
 func refMistake(err error) error {
 	if errors.As(err, new(*name.ErrBadName)) {
-		return calledWrongly(err)
+		return admin.Blame(err)
 	}
 	return err
 }
@@ -79,7 +75,7 @@ func newImageImport(dataDir *string) *cobra.Command {
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: arguments(nil, archives),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			img, err := imageStore(*dataDir).Import(args[0], args[1])
+			img, err := server.ImageStore(*dataDir).Import(args[0], args[1])
 			if err != nil {
 				return refMistake(err)
 			}
@@ -109,7 +105,7 @@ func newImageList(dataDir *string) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := show(cmd, how, printer.Source[[]listedImage]{
-				Get: func(context.Context) ([]listedImage, error) { return listImages(imageStore(*dataDir)) }, Table: imageTable,
+				Get: func(context.Context) ([]listedImage, error) { return listImages(server.ImageStore(*dataDir)) }, Table: imageTable,
 			})
 			return err
 		},
@@ -159,7 +155,7 @@ func newImageAlias(dataDir *string) *cobra.Command {
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: arguments(nil, imageNames(dataDir, image.Echo, image.Host)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store := imageStore(*dataDir)
+			store := server.ImageStore(*dataDir)
 			alias, err := store.Alias(args[0], args[1])
 			if err != nil {
 				return imageMistake(store, args[1], err)
@@ -179,8 +175,8 @@ func newImageRemove(dataDir *string) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: arguments(imageNames(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := runtime.RemoveImage(runtimeDir(*dataDir), args[0]); err != nil {
-				store := imageStore(*dataDir)
+			if err := runtime.RemoveImage(server.RuntimeDir(*dataDir), args[0]); err != nil {
+				store := server.ImageStore(*dataDir)
 				_ = store.Load() // without it there is no hint
 				return imageMistake(store, args[0], err)
 			}

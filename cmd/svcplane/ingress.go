@@ -1,16 +1,11 @@
 package main
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -18,15 +13,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/component-base/metrics/legacyregistry"
 
-	"svcplane/address"
-	"svcplane/catalog"
-	"svcplane/diagnose"
 	"svcplane/ingress"
 	"svcplane/printer"
+	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 func newIngress(dataDir *string) *cobra.Command {
@@ -49,7 +41,7 @@ func newIngressRoutes(dataDir *string) *cobra.Command {
 			"  svcplane ingress routes shop.example -o json\n" +
 			"  svcplane ingress routes --watch",
 		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: arguments(serverNames(dataDir, kindHosts, nil)),
+		ValidArgsFunction: arguments(serverNames(dataDir, admin.NamesOfHosts, nil)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{}
 			if len(args) == 1 {
@@ -113,10 +105,10 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 				text = "http://" + text
 			}
 			if _, err := url.Parse(text); err != nil {
-				return calledWrongly(fmt.Errorf("%q is no URL: %w", args[0], err))
+				return admin.Blame(fmt.Errorf("%q is no URL: %w", args[0], err))
 			}
-			e, err := show(cmd, how, printer.Source[ingressExplanation]{
-				Get: got[ingressExplanation](*dataDir, "/ingress/explain", url.Values{"url": args}), Table: ingressExplained,
+			e, err := show(cmd, how, printer.Source[server.IngressExplanation]{
+				Get: got[server.IngressExplanation](*dataDir, "/ingress/explain", url.Values{"url": args}), Table: ingressExplained,
 			})
 			if err != nil || e.Route != nil {
 				return err
@@ -131,7 +123,7 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 	return cmd
 }
 
-func ingressExplained(w io.Writer, e ingressExplanation) error {
+func ingressExplained(w io.Writer, e server.IngressExplanation) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "host %s, path %s\n", e.Host, e.Path)
 	for _, s := range slices.Concat(e.Steps, e.NotServed) {
@@ -154,61 +146,6 @@ func ingressExplained(w io.Writer, e ingressExplanation) error {
 	return err
 }
 
-// ingressExplanation is what `svcplane ingress explain` shows.
-type ingressExplanation struct {
-	ingress.Explanation
-	Mistakes []string `json:"mistakes,omitempty"` // what is wrong with the route's Service
-	Hint     string   `json:"hint,omitempty"`     // the host that may be meant, if no rule is for this one
-}
-
-func (h *house) explainURL(ctx context.Context, i *ingress.Ingress, url string) (any, error) {
-	e, err := i.Explain(url)
-	if err != nil {
-		return nil, err
-	}
-	if e.Route == nil {
-		return ingressExplanation{Explanation: e, Hint: h.otherHost(ctx, e.Host)}, nil
-	}
-	service, _, _ := strings.Cut(e.Route.Service, ":")
-	wrong, err := h.mistakes(ctx, serviceKey(service, metav1.NamespaceDefault))
-	return ingressExplanation{Explanation: e, Mistakes: wrong}, err
-}
-
-// otherHost says which host of an Ingress may have been meant; empty if that host is named, or nothing is near.
-func (h *house) otherHost(ctx context.Context, host string) string {
-	hosts, _ := h.names(ctx, kindHosts, "") // without them there is no hint
-	if slices.Contains(hosts, host) {
-		return ""
-	}
-	return strings.TrimPrefix(diagnose.Hint(host, hosts), ": ")
-}
-
-// adminIngress answers the commands above and adds the figures to the metrics.
-func (h *house) adminIngress(i *ingress.Ingress) error {
-	a := h.admin
-	a.handle("GET /ingress/routes", func(r *http.Request) (any, error) {
-		host := r.URL.Query().Get("host")
-		routes := []ingress.RouteInfo{}
-		for _, info := range i.Routes() {
-			if host == "" || info.Host == host {
-				routes = append(routes, info)
-			}
-		}
-		if host != "" && len(routes) == 0 {
-			return nil, fmt.Errorf("no rule is for host %s: %s", host, cmp.Or(h.otherHost(r.Context(), host), "see svcplane ingress routes"))
-		}
-		return routes, nil
-	})
-	a.handle("GET /ingress/explain", func(r *http.Request) (any, error) { return h.explainURL(r.Context(), i, r.URL.Query().Get("url")) })
-	if err := legacyregistry.Registerer().Register(i.Collector()); err != nil {
-		return fmt.Errorf("registering the metrics of the ingress: %w", err)
-	}
-	return nil
-}
-
-// ingressMaxConns is the default of --ingress-max-connections.
-const ingressMaxConns = 16384
-
 // ingressOptions are the flags of the ingress beyond where it listens.
 type ingressOptions struct {
 	Trusted, Classes []string
@@ -221,8 +158,8 @@ type ingressOptions struct {
 
 func (o *ingressOptions) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.Trusted, "ingress-trusted-proxies", nil, "networks of proxies in front of the ingress, whose X-Forwarded-* and PROXY protocol are believed")
-	fs.StringSliceVar(&o.Classes, "ingress-classes", ingress.DefaultClassNames(), "classes of Ingresses that are served as long as no IngressClass of that name exists, which may be another controller's")
-	fs.IntVar(&o.MaxConns, "ingress-max-connections", ingressMaxConns, "open connections of clients, as far as the limit of open files (ulimit -n) allows; more are answered 503")
+	fs.StringSliceVar(&o.Classes, "ingress-classes", server.DefaultIngressClasses(), "classes of Ingresses that are served as long as no IngressClass of that name exists, which may be another controller's")
+	fs.IntVar(&o.MaxConns, "ingress-max-connections", server.IngressMaxConns, "open connections of clients, as far as the limit of open files (ulimit -n) allows; more are answered 503")
 	fs.IntVar(&o.Client, "ingress-max-connections-per-client", 0, "the same for one address (default: half of all)")
 	fs.IntVar(&o.MinRate, "ingress-min-rate", 240,
 		"octets a second that a client must send of a request's body and take of an answer while it is waited for, on average and after 5s; 0: any number")
@@ -232,96 +169,50 @@ func (o *ingressOptions) register(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.Handover, "ingress-handover", 20*time.Second, "how long after its end connections wait for the next start instead of being refused; 0: not at all")
 }
 
-// ingressConfig is the checked form of ingressOptions.
-type ingressConfig struct {
-	trusted          []netip.Prefix
-	classes          []string
-	maxConns, client int
-	minRate          int
-	log              string
-	format           ingress.LogFormat
-	sample           float64
-	handover         time.Duration
-}
-
-func (o *ingressOptions) check() (ingressConfig, error) {
-	c := ingressConfig{classes: append([]string{}, o.Classes...), maxConns: o.MaxConns, client: o.Client, minRate: o.MinRate, log: o.Log, format: ingress.LogFormat(o.LogFormat), sample: o.Sample, handover: o.Handover}
+func (o *ingressOptions) check(all *server.Config) error {
+	c := server.IngressConfig{
+		Classes: append([]string{}, o.Classes...), MaxConns: o.MaxConns, PerClient: o.Client, MinRate: o.MinRate,
+		Log: o.Log, LogFormat: o.LogFormat, LogSample: o.Sample, Handover: o.Handover,
+	}
 	for _, text := range o.Trusted {
 		p, err := netip.ParsePrefix(text)
 		if err != nil || p != p.Masked() {
-			return c, fmt.Errorf("--ingress-trusted-proxies %q: must be ranges with zeros behind their prefix, like 10.0.0.0/8", text)
+			return fmt.Errorf("--ingress-trusted-proxies %q: must be ranges with zeros behind their prefix, like 10.0.0.0/8", text)
 		}
-		c.trusted = append(c.trusted, p)
+		c.Trusted = append(c.Trusted, p)
 	}
 	for _, name := range o.Classes {
 		if problems := validation.IsDNS1123Subdomain(name); len(problems) > 0 {
-			return c, fmt.Errorf("--ingress-classes %q: must be names of classes, like nginx", name)
+			return fmt.Errorf("--ingress-classes %q: must be names of classes, like nginx", name)
 		}
 	}
-	if c.maxConns < 1 || c.client < 0 {
-		return c, errors.New("--ingress-max-connections: must be at least 1")
+	if c.MaxConns < 1 || c.PerClient < 0 {
+		return errors.New("--ingress-max-connections: must be at least 1")
 	}
-	if c.minRate < 0 {
-		return c, errors.New("--ingress-min-rate: must be 0 or more octets a second")
+	if c.MinRate < 0 {
+		return errors.New("--ingress-min-rate: must be 0 or more octets a second")
 	}
-	if c.handover < 0 || c.handover > 10*time.Minute {
-		return c, fmt.Errorf("--ingress-handover %v: must be at most 10m", c.handover)
+	if c.Handover < 0 || c.Handover > 10*time.Minute {
+		return fmt.Errorf("--ingress-handover %v: must be at most 10m", c.Handover)
 	}
-	if c.sample <= 0 || c.sample > 1 {
-		return c, fmt.Errorf("--ingress-access-log-sample %v: must be above 0 and at most 1", c.sample)
+	if c.LogSample <= 0 || c.LogSample > 1 {
+		return fmt.Errorf("--ingress-access-log-sample %v: must be above 0 and at most 1", c.LogSample)
 	}
-	if c.format != ingress.LogJSON && c.format != ingress.LogCombined {
-		return c, fmt.Errorf("--ingress-access-log-format %q: must be json or combined", o.LogFormat)
+	if !slices.Contains(server.AccessLogFormats, c.LogFormat) {
+		return fmt.Errorf("--ingress-access-log-format %q: must be json or combined", o.LogFormat)
 	}
-	return c, nil
-}
-
-// openLog opens the access log for appending; nil when there is to be none.
-func (c *ingressConfig) openLog() (*logFile, error) {
-	switch c.log {
-	case "":
-		return nil, nil
-	case "-":
-		return &logFile{file: os.Stdout}, nil
-	}
-	f, err := openLogFile(c.log)
-	if err != nil {
-		return nil, fmt.Errorf("--ingress-access-log: %w", err)
-	}
-	return f, nil
-}
-
-func (h *house) addIngress(services *catalog.Catalog, held []net.Listener) error {
-	o := &h.cfg.Ingress
-	cfg := ingress.Config{
-		Client: h.client, Factory: h.api.Informers(), Catalog: services,
-		HTTP: h.cfg.HTTP, HTTPS: h.cfg.HTTPS, Addresses: h.addresses.State().Node,
-		NodeName: h.cfg.NodeName, Recorder: h.recorder("svcplane-ingress"),
-		ClassNames: o.classes, TrustedProxies: o.trusted, MaxConnections: min(o.maxConns, h.shares.IngressClients()), MaxPerClient: o.client,
-		MaxEndpointConnections: h.shares.IngressEndpoints(), MinRate: o.minRate,
-		AccessLogFormat: o.format, AccessLogSample: o.sample, Inherited: held,
-	}
-	if o.handover > 0 {
-		cfg.Keep = keepSockets(ingress.HolderName(h.cfg.HTTP, h.cfg.HTTPS), o.handover)
-	}
-	log, err := o.openLog()
-	if err != nil {
-		return err
-	}
-	if log != nil {
-		cfg.AccessLog, h.accessLog = log, log
-	}
-	i, err := ingress.New(cfg)
-	if err != nil {
-		return err
-	}
-	if err := h.adminIngress(i); err != nil {
-		return err
-	}
-	h.add("ingress", i)
-	h.addresses.Follow("the statuses of Ingresses", func(_ context.Context, now address.State) error {
-		i.SetAddresses(now.Node)
-		return nil
-	})
+	all.Ingress = c
 	return nil
+}
+
+// newIngressHold is what a server that ends starts, so that connections to the ingress wait for the next one.
+func newIngressHold() *cobra.Command {
+	return &cobra.Command{
+		Use:    "hold NAME FOR COUNT",
+		Hidden: true,
+		Args:   cobra.ExactArgs(3),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return server.KeepSockets(cmd.Context(), args, cmd.OutOrStdout())
+		},
+	}
 }

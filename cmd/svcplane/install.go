@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"svcplane/packaging"
+	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 // standardDataDir is the server's unless it is told another.
@@ -32,7 +34,7 @@ func (p *placement) register(fs *pflag.FlagSet) {
 func (p *placement) config(cmd *cobra.Command) (packaging.Config, error) {
 	c := packaging.Config{Live: !cmd.Flags().Changed("root"), Out: cmd.OutOrStdout()}
 	if !p.systemd {
-		return c, calledWrongly(fmt.Errorf("say for which service manager: svcplane %s --systemd", cmd.Name()))
+		return c, admin.Blame(fmt.Errorf("say for which service manager: svcplane %s --systemd", cmd.Name()))
 	}
 	var err error
 	if c.Root, err = filepath.Abs(p.root); err != nil {
@@ -67,7 +69,7 @@ func newInstall(dataDir *string) *cobra.Command {
 				return err
 			}
 			if now && !c.Live {
-				return calledWrongly(errors.New("--now starts the server on this machine: leave it out with --root"))
+				return admin.Blame(errors.New("--now starts the server on this machine: leave it out with --root"))
 			}
 			if *dataDir != standardDataDir {
 				if *dataDir, err = filepath.Abs(*dataDir); err != nil {
@@ -112,7 +114,7 @@ func tryServerFlags(args []string, here bool) error {
 			err = server.ParseFlags(rest)
 		}
 		if err != nil {
-			return calledWrongly(fmt.Errorf("flags of the server: %w", err))
+			return admin.Blame(fmt.Errorf("flags of the server: %w", err))
 		}
 		return nil
 	}
@@ -153,7 +155,7 @@ func newUninstall(dataDir *string) *cobra.Command {
 			}
 			if !c.Live {
 				if purge {
-					return calledWrongly(errors.New("--purge removes the data of this machine's server: leave it out with --root"))
+					return admin.Blame(errors.New("--purge removes the data of this machine's server: leave it out with --root"))
 				}
 				return packaging.Uninstall(cmd.Context(), c, func() error { return nil }, false) // that machine's kernel is not here
 			}
@@ -177,7 +179,7 @@ func newUninstall(dataDir *string) *cobra.Command {
 
 // endForGood ends the pods, empties the kernel, and says what became of the data.
 func endForGood(cmd *cobra.Command, dataDir string, purge bool) error {
-	if err := cleanUp(cmd.Context(), dataDir, purge); err != nil {
+	if err := server.CleanUp(cmd.Context(), dataDir, purge); err != nil {
 		return err
 	}
 	what := "kept    %s: objects, keys, images and volumes (--purge removes it)\n"

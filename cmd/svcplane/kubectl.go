@@ -15,7 +15,8 @@ import (
 	"k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubectl/pkg/cmd/util"
 
-	"svcplane/apiserver"
+	"svcplane/server"
+	"svcplane/server/admin"
 	"svcplane/usage"
 )
 
@@ -31,9 +32,9 @@ func newKubectl(dataDir *string) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			args, err := ownFlags(args, dataDir)
 			if err != nil {
-				return calledWrongly(err)
+				return admin.Blame(err)
 			}
-			if err := chooseKubeconfig(args, apiserver.KubeconfigPath(*dataDir)); err != nil {
+			if err := chooseKubeconfig(args, server.KubeconfigPath(*dataDir)); err != nil {
 				return err
 			}
 			if err := kubectlCommand(args).ExecuteContext(c.Context()); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"svcplane/server/admin"
 	"svcplane/usage"
 )
 
@@ -27,7 +28,7 @@ func newMan() *cobra.Command {
 			if text := os.Getenv("SOURCE_DATE_EPOCH"); text != "" {
 				seconds, err := strconv.ParseInt(text, 10, 64)
 				if err != nil {
-					return calledWrongly(fmt.Errorf("SOURCE_DATE_EPOCH %q: must be seconds since 1970 (reproducible-builds.org)", text))
+					return admin.Blame(fmt.Errorf("SOURCE_DATE_EPOCH %q: must be seconds since 1970 (reproducible-builds.org)", text))
 				}
 				manual.Date = time.Unix(seconds, 0)
 			}

@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"svcplane/apiserver/hostimages"
-	"svcplane/node/runtime/image"
+	"svcplane/server"
 )
 
 // nodeOptions are the flags about what runs on the node.
@@ -24,29 +24,23 @@ func (o *nodeOptions) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods in place of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")
 }
 
-// nodeConfig is their checked form.
-type nodeConfig struct {
-	HostImages hostimages.Mode
-	Capacity   corev1.ResourceList
-}
-
-func (o *nodeOptions) check() (nodeConfig, error) {
-	mode, err := hostimages.ParseMode(o.HostImages)
-	if err != nil {
-		return nodeConfig{}, fmt.Errorf("--host-images %q: %w", o.HostImages, err)
+func (o *nodeOptions) check(c *server.Config) error {
+	var err error
+	if c.HostImages, err = hostimages.ParseMode(o.HostImages); err != nil {
+		return fmt.Errorf("--host-images %q: %w", o.HostImages, err)
 	}
-	capacity := corev1.ResourceList{}
+	c.Capacity = corev1.ResourceList{}
 	for _, text := range o.Capacity {
 		name, quantity, err := parseCapacity(text)
-		if _, twice := capacity[name]; twice && err == nil {
+		if _, twice := c.Capacity[name]; twice && err == nil {
 			err = fmt.Errorf("%s is given twice", name)
 		}
 		if err != nil {
-			return nodeConfig{}, fmt.Errorf("--node-capacity %q: %w", text, err)
+			return fmt.Errorf("--node-capacity %q: %w", text, err)
 		}
-		capacity[name] = quantity
+		c.Capacity[name] = quantity
 	}
-	return nodeConfig{HostImages: mode, Capacity: capacity}, nil
+	return nil
 }
 
 // parseCapacity reads one name=quantity.
@@ -71,42 +65,4 @@ func parseCapacity(text string) (corev1.ResourceName, resource.Quantity, error) 
 		return "", quantity, fmt.Errorf("%s is counted in whole numbers", name)
 	}
 	return name, quantity, nil
-}
-
-// hostImages tells the API what svcplane/host is here, aliases included.
-func (c *Config) hostImages() hostimages.Config {
-	store := imageStore(c.DataDir)
-	return hostimages.Config{Mode: c.Node.HostImages, IsHost: func(ref string) bool {
-		// Where the aliases can't be read, the names decide here, and the node when it starts the container.
-		_ = store.Load()
-		return store.Builtin(ref) == image.Host
-	}}
-}
-
-// hostAccess says why the pods of a namespace may not have the host's root, or nil.
-func (h *house) hostAccess() func(namespace string) error {
-	namespaces := h.api.Informers().Core().V1().Namespaces().Lister()
-	return func(name string) error {
-		ns, err := namespaces.Get(name)
-		if err != nil {
-			return err
-		}
-		return h.cfg.Node.HostImages.Access(ns)
-	}
-}
-
-// hostRefused says why svcplane/host may not go on running in a namespace by --host-images, or nil. What PodSecurity
-// enforces is about new pods, as upstream.
-func (h *house) hostRefused() func(namespace, imageID string) error {
-	namespaces := h.api.Informers().Core().V1().Namespaces().Lister()
-	return func(name, imageID string) error {
-		if imageID != image.Host {
-			return nil
-		}
-		ns, err := namespaces.Get(name)
-		if err != nil {
-			return nil // the pod goes with its namespace
-		}
-		return h.cfg.Node.HostImages.Refused(ns)
-	}
 }

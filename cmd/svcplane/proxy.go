@@ -9,11 +9,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"svcplane/printer"
 	"svcplane/proxy"
+	"svcplane/server/admin"
 )
 
 func newProxy(dataDir *string) *cobra.Command {
@@ -43,7 +42,7 @@ func newProxyShow(dataDir *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{"kernel": {strconv.FormatBool(kernel)}}
 			if len(args) == 1 {
-				query.Set("service", serviceKey(args[0], namespace).String())
+				query.Set("service", inNamespace(args[0], namespace))
 			}
 			_, err := show(cmd, how, printer.Source[proxy.Table]{
 				Get:   got[proxy.Table](*dataDir, "/proxy/table", query),
@@ -113,7 +112,7 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if on || off {
 				query := url.Values{"count": {strconv.FormatBool(on)}}
-				if err := ask(cmd.Context(), *dataDir, http.MethodPost, "/proxy/counters", query, nil, new([]proxy.Tally)); err != nil {
+				if err := admin.Ask(cmd.Context(), *dataDir, http.MethodPost, "/proxy/counters", query, new([]proxy.Tally)); err != nil {
 					return err
 				}
 			}
@@ -128,42 +127,10 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 	return cmd
 }
 
-// serviceKey reads [NAMESPACE/]NAME.
-func serviceKey(text, namespace string) types.NamespacedName {
-	if in, name, ok := strings.Cut(text, "/"); ok {
-		return types.NamespacedName{Namespace: in, Name: name}
+// inNamespace writes [NAMESPACE/]NAME in full.
+func inNamespace(text, namespace string) string {
+	if strings.Contains(text, "/") {
+		return text
 	}
-	return types.NamespacedName{Namespace: namespace, Name: text}
-}
-
-// adminProxy answers the commands above.
-func (h *house) adminProxy(p *proxy.Proxy) {
-	a := h.admin
-	a.handle("GET /proxy/table", func(r *http.Request) (any, error) {
-		table := p.Table()
-		if r.URL.Query().Get("kernel") == "true" {
-			var err error
-			if table, err = p.Kernel(r.Context()); err != nil {
-				return nil, err
-			}
-		}
-		name := r.URL.Query().Get("service")
-		if name == "" {
-			return table, nil
-		}
-		key := serviceKey(name, metav1.NamespaceDefault)
-		if table = table.Of(key); len(table.Frontends) == 0 {
-			return nil, h.noAddress(r.Context(), key)
-		}
-		return table, nil
-	})
-	a.handle("GET /proxy/counters", func(r *http.Request) (any, error) { return p.Counts(r.Context()) })
-	a.handle("POST /proxy/counters", func(r *http.Request) (any, error) {
-		if err := p.Count(r.URL.Query().Get("count") == "true"); err != nil {
-			return nil, err
-		}
-		return p.Counts(r.Context())
-	})
-	a.handle("GET /proxy/diff", func(r *http.Request) (any, error) { return p.Diff(r.Context()) })
-	a.handle("POST /proxy/diff", func(r *http.Request) (any, error) { return p.Repair(r.Context()) })
+	return namespace + "/" + text
 }

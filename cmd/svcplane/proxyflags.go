@@ -1,22 +1,15 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
-	"k8s.io/component-base/metrics/legacyregistry"
 
-	"svcplane/address"
-	"svcplane/catalog"
-	"svcplane/proxy"
 	"svcplane/proxy/ebpf"
-	"svcplane/proxy/switchover"
+	"svcplane/server"
 )
 
 // proxyOptions are the flags of the Service proxy as they were written.
@@ -41,100 +34,42 @@ func (o *proxyOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Health, "proxy-health-address", "0.0.0.0:10256", "where /healthz and /livez of the Service proxy answer as kube-proxy's; empty: nowhere")
 }
 
-// proxyConfig is the checked form of proxyOptions.
-type proxyConfig struct {
-	NodePortRanges    []netip.Prefix // none: the node's own addresses
-	Health            netip.AddrPort // invalid: nowhere
-	NoExternalIPs     bool
-	LoopbackNodePorts bool
-	Drain             time.Duration
-	XDP               bool
-	Scheduler         ebpf.Scheduler
-	NoShortcut        bool
-}
-
 // The values of --xdp and --ebpf-shortcut.
 const (
 	valueAuto = "auto"
 	valueOff  = "off"
 )
 
-func (o *proxyOptions) check(host Host) (proxyConfig, error) {
-	c := proxyConfig{NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain, XDP: o.XDP == valueAuto, NoShortcut: o.Shortcut == valueOff}
+func (o *proxyOptions) check(c *server.Config) error {
+	p := server.ProxyConfig{NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain, XDP: o.XDP == valueAuto, NoShortcut: o.Shortcut == valueOff}
 	if o.XDP != valueAuto && o.XDP != valueOff {
-		return c, fmt.Errorf("--xdp %q: must be auto or off", o.XDP)
+		return fmt.Errorf("--xdp %q: must be auto or off", o.XDP)
 	}
 	if o.Shortcut != valueAuto && o.Shortcut != valueOff {
-		return c, fmt.Errorf("--ebpf-shortcut %q: must be auto or off", o.Shortcut)
+		return fmt.Errorf("--ebpf-shortcut %q: must be auto or off", o.Shortcut)
 	}
 	var err error
-	if c.Scheduler, err = ebpf.ParseScheduler(o.Scheduler); err != nil {
-		return c, fmt.Errorf("--ebpf-scheduler %w", err)
+	if p.Scheduler, err = ebpf.ParseScheduler(o.Scheduler); err != nil {
+		return fmt.Errorf("--ebpf-scheduler %w", err)
 	}
 	if o.Drain < 0 {
-		return c, fmt.Errorf("--proxy-drain-timeout %s: must not be negative", o.Drain)
+		return fmt.Errorf("--proxy-drain-timeout %s: must not be negative", o.Drain)
 	}
 	if o.Health != "" {
-		if err := parseInto("proxy-health-address", o.Health, &c.Health); err != nil {
-			return c, err
+		if err := parseSocket("proxy-health-address", o.Health, &p.Health); err != nil {
+			return err
 		}
 	}
 	for _, text := range o.NodePortAddresses {
 		cidr, err := netip.ParsePrefix(text)
 		if err != nil {
-			return c, fmt.Errorf("--node-port-addresses %q: must be ranges like 192.0.2.0/24: %w", text, err)
+			return fmt.Errorf("--node-port-addresses %q: must be ranges like 192.0.2.0/24: %w", text, err)
 		}
 		if cidr.Addr().IsLoopback() {
-			return c, errors.New("--node-port-addresses: loopback addresses are served with --node-port-loopback")
+			return errors.New("--node-port-addresses: loopback addresses are served with --node-port-loopback")
 		}
-		c.NodePortRanges = append(c.NodePortRanges, cidr)
+		p.NodePortRanges = append(p.NodePortRanges, cidr)
 	}
-	if now := address.New(address.Config{}, host.Machine).State(); len(c.nodePortAddrs(now)) == 0 && len(c.NodePortRanges) > 0 && !host.Served {
-		return c, fmt.Errorf("--node-port-addresses %v: no address of this machine lies in them: choose among %s", o.NodePortAddresses, host.addrTexts())
-	}
-	return c, nil
-}
-
-// nodePortAddrs are the addresses that NodePorts answer on.
-func (c *proxyConfig) nodePortAddrs(now address.State) []netip.Addr {
-	if len(c.NodePortRanges) == 0 {
-		return now.Node
-	}
-	var all []netip.Addr
-	for _, r := range c.NodePortRanges {
-		for _, a := range now.Machine {
-			if r.Contains(a) && !slices.Contains(all, a) {
-				all = append(all, a)
-			}
-		}
-	}
-	return all
-}
-
-func (h *house) addProxy(services *catalog.Catalog, planes *switchover.Switch) error {
-	cfg := proxy.Config{
-		Catalog: services, Dataplane: planes, Recorder: h.recorder("svcplane-proxy"), Metrics: proxy.NewMetrics(),
-		Health: h.cfg.Proxy.Health, LoopbackNodePorts: h.cfg.Proxy.LoopbackNodePorts,
-		Nodes: h.api.Informers().Core().V1().Nodes().Informer(),
-		Node: proxy.Node{
-			Name: h.cfg.NodeName, Addrs: h.cfg.Proxy.nodePortAddrs(h.addresses.State()), NoExternalIPs: h.cfg.Proxy.NoExternalIPs,
-			PodCIDRs: h.cfg.PodCIDRs, ServiceCIDRs: h.cfg.ServiceCIDRs, Own: h.cfg.listeners(),
-		},
-	}
-	p, err := proxy.New(cfg)
-	if err != nil {
-		return err
-	}
-	legacyregistry.RawMustRegister(cfg.Metrics) // there is one server per process
-	legacyregistry.RawMustRegister(planes)
-	h.adminProxy(p)
-	h.admin.handle("GET /proxy/explain", func(r *http.Request) (any, error) { return h.explainDial(r, p) })
-	adminSwitch(h.admin, planes, h.cfg.Proxy.Drain)
-	h.add("proxy", proxyPart{p, planes})
-	h.mode = planes.Mode()
-	h.addresses.Follow("the data plane", func(ctx context.Context, now address.State) error { return planes.SetSource(ctx, now.Node) })
-	h.addresses.Follow("NodePorts", func(ctx context.Context, now address.State) error {
-		return p.SetAddrs(ctx, h.cfg.Proxy.nodePortAddrs(now))
-	})
+	c.Proxy = p
 	return nil
 }

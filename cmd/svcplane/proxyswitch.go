@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"svcplane/proxy/switchover"
+	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 func newProxySwitch(dataDir *string) *cobra.Command {
@@ -26,10 +27,10 @@ func newProxySwitch(dataDir *string) *cobra.Command {
 			"connections; those of the old one go on until they end, or until --drain-timeout, and then the old one is removed. " +
 			"The command prints how far that is; ending it changes nothing. During this time a switch the other way is possible at any moment. " +
 			"The choice counts after a restart also, until --proxy-mode of the server is changed.",
-		ValidArgsFunction: arguments(oneOf(modeEBPF, modeIPTables)),
+		ValidArgsFunction: arguments(oneOf(server.ModeEBPF, server.ModeIPTables)),
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 || args[0] != modeIPTables && args[0] != modeEBPF {
-				return calledWrongly(fmt.Errorf("%q: say which data plane is to serve: iptables or ebpf", args))
+			if len(args) != 1 || args[0] != server.ModeIPTables && args[0] != server.ModeEBPF {
+				return admin.Blame(fmt.Errorf("%q: say which data plane is to serve: iptables or ebpf", args))
 			}
 			return nil
 		},
@@ -39,7 +40,7 @@ func newProxySwitch(dataDir *string) *cobra.Command {
 				query.Set("drain", drain.String())
 			}
 			var now switchover.Status
-			if err := ask(cmd.Context(), *dataDir, http.MethodPost, "/proxy/switch", query, nil, &now); err != nil {
+			if err := admin.Ask(cmd.Context(), *dataDir, http.MethodPost, "/proxy/switch", query, &now); err != nil {
 				return err
 			}
 			return watchSwitch(cmd.Context(), *dataDir, cmd.OutOrStdout(), now, detach)
@@ -73,28 +74,8 @@ func watchSwitch(ctx context.Context, dataDir string, out io.Writer, now switcho
 		case <-time.After(watchPeriod):
 		}
 		now = switchover.Status{}
-		if err := ask(ctx, dataDir, http.MethodGet, "/proxy/switch", nil, nil, &now); err != nil {
+		if err := admin.Ask(ctx, dataDir, http.MethodGet, "/proxy/switch", nil, &now); err != nil {
 			return err
 		}
 	}
-}
-
-// adminSwitch answers the command above.
-func adminSwitch(a *admin, planes *switchover.Switch, drain time.Duration) {
-	a.handle("GET /proxy/switch", func(*http.Request) (any, error) { return planes.Status(), nil })
-	a.handle("POST /proxy/switch", func(r *http.Request) (any, error) {
-		limit := drain
-		if text := r.URL.Query().Get("drain"); text != "" {
-			var err error
-			if limit, err = time.ParseDuration(text); err != nil {
-				return nil, calledWrongly(fmt.Errorf("--drain-timeout: %w", err))
-			}
-		}
-		if limit < 0 {
-			return nil, calledWrongly(errors.New("--drain-timeout must not be negative"))
-		}
-		// whoever asks may go; a switch in the middle would be turned back
-		err := planes.To(context.WithoutCancel(r.Context()), r.URL.Query().Get("mode"), limit)
-		return planes.Status(), err
-	})
 }

@@ -2,19 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"k8s.io/klog/v2"
 
-	"svcplane/systemd"
+	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 func newServer(dataDir *string) *cobra.Command {
@@ -32,7 +27,7 @@ func newServer(dataDir *string) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if configFile != "" {
 				if err := loadFile(configFile, serverFlags(cmd)); err != nil {
-					return calledWrongly(err)
+					return admin.Blame(err)
 				}
 			}
 			opts.DataDir = *dataDir
@@ -43,14 +38,8 @@ func newServer(dataDir *string) *cobra.Command {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second signal ends what does not want to end
-			around := surroundings{out: cmd.OutOrStdout(), manager: systemd.Take()}
-			defer around.signals.outlive()()
-			err := runServer(ctx, &opts, &around)
-			var restart *again
-			if errors.As(err, &restart) {
-				return beginAgain(around.manager.Environ())
-			}
-			return err
+			process := server.Process{DataDir: opts.DataDir, Verbosity: opts.Verbosity, Out: cmd.OutOrStdout(), Configure: opts.checkCall}
+			return process.Run(ctx)
 		},
 	}
 	opts.register(cmd.Flags())
@@ -61,7 +50,7 @@ func newServer(dataDir *string) *cobra.Command {
 
 // checkFlags is what a start checks before it takes anything of the machine.
 func checkFlags(opts *Options) error {
-	host, err := readHost(opts.DataDir)
+	host, err := server.ReadHost(opts.DataDir)
 	if err != nil {
 		return err
 	}
@@ -75,93 +64,4 @@ func serverFlags(cmd *cobra.Command) *pflag.FlagSet {
 	fs.AddFlagSet(cmd.LocalFlags())
 	fs.AddFlagSet(cmd.InheritedFlags())
 	return fs
-}
-
-// surroundings are what the server hears from and tells, beyond its listeners.
-type surroundings struct {
-	out     io.Writer // gets the ready line
-	signals signals
-	manager *systemd.Manager
-}
-
-// startAborts is how long a start that is asked to stop may take to come to a place where it can.
-const startAborts = 10 * time.Second
-
-// runServer serves until ctx ends. A start may be in a call that nothing interrupts, a disk that does not answer or a lock
-// that somebody else has: it is left behind then.
-func runServer(ctx context.Context, opts *Options, around *surroundings) error {
-	ready, ended := make(chan struct{}), make(chan error, 1)
-	go func() { ended <- serve(ctx, opts, ready, around) }()
-	defer context.AfterFunc(ctx, func() { around.manager.Tell(systemd.Stopping, systemd.Status("stopping")) })()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case <-ready:
-		return <-ended
-	case err := <-ended:
-		return err
-	case <-time.After(startAborts):
-		return nil
-	}
-}
-
-// serve checks everything that can be checked, takes what it needs of the machine, runs until ctx ends
-// and stops in the reverse order. Until the checks have passed nothing on the machine is changed.
-func serve(ctx context.Context, opts *Options, ready chan<- struct{}, around *surroundings) (err error) {
-	began := time.Now()
-	log := setUpLogging(opts.Verbosity)
-	slow := time.AfterFunc(slowStart, log.reveal)
-	defer slow.Stop()
-	if os.Geteuid() != 0 {
-		return errors.New("server must run as root: it makes network namespaces and links: use sudo")
-	}
-	host, err := readHost(opts.DataDir)
-	if err != nil {
-		return err
-	}
-	cfg, err := opts.checkCall(host)
-	if err != nil {
-		return err
-	}
-	claims, err := claim(ctx, cfg, host)
-	if err != nil {
-		return err
-	}
-	stopped := true
-	defer func() {
-		if stopped { // else the API would take the end of its listener for a fault
-			claims.release()
-		}
-	}()
-	h, err := build(ctx, cfg, claims)
-	if err != nil && ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
-		return tellSpace(cfg.DataDir, err)
-	}
-	defer func() { stopped = h.stop() }()
-	around.signals.onHangup(h.reopenLogs)
-	if err := h.start(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil // asked to stop while starting
-		}
-		log.spill()
-		return err
-	}
-	close(ready)
-	slow.Stop()
-	log.open()
-	defer log.close()
-	go settle(ctx)
-	h.tellShares()
-	if _, err := fmt.Fprintf(around.out, "svcplane ready in %d ms (%s)\n", time.Since(began).Milliseconds(), h.summary()); err != nil {
-		klog.ErrorS(err, "The ready line could not be printed: whoever started the server does not read it") // others are served
-	}
-	around.manager.Tell(systemd.Ready, systemd.Status("serving: "+h.summary()))
-	defer h.keepTelling(ctx, around.manager)()
-	return h.parts.wait(ctx)
 }

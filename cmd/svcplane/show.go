@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"svcplane/printer"
+	"svcplane/server/admin"
 )
 
 // show prints a source as the flags say. With -w it ends at Ctrl-C or SIGTERM, which is no error.
@@ -31,7 +32,7 @@ func show[T any](cmd *cobra.Command, f printer.Flags, s printer.Source[T]) (T, e
 // asked is what a server answers to a question.
 func asked[T any](dataDir, method, path string, query url.Values) func(context.Context) (T, error) {
 	return func(ctx context.Context) (answer T, err error) {
-		return answer, ask(ctx, dataDir, method, path, query, nil, &answer)
+		return answer, admin.Ask(ctx, dataDir, method, path, query, &answer)
 	}
 }
 

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -17,6 +17,8 @@ import (
 	"svcplane/ingress"
 	"svcplane/printer"
 	"svcplane/proxy"
+	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 // printsNothing are commands without -o, each with the reason.
@@ -58,13 +60,13 @@ func TestShapes(t *testing.T) {
 		value any
 		want  string
 	}{
-		{Status{Part: "dns", State: "serving", Since: when, Figure: "3 names"},
+		{admin.Status{Part: "dns", State: "serving", Since: when, Figure: "3 names"},
 			`{"part":"dns","state":"serving","since":"2026-01-02T03:04:05Z","figure":"3 names"}`},
 		{ingress.RouteInfo{Host: "a.b", Path: "/", Kind: ingress.Prefix, Service: "shop/web:80", Endpoints: []netip.AddrPort{at},
 			Origin: ingress.Origin{Kind: "Ingress", NamespacedName: key, Created: when}},
 			`{"host":"a.b","path":"/","pathType":"Prefix","service":"shop/web:80","endpoints":["10.244.0.5:8080"],` +
 				`"origin":{"kind":"Ingress","namespace":"shop","name":"web","created":"2026-01-02T03:04:05Z"}}`},
-		{ingressExplanation{Explanation: ingress.Explanation{Host: "a.b", Path: "/", Steps: []string{"s"}}, Mistakes: []string{"m"}},
+		{server.IngressExplanation{Explanation: ingress.Explanation{Host: "a.b", Path: "/", Steps: []string{"s"}}, Mistakes: []string{"m"}},
 			`{"host":"a.b","path":"/","steps":["s"],"mistakes":["m"]}`},
 		{proxy.NewTable(proxy.Frontend{ID: proxy.ID{Address: proxy.Address{AddrPort: at, Protocol: corev1.ProtocolTCP}, Scope: proxy.Everywhere},
 			Service: key, PortName: "http", Affinity: time.Hour}),
@@ -76,7 +78,7 @@ func TestShapes(t *testing.T) {
 		{proxy.Explanation{Client: "c", Address: "a", Action: "balance", Steps: []string{"s"},
 			Choices: []proxy.EndpointFate{{Address: at, Takes: true, Why: "w"}}},
 			`{"client":"c","address":"a","action":"balance","steps":["s"],"endpoints":[{"address":"10.244.0.5:8080","takes":true,"why":"w"}]}`},
-		{answers{Asker: "the node", Trips: []dns.Explanation{{Name: "web.", Type: "A", Rcode: "NXDOMAIN", Why: []string{"w"}}}, Hints: []string{"h"}},
+		{server.DNSAnswers{Asker: "the node", Trips: []dns.Explanation{{Name: "web.", Type: "A", Rcode: "NXDOMAIN", Why: []string{"w"}}}, Hints: []string{"h"}},
 			`{"asker":"the node","trips":[{"name":"web.","type":"A","rcode":"NXDOMAIN","why":["w"]}],"hints":["h"]}`},
 		{listedImage{Image: "web:1", ID: "sha256:1", Size: 5, Imported: when},
 			`{"image":"web:1","id":"sha256:1","sizeBytes":5,"imported":"2026-01-02T03:04:05Z"}`},
@@ -94,32 +96,39 @@ func TestShapes(t *testing.T) {
 func fakeServer(t *testing.T, answers map[string]any) (dataDir string) {
 	t.Helper()
 	dir := t.TempDir()
-	a, err := newAdmin(dir)
+	a, err := admin.Listen(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for pattern, answer := range answers {
-		a.handle(pattern, func(*http.Request) (any, error) {
+		a.Handle(pattern, func(*http.Request) (any, error) {
 			if err, ok := answer.(error); ok {
 				return nil, err
 			}
 			return answer, nil
 		})
 	}
-	srv := &httptest.Server{Listener: a.listener, Config: &http.Server{Handler: a.mux}}
-	srv.Start()
-	t.Cleanup(srv.Close)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
 	return dir
 }
 
 func TestWhatIsNotSoEndsWithOne(t *testing.T) {
 	dir := fakeServer(t, map[string]any{
-		"GET /status":          []Status{{Part: "api", State: "serving"}, {Part: "dns", State: "degraded"}},
+		"GET /status":          []admin.Status{{Part: "api", State: "serving"}, {Part: "dns", State: "degraded"}},
 		"GET /proxy/diff":      []string{"missing: 10.96.0.1:443"},
 		"POST /proxy/diff":     []string{"missing: 10.96.0.1:443"},
-		"GET /ingress/explain": ingressExplanation{Explanation: ingress.Explanation{Host: "a"}, Hint: "did you mean b?"},
-		"GET /dns/query":       answers{Trips: []dns.Explanation{{Name: "web.", Rcode: "NXDOMAIN"}}, Hints: []string{"did you mean wed?"}},
-		"GET /proxy/explain":   calledWrongly(http.ErrNotSupported),
+		"GET /ingress/explain": server.IngressExplanation{Explanation: ingress.Explanation{Host: "a"}, Hint: "did you mean b?"},
+		"GET /dns/query":       server.DNSAnswers{Trips: []dns.Explanation{{Name: "web.", Rcode: "NXDOMAIN"}}, Hints: []string{"did you mean wed?"}},
+		"GET /proxy/explain":   admin.Blame(http.ErrNotSupported),
 		"GET /ingress/routes":  []ingress.RouteInfo{},
 	})
 	for _, tt := range []struct {
@@ -149,7 +158,7 @@ func TestWhatIsNotSoEndsWithOne(t *testing.T) {
 func TestAnAnswerIsTheSameWhileItAges(t *testing.T) {
 	essence := func(records ...string) string {
 		trip := dns.Explanation{Name: "web.", Type: "A", Rcode: "NOERROR", Records: records, Why: []string{records[0]}}
-		text, err := json.Marshal(answers{Trips: []dns.Explanation{trip}}.essence())
+		text, err := json.Marshal(answersEssence(server.DNSAnswers{Trips: []dns.Explanation{trip}}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"svcplane/printer"
+	"svcplane/server/admin"
 )
 
 func newStatus(dataDir *string) *cobra.Command {
@@ -23,13 +24,13 @@ func newStatus(dataDir *string) *cobra.Command {
 			"  svcplane status -o json --data-dir /srv/svcplane",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := show(cmd, how, printer.Source[[]Status]{Get: got[[]Status](*dataDir, "/status", nil), Table: statusTable})
+			all, err := show(cmd, how, printer.Source[[]admin.Status]{Get: got[[]admin.Status](*dataDir, "/status", nil), Table: statusTable})
 			if err != nil || how.Watch {
 				return err
 			}
 			var down []string
 			for _, s := range all {
-				if s.State != stateServing {
+				if s.State != admin.Serving {
 					down = append(down, s.Part)
 				}
 			}
@@ -43,7 +44,7 @@ func newStatus(dataDir *string) *cobra.Command {
 	return cmd
 }
 
-func statusTable(w io.Writer, all []Status) error {
+func statusTable(w io.Writer, all []admin.Status) error {
 	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(tab, "PART\tSTATE\tSINCE\tFIGURE")
 	for _, s := range all {

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"svcplane/printer"
+	"svcplane/server"
 )
 
 // version is set by the linker.
@@ -33,7 +33,7 @@ func newVersion() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := show(cmd, how, printer.Source[versions]{
 				Get: func(context.Context) (versions, error) {
-					return versions{Version: version, Kubernetes: kubernetesVersion(), Go: runtime.Version()}, nil
+					return versions{Version: version, Kubernetes: server.KubernetesVersion(), Go: runtime.Version()}, nil
 				},
 				Table: func(w io.Writer, v versions) error {
 					_, err := fmt.Fprintf(w, "svcplane %s (kubernetes %s, %s)\n", v.Version, v.Kubernetes, v.Go)
@@ -45,17 +45,4 @@ func newVersion() *cobra.Command {
 	}
 	how.Register(cmd.Flags())
 	return cmd
-}
-
-func kubernetesVersion() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	for _, dep := range info.Deps {
-		if dep.Path == "k8s.io/kubernetes" {
-			return dep.Version
-		}
-	}
-	return "unknown"
 }
