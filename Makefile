@@ -22,7 +22,9 @@ SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
 # -p 2: the end-to-end tests start servers, which starve each other on a small machine; -count=1: the kernel is no
 # input that the cache of results knows of.
 TESTFLAGS ?= -p 2 -count=1 -timeout 35m
-PACKAGES := $(if $(ROOM),./$(ROOM)/...,./...)
+# bench is a module of its own, whose tests run only when they are asked for.
+GOTEST   := go test$(if $(filter bench%,$(ROOM)), -C bench)
+PACKAGES := $(if $(ROOM),./$(patsubst bench,.,$(ROOM:bench/%=%))/...,./...)
 
 .PHONY: help deps build install man deb dist dist-check systemd-check demo test bench bench-dns bench-ingress bench-proxy generate lint clean
 help:
@@ -78,7 +80,7 @@ test: export SVCPLANE_BIN := $(CURDIR)/$(BIN)
 test: export LANSERVER := $(CURDIR)/bin/lanserver
 test: deps $(if $(filter-out test%,$(ROOM)),,build bin/lanserver)
 	@scripts/deps.sh test
-	@go run ./test/testsum -- go test -json -vet=off $(if $(SUDO),-exec 'sudo -E') $(TESTFLAGS) $(if $(RUN),-run '$(RUN)') $(PACKAGES)
+	@go run ./test/testsum -- $(GOTEST) -json -vet=off $(if $(SUDO),-exec 'sudo -E') $(TESTFLAGS) $(if $(RUN),-run '$(RUN)') $(PACKAGES)
 
 bench:
 	@scripts/deps.sh bench
@@ -92,7 +94,7 @@ bin/coredns: bench/dns/coredns/main.go bench/dns/coredns/go.mod
 bench-dns: bin/coredns
 	@scripts/deps.sh bench
 	@$(MAKE) --no-print-directory build
-	go build -o bin/benchdns ./bench/dns
+	cd bench && go build -o $(CURDIR)/bin/benchdns ./dns
 	@$(SUDO) bench/dns/bench.sh
 
 # Caddy, too.
@@ -102,8 +104,8 @@ bin/kube-proxy: bench/proxy/kubeproxy/main.go bench/proxy/kubeproxy/go.mod
 bench-proxy: bin/kube-proxy
 	@scripts/deps.sh bench
 	@$(MAKE) --no-print-directory build
-	go build -o bin/bench-ours ./bench/proxy/ours
-	go build -o bin/bench-proxy ./bench/proxy
+	cd bench && go build -o $(CURDIR)/bin/bench-ours ./proxy/ours
+	cd bench && go build -o $(CURDIR)/bin/bench-proxy ./proxy
 	@$(SUDO) bin/bench-proxy $(BENCHFLAGS)
 
 bin/caddy: bench/ingress/caddy/main.go bench/ingress/caddy/go.mod
@@ -112,9 +114,9 @@ bin/caddy: bench/ingress/caddy/main.go bench/ingress/caddy/go.mod
 bench-ingress: bin/caddy
 	@scripts/deps.sh bench-ingress
 	@$(MAKE) --no-print-directory build
-	go build -o bin/ingressfront ./bench/ingress/front
-	go build -o bin/wsload ./bench/ingress/wsload
-	go build -o bin/ingresschanges ./bench/ingress/changes
+	cd bench && go build -o $(CURDIR)/bin/ingressfront ./ingress/front
+	cd bench && go build -o $(CURDIR)/bin/wsload ./ingress/wsload
+	cd bench && go build -o $(CURDIR)/bin/ingresschanges ./ingress/changes
 	@bench/ingress/run.sh
 	@$(SUDO) bench/ingress/changes.sh
 
@@ -125,6 +127,7 @@ generate:
 lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt: these files are not formatted (gofmt -w):"; echo "$$out"; exit 1; fi
 	go vet ./...
+	cd bench && go vet ./...
 
 clean:
 	rm -rf bin dist

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -81,10 +82,12 @@ type goPackage struct {
 	Imports, TestImports, XTestImports []string
 }
 
-// packages lists the packages of the module.
-func packages(t *testing.T) []goPackage {
+// packages lists the packages of the module in a folder, named from here.
+func packages(t *testing.T, folder string) []goPackage {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports,TestImports,XTestImports", module+"/...").Output()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports,TestImports,XTestImports", "./...")
+	cmd.Dir = folder
+	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		t.Fatalf("go list: %v\n%s", err, exit.Stderr)
@@ -145,7 +148,7 @@ func wrongImports(importPath string, imports []string, inTests bool) []string {
 
 func TestImportsRunOneWay(t *testing.T) {
 	seen := map[string]bool{}
-	for _, p := range packages(t) {
+	for _, p := range packages(t, "..") {
 		seen[roomOf(p.ImportPath)] = true
 		for _, wrong := range wrongImports(p.ImportPath, p.Imports, false) {
 			t.Errorf("%s must not import %s", p.ImportPath, wrong)
@@ -208,9 +211,27 @@ func TestImportRulesBite(t *testing.T) {
 }
 
 func TestEveryPackageHasADoc(t *testing.T) {
-	for _, p := range packages(t) {
+	for _, p := range slices.Concat(packages(t, ".."), packages(t, "../bench")) {
 		if len(p.GoFiles) > 0 && !slices.Contains(p.GoFiles, "doc.go") {
 			t.Errorf("%s has no doc.go: one paragraph, one diagram, its invariants", filepath.ToSlash(p.Dir))
 		}
+	}
+}
+
+// TestBenchmarksAreBuiltOfTheSameReleases compares what go.mod replaces, which the go command does not take over from one
+// module to another: otherwise the benchmarks would measure our packages over other releases of their libraries.
+func TestBenchmarksAreBuiltOfTheSameReleases(t *testing.T) {
+	replaced := func(file string) string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, block, _ := strings.Cut(string(text), "\nreplace (")
+		block, _, _ = strings.Cut(block, "\n)")
+		return block
+	}
+	ours, benchs := replaced("../go.mod"), replaced("../bench/go.mod")
+	if ours == "" || ours != benchs {
+		t.Error("go.mod and bench/go.mod replace different releases: copy the block, then go mod tidy in both folders")
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // TestAnswersAreThoseOfCoreDNS: every difference has a reason. It needs root and what `make bench-dns` builds:
 //
-//	go test -tags coredns ./bench/dns
+//	make test ROOM=bench/dns TESTFLAGS="-tags coredns"
 func TestAnswersAreThoseOfCoreDNS(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
