@@ -228,13 +228,16 @@ func (c *Controllers) dnsNodeAddrs() []netip.Addr {
 	return slices.DeleteFunc(addrs, func(a netip.Addr) bool { return a.IsLoopback() || a.IsLinkLocalUnicast() })
 }
 
+//lint:ignore SA1019 the mirroring controller makes the slices, one for each family, of Endpoints
 func (c *Controllers) dnsEndpoints(addrs []netip.Addr) *corev1.Endpoints {
 	var list []corev1.EndpointAddress
 	for _, a := range addrs {
 		list = append(list, corev1.EndpointAddress{IP: a.String(), NodeName: &c.cfg.NodeName})
 	}
+	//lint:ignore SA1019 as above
 	return &corev1.Endpoints{
 		ObjectMeta: dnsMeta(),
+		//lint:ignore SA1019 as above
 		Subsets: []corev1.EndpointSubset{{
 			Addresses: list,
 			Ports: []corev1.EndpointPort{

@@ -72,6 +72,7 @@ func (n *Node) hook(ctx context.Context, c *corev1.Container, id, ip string, h *
 	case h.Exec != nil:
 		out, err := n.execSync(ctx, id, h.Exec.Command, 0)
 		if err != nil {
+			//lint:ignore ST1005 the kubelet's words
 			return fmt.Errorf("Exec lifecycle hook (%v) for Container %q failed - error: %w, message: %q", h.Exec.Command, c.Name, err, out)
 		}
 		return nil

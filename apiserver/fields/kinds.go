@@ -39,7 +39,8 @@ func kinds() []Kind {
 		{autoscalingv2.SchemeGroupVersion.WithResource("horizontalpodautoscalers"), autoscalingv2.HorizontalPodAutoscaler{}},
 		{policyv1.SchemeGroupVersion.WithResource("poddisruptionbudgets"), policyv1.PodDisruptionBudget{}},
 		{core.WithResource("services"), corev1.Service{}},
-		{core.WithResource("endpoints"), corev1.Endpoints{}}, //nolint:staticcheck // deprecated, and served
+		//lint:ignore SA1019 deprecated, and served all the same
+		{core.WithResource("endpoints"), corev1.Endpoints{}},
 		{discoveryv1.SchemeGroupVersion.WithResource("endpointslices"), discoveryv1.EndpointSlice{}},
 		{networking.WithResource("ingresses"), networkingv1.Ingress{}},
 		{networking.WithResource("ingressclasses"), networkingv1.IngressClass{}},

@@ -30,10 +30,12 @@ func services() []Struct {
 		{Of: corev1.ServicePort{}, Honoured: []Honoured{{"catalog", "name protocol appProtocol port nodePort"}, {"endpointslice-controller", "targetPort"}}},
 		{Of: corev1.SessionAffinityConfig{}, Honoured: []Honoured{{"catalog", "clientIP"}}},
 		{Of: corev1.ClientIPConfig{}, Honoured: []Honoured{{"catalog", "timeoutSeconds"}}},
-		{Of: corev1.Endpoints{}, Honoured: []Honoured{{"endpointslice-mirroring-controller", "subsets"}}},                                //nolint:staticcheck // served
-		{Of: corev1.EndpointSubset{}, Honoured: []Honoured{{"endpointslice-mirroring-controller", "addresses notReadyAddresses ports"}}}, //nolint:staticcheck // served
-		{Of: corev1.EndpointAddress{}, Honoured: []Honoured{{"endpointslice-mirroring-controller", "ip hostname nodeName targetRef"}}},   //nolint:staticcheck // served
-		{Of: corev1.EndpointPort{}, Honoured: []Honoured{{"endpointslice-mirroring-controller", "name port protocol appProtocol"}}},      //nolint:staticcheck // served
+		//lint:ignore SA1019 deprecated, and served all the same
+		{Of: corev1.Endpoints{}, Honoured: []Honoured{{"endpointslice-mirroring-controller", "subsets"}}},
+		//lint:ignore SA1019 deprecated, and served all the same
+		{Of: corev1.EndpointSubset{}, Honoured: []Honoured{{"endpointslice-mirroring-controller", "addresses notReadyAddresses ports"}}},
+		{Of: corev1.EndpointAddress{}, Honoured: []Honoured{{"endpointslice-mirroring-controller", "ip hostname nodeName targetRef"}}},
+		{Of: corev1.EndpointPort{}, Honoured: []Honoured{{"endpointslice-mirroring-controller", "name port protocol appProtocol"}}},
 		{
 			Of:       discoveryv1.EndpointSlice{},
 			Honoured: []Honoured{{"catalog", "endpoints ports"}},

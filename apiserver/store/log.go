@@ -77,9 +77,8 @@ type logEnd struct {
 
 // logReader reads the segments of a log one after the other, so that it is known where it is.
 type logReader struct {
-	end  logEnd
-	crc  uint32
-	size int64
+	end logEnd
+	crc uint32
 }
 
 func readLog(dir string, segments []segment) (logEnd, error) {

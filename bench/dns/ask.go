@@ -150,6 +150,9 @@ func probe(ctx context.Context, o options) error {
 		return err
 	}
 	a.settle()
+	if len(a.took) == 0 {
+		return fmt.Errorf("%s answered none of %d questions", o.addr, o.rate*o.seconds)
+	}
 	slices.Sort(a.took)
 	at := func(part float64) int64 {
 		return a.took[min(int(part*float64(len(a.took))), len(a.took)-1)].Microseconds()

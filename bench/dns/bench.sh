@@ -147,7 +147,7 @@ compare() {
 # tail_latency WHO ADDR PID: p99 at 20,000 queries a second, in us.
 tail_latency() {
 	local out
-	lan "$TOOL" probe -addr "$1:53" -rate 500 -seconds "$((SECONDS_EACH - 1))" -file "$TMP/a" >"$TMP/probe" &
+	lan "$TOOL" probe -addr "$1:53" -rate 500 -seconds "$((SECONDS_EACH > 1 ? SECONDS_EACH - 1 : 1))" -file "$TMP/a" >"$TMP/probe" &
 	out=$!
 	perf "$1" "$2" "$TMP/a" -Q 20000 >>"$TMP/$3"
 	wait $out

@@ -21,7 +21,7 @@ func main() {
 	length := flag.Duration("d", 2*time.Second, "how long")
 	size := flag.Int("size", 128, "bytes of a message")
 	flag.Parse()
-	err := errors.ErrUnsupported
+	var err error
 	if *serve != "" {
 		err = http.ListenAndServe(*serve, http.HandlerFunc(echo))
 	} else {
