@@ -1,14 +1,11 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"svcplane/catalog"
 )
@@ -21,52 +18,20 @@ type Client struct {
 
 // Explanation says what becomes of a new connection, and why.
 type Explanation struct {
-	Client  string   `json:"client"`
-	Address string   `json:"address"`
-	Action  string   `json:"action"` // a Verdict, or "pass": the proxy does nothing
-	Steps   []string `json:"steps"`
-	// What is wrong with the Service, one sentence each; the proxy leaves it to its caller to look.
-	Mistakes []string       `json:"mistakes,omitempty"`
-	Choices  []EndpointFate `json:"endpoints,omitempty"`
-	Kernel   []string       `json:"kernel,omitempty"` // where the data plane does it
-}
-
-// Write prints the Explanation for people.
-func (e Explanation) Write(w io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s -> %s: %s\n", e.Client, e.Address, e.Action)
-	for _, step := range e.Steps {
-		fmt.Fprintf(&b, "  - %s\n", step)
-	}
-	for _, mistake := range e.Mistakes {
-		fmt.Fprintf(&b, "  ! %s\n", mistake)
-	}
-	tab := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	if len(e.Choices) > 0 {
-		fmt.Fprintln(tab, "\nENDPOINT\tPOD\tTAKES IT\tWHY")
-	}
-	for _, c := range e.Choices {
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\n", c.Address, cmp.Or(c.Pod, "-"), map[bool]string{true: "yes", false: "no"}[c.Takes], c.Why)
-	}
-	_ = tab.Flush() // a strings.Builder takes everything
-	if len(e.Kernel) > 0 {
-		fmt.Fprintln(&b, "\nIn the kernel:")
-	}
-	for _, line := range e.Kernel {
-		fmt.Fprintf(&b, "  %s\n", line)
-	}
-	if _, err := io.WriteString(w, b.String()); err != nil {
-		return fmt.Errorf("printing the explanation: %w", err)
-	}
-	return nil
+	Client  string
+	Address string
+	Action  string // a Verdict, or "pass": the proxy does nothing
+	Steps   []string
+	Choices []EndpointFate
+	Kernel  []string // where the data plane does it
 }
 
 // EndpointFate is an endpoint of the Service's port and whether new connections get there.
 type EndpointFate struct {
-	Address netip.AddrPort `json:"address"`
-	Pod     string         `json:"pod,omitempty"`
-	Takes   bool           `json:"takes"`
-	Why     string         `json:"why"`
+	Address netip.AddrPort
+	Pod     string
+	Takes   bool
+	Why     string
 }
 
 // Explainer is a Dataplane that can say where in the kernel it does what a Frontend asks for a client.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"os"
 	"slices"
@@ -41,70 +40,71 @@ func (n *Node) addDNS() error {
 	n.add(PartDNS, d)
 	n.handlers = append(n.handlers, func(a *admin.Server) {
 		a.Mount("/dns/", d.Handler())
-		a.Handle("GET /dns/query", func(r *http.Request) (any, error) { return n.explainName(r, d) })
+		ExplainName.Handle(a, func(ctx context.Context, r ExplainRequest) ([]admin.Explanation, error) {
+			return n.explainName(ctx, r, d)
+		})
 	})
 	n.addresses.Follow("the name server", func(_ context.Context, now address.State) error { return d.SetNodeAddrs(now.Node) })
 	return nil
 }
 
-// DNSAnswers is what `svcplane dns query` shows.
-type DNSAnswers struct {
-	Asker    string            `json:"asker"`
-	Searches []string          `json:"searches,omitempty"`
-	Trips    []dns.Explanation `json:"trips"`
-	Hints    []string          `json:"hints,omitempty"` // what may have been meant, if no name exists
-}
-
-// explainName answers `svcplane dns query` as the resolver of a pod, or of the node, would ask: the names of the search path one after the
-// other, until one exists.
-func (n *Node) explainName(r *http.Request, d *dns.Server) (any, error) {
-	query := r.URL.Query()
-	a := DNSAnswers{Asker: "the node"}
-	resolver := names.Resolver{}
-	var from netip.Addr
-	if pod := query.Get("pod"); pod != "" {
-		p, addrs, err := n.hints.podToAskFrom(r.Context(), query.Get("namespace"), pod)
-		if err != nil {
-			return nil, err
-		}
-		from = addrs[0]
-		host, err := os.ReadFile("/etc/resolv.conf")
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
-		}
-		resolver, _ = names.DNS(p, n.cfg.DNSIPs, n.cfg.Domain, names.ParseResolvConf(host))
-		a.Asker, a.Searches = fmt.Sprintf("pod %s/%s (%s)", p.Namespace, p.Name, from), resolver.Searches
-		if !slices.Contains(resolver.Servers, n.cfg.DNSIPs[0].String()) {
-			return nil, fmt.Errorf("pod %s/%s does not ask the cluster's DNS but %s: see its dnsPolicy", p.Namespace, p.Name, strings.Join(resolver.Servers, ", "))
-		}
+// explainName asks as the resolver of a pod, or of the node, would: for the names of the search path one after the other, until
+// one exists.
+func (n *Node) explainName(ctx context.Context, r ExplainRequest, d *dns.Server) ([]admin.Explanation, error) {
+	resolver, from, asker, err := n.resolverOf(ctx, r)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := dns.ParseType(query.Get("type")); err != nil {
+	if _, err := dns.ParseType(r.Type); err != nil {
 		return nil, admin.Blame(err)
 	}
-	for _, name := range searched(query.Get("name"), resolver) {
-		e, err := d.Explain(r.Context(), name, query.Get("type"), from)
+	var all []admin.Explanation
+	for _, name := range searched(r.To, resolver) {
+		e, err := d.Explain(ctx, name, r.Type, from)
 		if errors.Is(err, dns.ErrName) {
 			return nil, admin.Blame(err)
 		}
 		if err != nil {
 			return nil, err
 		}
-		if a.Trips = append(a.Trips, e); e.Exists() {
-			return a, nil
+		all = append(all, admin.Explanation{
+			Part: PartDNS, From: asker, To: e.Name + " " + e.Type, Outcome: e.Rcode, Steps: admin.Sentences(admin.StepDecision, e.Why),
+			Records: e.Records, Searches: resolver.Searches,
+		})
+		if e.Exists() {
+			return all, nil
 		}
 	}
 	namespace := ""
-	if query.Get("pod") != "" {
-		namespace = query.Get("namespace")
+	if r.From != "" {
+		namespace = r.Namespace
 	}
-	a.Hints = n.hints.nameHints(r.Context(), query.Get("name"), namespace)
-	return a, nil
+	all[len(all)-1].Hints = n.hints.nameHints(ctx, r.To, namespace)
+	return all, nil
 }
 
-// podNamed reads pod/NAME.
-func podNamed(text string) (string, bool) {
-	kind, pod, ok := strings.Cut(text, "/")
-	return pod, ok && pod != "" && (kind == "pod" || kind == "pods" || kind == "po")
+// resolverOf is how names are looked up by the pod that asks, its address, and what it is called.
+func (n *Node) resolverOf(ctx context.Context, r ExplainRequest) (resolver names.Resolver, from netip.Addr, asker string, err error) {
+	if r.From == "" {
+		return resolver, from, "the node", nil
+	}
+	pod, ok := admin.PodNamed(r.From)
+	if !ok {
+		return resolver, from, "", admin.Blame(fmt.Errorf("--from %q: must be pod/NAME", r.From))
+	}
+	p, addrs, err := n.hints.podToAskFrom(ctx, r.Namespace, pod)
+	if err != nil {
+		return resolver, from, "", err
+	}
+	host, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return resolver, from, "", err
+	}
+	resolver, _ = names.DNS(p, n.cfg.DNSIPs, n.cfg.Domain, names.ParseResolvConf(host))
+	if !slices.Contains(resolver.Servers, n.cfg.DNSIPs[0].String()) {
+		return resolver, from, "", fmt.Errorf("pod %s/%s does not ask the cluster's DNS but %s: see its dnsPolicy", p.Namespace, p.Name, strings.Join(resolver.Servers, ", "))
+	}
+	return resolver, addrs[0], fmt.Sprintf("pod %s/%s (%s)", p.Namespace, p.Name, addrs[0]), nil
 }
 
 // searched lists the names that a resolver asks for, in their order (resolv.conf(5): search, ndots).

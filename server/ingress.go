@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -84,43 +83,55 @@ func (n *Node) addIngress() error {
 	return nil
 }
 
-// handleIngress answers what `svcplane ingress` asks.
+// handleIngress carries out what `svcplane ingress` asks for.
 func (n *Node) handleIngress(a *admin.Server, i *ingress.Ingress) {
-	a.Handle("GET /ingress/routes", func(r *http.Request) (any, error) {
-		host := r.URL.Query().Get("host")
-		routes := []ingress.RouteInfo{}
+	GetRoutes.Handle(a, func(ctx context.Context, r RoutesRequest) ([]admin.Route, error) {
+		routes := []admin.Route{}
 		for _, info := range i.Routes() {
-			if host == "" || info.Host == host {
-				routes = append(routes, info)
+			if r.Host == "" || info.Host == r.Host {
+				routes = append(routes, routeOf(info))
 			}
 		}
-		if host != "" && len(routes) == 0 {
-			return nil, fmt.Errorf("no rule is for host %s: %s", host, cmp.Or(n.hints.otherHost(r.Context(), host), "see svcplane ingress routes"))
+		if r.Host != "" && len(routes) == 0 {
+			return nil, fmt.Errorf("no rule is for host %s: %s", r.Host, cmp.Or(n.hints.otherHost(ctx, r.Host), "see svcplane ingress routes"))
 		}
 		return routes, nil
 	})
-	a.Handle("GET /ingress/explain", func(r *http.Request) (any, error) { return n.explainURL(r.Context(), i, r.URL.Query().Get("url")) })
+	ExplainURL.Handle(a, func(ctx context.Context, r ExplainRequest) (admin.Explanation, error) {
+		return n.explainURL(ctx, i, r.To)
+	})
 }
 
-// IngressExplanation is what `svcplane ingress explain` shows.
-type IngressExplanation struct {
-	ingress.Explanation
-	Mistakes []string `json:"mistakes,omitempty"` // what is wrong with the route's Service
-	Hint     string   `json:"hint,omitempty"`     // the host that may be meant, if no rule is for this one
+func routeOf(r ingress.RouteInfo) admin.Route {
+	return admin.Route{
+		Host: r.Host, Path: r.Path, Kind: string(r.Kind), Service: r.Service, Endpoints: r.Endpoints, Problem: r.Problem,
+		Origin:   admin.Origin{Kind: r.Origin.Kind, Namespace: r.Origin.Namespace, Name: r.Origin.Name, Created: r.Origin.Created},
+		Canaries: r.Canaries, Closed: r.Closed,
+	}
 }
 
-// explainURL answers `svcplane ingress explain`.
-func (n *Node) explainURL(ctx context.Context, i *ingress.Ingress, url string) (any, error) {
+func (n *Node) explainURL(ctx context.Context, i *ingress.Ingress, url string) (admin.Explanation, error) {
 	e, err := i.Explain(url)
 	if err != nil {
-		return nil, err
+		return admin.Explanation{}, err
 	}
+	x := admin.Explanation{Part: PartIngress, To: e.Host + e.Path, Outcome: "404", Steps: slices.Concat(
+		admin.Sentences(admin.StepRule, e.Steps), admin.Sentences(admin.StepUnserved, e.NotServed), admin.Sentences(admin.StepPolicy, e.Policies),
+	)}
 	if e.Route == nil {
-		return IngressExplanation{Explanation: e, Hint: n.hints.otherHost(ctx, e.Host)}, nil
+		if hint := n.hints.otherHost(ctx, e.Host); hint != "" {
+			x.Hints = []string{hint}
+		}
+		return x, nil
 	}
-	service, _, _ := strings.Cut(e.Route.Service, ":")
-	wrong, err := n.hints.mistakes(ctx, serviceKey(service, metav1.NamespaceDefault))
-	return IngressExplanation{Explanation: e, Mistakes: wrong}, err
+	route := routeOf(*e.Route)
+	x.Route, x.Outcome = &route, route.Service
+	if len(route.Closed) > 0 {
+		x.Outcome = "503"
+	}
+	service, _, _ := strings.Cut(route.Service, ":")
+	x.Mistakes, err = n.hints.mistakes(ctx, serviceKey(service, metav1.NamespaceDefault))
+	return x, err
 }
 
 // keepSockets starts a process that keeps the ingress's listening sockets until the next start, or for a while, so

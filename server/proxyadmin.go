@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -21,84 +20,70 @@ import (
 	"svcplane/server/admin"
 )
 
-// handleProxy answers what `svcplane proxy` asks.
+// handleProxy carries out what `svcplane proxy` asks for.
 func (n *Node) handleProxy(a *admin.Server, p *proxy.Proxy) {
-	a.Handle("GET /proxy/table", func(r *http.Request) (any, error) {
-		table := p.Table()
-		if r.URL.Query().Get("kernel") == "true" {
-			var err error
-			if table, err = p.Kernel(r.Context()); err != nil {
-				return nil, err
-			}
-		}
-		name := r.URL.Query().Get("service")
-		if name == "" {
-			return table, nil
-		}
-		key := serviceKey(name, metav1.NamespaceDefault)
-		if table = table.Of(key); len(table.Frontends) == 0 {
-			return nil, n.hints.noAddress(r.Context(), key)
-		}
-		return table, nil
-	})
-	a.Handle("GET /proxy/counters", func(r *http.Request) (any, error) { return p.Counts(r.Context()) })
-	a.Handle("POST /proxy/counters", func(r *http.Request) (any, error) {
-		if err := p.Count(r.URL.Query().Get("count") == "true"); err != nil {
+	GetTable.Handle(a, func(ctx context.Context, r TableRequest) (proxy.Table, error) { return n.table(ctx, r, p) })
+	GetDiff.Handle(a, func(ctx context.Context, _ admin.None) ([]string, error) { return p.Diff(ctx) })
+	Repair.Handle(a, func(ctx context.Context, _ admin.None) ([]string, error) { return p.Repair(ctx) })
+	GetCounters.Handle(a, func(ctx context.Context, _ admin.None) ([]proxy.Tally, error) { return p.Counts(ctx) })
+	SetCounting.Handle(a, func(ctx context.Context, r CountingRequest) ([]proxy.Tally, error) {
+		if err := p.Count(r.On); err != nil {
 			return nil, err
 		}
-		return p.Counts(r.Context())
+		return p.Counts(ctx)
 	})
-	a.Handle("GET /proxy/diff", func(r *http.Request) (any, error) { return p.Diff(r.Context()) })
-	a.Handle("POST /proxy/diff", func(r *http.Request) (any, error) { return p.Repair(r.Context()) })
-	a.Handle("GET /proxy/explain", func(r *http.Request) (any, error) { return n.explainDial(r, p) })
-	handleSwitch(a, n.planes, n.cfg.Proxy.Drain)
+	ExplainDial.Handle(a, func(ctx context.Context, r ExplainRequest) ([]admin.Explanation, error) {
+		return n.explainDial(ctx, r, p)
+	})
+	GetSwitch.Handle(a, func(context.Context, admin.None) (switchover.Status, error) { return n.planes.Status(), nil })
+	SwitchTo.Handle(a, n.switchTo)
 }
 
-// handleSwitch answers `svcplane proxy switch`.
-func handleSwitch(a *admin.Server, planes *switchover.Switch, drain time.Duration) {
-	a.Handle("GET /proxy/switch", func(*http.Request) (any, error) { return planes.Status(), nil })
-	a.Handle("POST /proxy/switch", func(r *http.Request) (any, error) {
-		limit := drain
-		if text := r.URL.Query().Get("drain"); text != "" {
-			var err error
-			if limit, err = time.ParseDuration(text); err != nil {
-				return nil, admin.Blame(fmt.Errorf("--drain-timeout: %w", err))
-			}
+func (n *Node) table(ctx context.Context, r TableRequest, p *proxy.Proxy) (proxy.Table, error) {
+	table := p.Table()
+	if r.Kernel {
+		var err error
+		if table, err = p.Kernel(ctx); err != nil {
+			return table, err
 		}
-		if limit < 0 {
-			return nil, admin.Blame(errors.New("--drain-timeout must not be negative"))
-		}
-		// whoever asks may go; a switch in the middle would be turned back
-		err := planes.To(context.WithoutCancel(r.Context()), r.URL.Query().Get("mode"), limit)
-		return planes.Status(), err
-	})
+	}
+	if r.Service == "" {
+		return table, nil
+	}
+	key := serviceKey(r.Service, metav1.NamespaceDefault)
+	if table = table.Of(key); len(table.Frontends) == 0 {
+		return table, n.hints.noAddress(ctx, key)
+	}
+	return table, nil
 }
 
-// explainDial answers `svcplane proxy explain`.
-func (n *Node) explainDial(r *http.Request, p *proxy.Proxy) (any, error) {
-	query := r.URL.Query()
-	targets, key, err := n.dialled(r.Context(), query.Get("to"), query.Get("namespace"), p)
+func (n *Node) switchTo(ctx context.Context, r SwitchRequest) (switchover.Status, error) {
+	limit := n.cfg.Proxy.Drain
+	if r.Drain != "" {
+		var err error
+		if limit, err = time.ParseDuration(r.Drain); err != nil {
+			return switchover.Status{}, admin.Blame(fmt.Errorf("--drain-timeout: %w", err))
+		}
+	}
+	if limit < 0 {
+		return switchover.Status{}, admin.Blame(errors.New("--drain-timeout must not be negative"))
+	}
+	// whoever asks may go; a switch in the middle would be turned back
+	err := n.planes.To(context.WithoutCancel(ctx), r.Mode, limit)
+	return n.planes.Status(), err
+}
+
+// explainDial explains a new connection to each address that it may be for.
+func (n *Node) explainDial(ctx context.Context, r ExplainRequest, p *proxy.Proxy) ([]admin.Explanation, error) {
+	targets, key, err := n.dialled(ctx, r.To, r.Namespace, p)
 	if err != nil {
 		return nil, err
 	}
-	from := query.Get("from")
-	var clients []proxy.Client
-	if name, ok := podNamed(from); ok {
-		pod, addrs, err := n.hints.podToAskFrom(r.Context(), query.Get("namespace"), name)
-		if err != nil {
-			return nil, err
-		}
-		for _, addr := range addrs {
-			clients = append(clients, proxy.Client{Name: fmt.Sprintf("pod %s/%s", pod.Namespace, pod.Name), Addr: addr})
-		}
-	} else if from != "" {
-		addr, err := netip.ParseAddr(from)
-		if err != nil {
-			return nil, admin.Blame(fmt.Errorf("--from %q: must be pod/NAME or an address like 192.0.2.77", from))
-		}
-		clients = append(clients, proxy.Client{Addr: addr.Unmap()})
+	clients, err := n.clients(ctx, r)
+	if err != nil {
+		return nil, err
 	}
-	all := []proxy.Explanation{}
+	all := []admin.Explanation{}
 	for _, to := range targets {
 		var client proxy.Client
 		for _, c := range clients {
@@ -109,25 +94,58 @@ func (n *Node) explainDial(r *http.Request, p *proxy.Proxy) (any, error) {
 		if len(clients) > 0 && !client.Addr.IsValid() {
 			continue // it has no address of this family to dial from
 		}
-		e, err := p.Explain(r.Context(), client, to)
+		e, err := p.Explain(ctx, client, to)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, e)
-	}
-	if key.Name != "" {
-		wrong, err := n.hints.mistakes(r.Context(), key)
-		if err != nil {
-			return nil, err
-		}
-		for i := range all {
-			all[i].Mistakes = wrong
-		}
+		all = append(all, dialExplanation(e))
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("--from %q has no address of the family of %s", from, query.Get("to"))
+		return nil, fmt.Errorf("--from %q has no address of the family of %s", r.From, r.To)
 	}
-	return all, nil
+	if key.Name == "" {
+		return all, nil
+	}
+	wrong, err := n.hints.mistakes(ctx, key)
+	for i := range all {
+		all[i].Mistakes = wrong
+	}
+	return all, err
+}
+
+// clients are who dials, with each of its addresses; none: the node itself.
+func (n *Node) clients(ctx context.Context, r ExplainRequest) ([]proxy.Client, error) {
+	name, ok := admin.PodNamed(r.From)
+	if !ok && r.From == "" {
+		return nil, nil
+	}
+	if !ok {
+		addr, err := netip.ParseAddr(r.From)
+		if err != nil {
+			return nil, admin.Blame(fmt.Errorf("--from %q: must be pod/NAME or an address like 192.0.2.77", r.From))
+		}
+		return []proxy.Client{{Addr: addr.Unmap()}}, nil
+	}
+	pod, addrs, err := n.hints.podToAskFrom(ctx, r.Namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	var clients []proxy.Client
+	for _, addr := range addrs {
+		clients = append(clients, proxy.Client{Name: fmt.Sprintf("pod %s/%s", pod.Namespace, pod.Name), Addr: addr})
+	}
+	return clients, nil
+}
+
+// dialExplanation is what the proxy says.
+func dialExplanation(e proxy.Explanation) admin.Explanation {
+	x := admin.Explanation{
+		Part: PartProxy, From: e.Client, To: e.Address, Outcome: e.Action, Steps: admin.Sentences(admin.StepDecision, e.Steps), Kernel: e.Kernel,
+	}
+	for _, c := range e.Choices {
+		x.Steps = append(x.Steps, admin.Step{Kind: admin.StepEndpoint, Endpoint: c.Address, Pod: c.Pod, Chosen: c.Takes, Why: c.Why})
+	}
+	return x
 }
 
 // dialled reads an address, or finds those of a Service's port. The Service is the one that was named, or that has the

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -100,10 +99,10 @@ func (s *Server) build(r *reservation) error {
 
 // handle answers what commands ask.
 func (s *Server) handle() {
-	s.admin.Handle("GET /status", func(*http.Request) (any, error) { return s.parts.status(), nil })
-	names := hints{client: s.client, domain: s.cfg.Domain}
-	s.admin.Handle("GET /names/{kind}", func(r *http.Request) (any, error) {
-		return names.names(r.Context(), r.PathValue("kind"), r.URL.Query().Get("namespace"))
+	GetStatus.Handle(s.admin, func(context.Context, admin.None) ([]admin.Status, error) { return s.parts.status(), nil })
+	known := hints{client: s.client, domain: s.cfg.Domain}
+	GetNames.Handle(s.admin, func(ctx context.Context, r NamesRequest) ([]string, error) {
+		return known.names(ctx, r.Kind, r.Namespace)
 	})
 	s.node.handle(s.admin)
 }

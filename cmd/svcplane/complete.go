@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,8 +41,7 @@ func serverNames(dataDir *string, kind string, of func(*cobra.Command) string) c
 func knownNames(c *cobra.Command, dataDir, kind, namespace string) []string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), completionLimit)
 	defer cancel()
-	var names []string
-	_ = admin.Ask(ctx, dataDir, "GET", "/names/"+kind, url.Values{flagNamespace: {namespace}}, &names) // nobody would read an error
+	names, _ := server.GetNames.Call(ctx, dataDir, server.NamesRequest{Kind: kind, Namespace: namespace}) // nobody would read an error
 	return names
 }
 

@@ -29,13 +29,15 @@ func TestCompletion(t *testing.T) {
 	mine, kubectls := completionLimit, kubectlCompletionLimit
 	defer func() { completionLimit, kubectlCompletionLimit = mine, kubectls }()
 	completionLimit, kubectlCompletionLimit = time.Minute, time.Minute // however busy the machine is
-	dir := fakeServer(t, map[string]any{
-		"GET /names/services":   []string{"toad", "toad-svc", "web"},
-		"GET /names/namespaces": []string{"default", "shop"},
-		"GET /names/pods":       []string{"client"},
-		"GET /names/hosts":      []string{"shop.example.com"},
-		"GET /names/dns":        []string{"web.shop.svc.cluster.local"},
-	})
+	dir := fakeServer(t, map[string]any{"GET /names": func(kind string) any {
+		return map[string][]string{
+			admin.NamesOfServices:   {"toad", "toad-svc", "web"},
+			admin.NamesOfNamespaces: {"default", "shop"},
+			admin.NamesOfPods:       {"client"},
+			admin.NamesOfHosts:      {"shop.example.com"},
+			admin.NamesOfDNS:        {"web.shop.svc.cluster.local"},
+		}[kind]
+	}})
 	if _, err := server.ImageStore(dir).Alias("nginx:1", "svcplane/echo"); err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -141,86 +139,25 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: arguments(serverNames(dataDir, admin.NamesOfDNS, nil), oneOf(dns.Types...)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query := url.Values{"name": {args[0]}, "type": {"A"}, "namespace": {namespace}}
+			if _, ok := admin.PodNamed(from); from != "" && !ok {
+				return admin.Blame(fmt.Errorf("--from %q: must be pod/NAME", from))
+			}
+			r := server.ExplainRequest{To: args[0], Type: "A", From: from, Namespace: namespace}
 			if len(args) == 2 {
-				query.Set("type", args[1])
+				r.Type = args[1]
 			}
-			if from != "" {
-				pod, ok := podNamed(from)
-				if !ok {
-					return admin.Blame(fmt.Errorf("--from %q: must be pod/NAME", from))
-				}
-				query.Set("pod", pod)
-			}
-			a, err := show(cmd, how, printer.Source[server.DNSAnswers]{
-				Get: got[server.DNSAnswers](*dataDir, "/dns/query", query), Essence: answersEssence, Table: writeAnswers,
+			d, err := show(cmd, how, printer.Source[nameDocument]{
+				Get: as(calling(server.ExplainName, *dataDir, r), nameDocumentOf), Essence: nameDocument.essence,
+				Table: func(w io.Writer, d nameDocument) error { return d.write(w) },
 			})
 			if err != nil || how.Watch {
 				return err
 			}
-			return nameProblem(a, args[0])
+			return d.problem(args[0])
 		},
 	}
 	cmd.Flags().StringVar(&from, "from", "", "ask as this pod does, with its search path: pod/NAME")
 	cmd.Flags().StringVarP(&namespace, flagNamespace, "n", "default", "the namespace of that pod")
 	how.RegisterWatch(cmd.Flags())
 	return cmd
-}
-
-// podNamed reads pod/NAME.
-func podNamed(text string) (string, bool) {
-	kind, pod, ok := strings.Cut(text, "/")
-	return pod, ok && pod != "" && (kind == "pod" || kind == "pods" || kind == "po")
-}
-
-// nameProblem says that the name does not exist, and what may have been meant.
-func nameProblem(a server.DNSAnswers, name string) error {
-	if len(a.Trips) == 0 {
-		return nil
-	}
-	switch last := a.Trips[len(a.Trips)-1]; {
-	case last.Exists():
-		return nil
-	case len(a.Hints) > 0:
-		return fmt.Errorf("%s is answered %s: %s", name, last.Rcode, strings.Join(a.Hints, "; "))
-	default:
-		return fmt.Errorf("%s is answered %s", name, last.Rcode)
-	}
-}
-
-// answersEssence is the answers without what changes with every look: the time that records have left, and how long it took.
-func answersEssence(a server.DNSAnswers) any {
-	var all [][]string
-	for _, e := range a.Trips {
-		trip := []string{e.Name, e.Type, e.Rcode}
-		for _, record := range e.Records {
-			if fields := strings.Fields(record); len(fields) > 2 {
-				trip = append(trip, strings.Join(slices.Delete(fields, 1, 2), " ")) // NAME TTL CLASS TYPE DATA
-			}
-		}
-		slices.Sort(trip[3:]) // addresses are told in another order each time
-		all = append(all, trip)
-	}
-	return append(all, a.Hints)
-}
-
-// writeAnswers prints one paragraph per trip.
-func writeAnswers(w io.Writer, a server.DNSAnswers) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "asked by %s", a.Asker)
-	if len(a.Searches) > 0 {
-		fmt.Fprintf(&b, ", search %s", strings.Join(a.Searches, " "))
-	}
-	b.WriteByte('\n')
-	for _, e := range a.Trips {
-		fmt.Fprintf(&b, "\n%s %s: %s\n", e.Name, e.Type, e.Rcode)
-		for _, record := range e.Records {
-			fmt.Fprintf(&b, "    %s\n", record)
-		}
-		for _, why := range e.Why {
-			fmt.Fprintf(&b, "  - %s\n", why)
-		}
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }

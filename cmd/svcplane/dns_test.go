@@ -8,9 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"svcplane/dns"
-	"svcplane/server"
 )
 
 func TestDNSFlags(t *testing.T) {
@@ -82,10 +79,10 @@ func TestBadDNSFlags(t *testing.T) {
 
 func TestAnswersAreReadable(t *testing.T) {
 	var b strings.Builder
-	a := server.DNSAnswers{Asker: "pod default/bar (10.244.0.4)", Searches: []string{"x", "y"}, Trips: []dns.Explanation{
+	a := nameDocument{Asker: "pod default/bar (10.244.0.4)", Searches: []string{"x", "y"}, Trips: []tripDocument{
 		{Name: "web.x.", Type: "A", Rcode: "NOERROR", Records: []string{"web.x. 5 IN A 10.96.0.1"}, Why: []string{"in zone x."}},
 	}}
-	if err := writeAnswers(&b, a); err != nil {
+	if err := a.write(&b); err != nil {
 		t.Fatal(err)
 	}
 	want := "asked by pod default/bar (10.244.0.4), search x y\n\nweb.x. A: NOERROR\n    web.x. 5 IN A 10.96.0.1\n  - in zone x.\n"

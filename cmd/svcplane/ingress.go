@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"svcplane/ingress"
 	"svcplane/printer"
 	"svcplane/server"
 	"svcplane/server/admin"
@@ -43,13 +42,11 @@ func newIngressRoutes(dataDir *string) *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: arguments(serverNames(dataDir, admin.NamesOfHosts, nil)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query := url.Values{}
+			var r server.RoutesRequest
 			if len(args) == 1 {
-				query.Set("host", args[0])
+				r.Host = args[0]
 			}
-			_, err := show(cmd, how, printer.Source[[]ingress.RouteInfo]{
-				Get: got[[]ingress.RouteInfo](*dataDir, "/ingress/routes", query), Table: routesTable,
-			})
+			_, err := show(cmd, how, printer.Source[[]admin.Route]{Get: calling(server.GetRoutes, *dataDir, r), Table: routesTable})
 			return err
 		},
 	}
@@ -60,7 +57,7 @@ func newIngressRoutes(dataDir *string) *cobra.Command {
 	return cmd
 }
 
-func routesTable(w io.Writer, routes []ingress.RouteInfo) error {
+func routesTable(w io.Writer, routes []admin.Route) error {
 	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(tab, "HOST\tTYPE\tPATH\tSERVICE\tENDPOINTS\tINGRESS")
 	for _, r := range routes {
@@ -70,7 +67,7 @@ func routesTable(w io.Writer, routes []ingress.RouteInfo) error {
 	return tab.Flush()
 }
 
-func endpointsText(r *ingress.RouteInfo) string {
+func endpointsText(r *admin.Route) string {
 	if len(r.Closed) > 0 {
 		return "closed, 503: " + strings.Join(r.Closed, "; ")
 	}
@@ -107,43 +104,18 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 			if _, err := url.Parse(text); err != nil {
 				return admin.Blame(fmt.Errorf("%q is no URL: %w", args[0], err))
 			}
-			e, err := show(cmd, how, printer.Source[server.IngressExplanation]{
-				Get: got[server.IngressExplanation](*dataDir, "/ingress/explain", url.Values{"url": args}), Table: ingressExplained,
+			d, err := show(cmd, how, printer.Source[urlDocument]{
+				Get:   as(calling(server.ExplainURL, *dataDir, server.ExplainRequest{To: args[0]}), urlDocumentOf),
+				Table: func(w io.Writer, d urlDocument) error { return d.write(w) },
 			})
-			if err != nil || e.Route != nil {
+			if err != nil {
 				return err
 			}
-			if e.Hint != "" {
-				e.Hint = ": " + e.Hint
-			}
-			return errors.New("no rule takes it: it is answered 404" + e.Hint)
+			return d.problem()
 		},
 	}
 	how.Register(cmd.Flags())
 	return cmd
-}
-
-func ingressExplained(w io.Writer, e server.IngressExplanation) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "host %s, path %s\n", e.Host, e.Path)
-	for _, s := range slices.Concat(e.Steps, e.NotServed) {
-		fmt.Fprintln(&b, "  "+s)
-	}
-	for _, p := range e.Policies {
-		fmt.Fprintln(&b, "policy: "+p)
-	}
-	switch {
-	case e.Route == nil:
-	case len(e.Route.Closed) > 0:
-		fmt.Fprintf(&b, "answered 503 for ingress %s, which is closed\n", e.Route.Origin)
-	default:
-		fmt.Fprintf(&b, "answered by %s (%s) for ingress %s\n", e.Route.Service, endpointsText(e.Route), e.Route.Origin)
-	}
-	for _, mistake := range e.Mistakes {
-		fmt.Fprintln(&b, "  ! "+mistake)
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 // ingressOptions are the flags of the ingress beyond where it listens.

@@ -3,15 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"svcplane/printer"
 	"svcplane/proxy"
+	"svcplane/server"
 	"svcplane/server/admin"
 )
 
@@ -40,12 +38,12 @@ func newProxyShow(dataDir *string) *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: arguments(serviceNames(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query := url.Values{"kernel": {strconv.FormatBool(kernel)}}
+			r := server.TableRequest{Kernel: kernel}
 			if len(args) == 1 {
-				query.Set("service", inNamespace(args[0], namespace))
+				r.Service = inNamespace(args[0], namespace)
 			}
 			_, err := show(cmd, how, printer.Source[proxy.Table]{
-				Get:   got[proxy.Table](*dataDir, "/proxy/table", query),
+				Get:   calling(server.GetTable, *dataDir, r),
 				Table: func(w io.Writer, t proxy.Table) error { return t.Write(w) },
 			})
 			return err
@@ -67,12 +65,12 @@ func newProxyDiff(dataDir *string) *cobra.Command {
 			"  svcplane proxy diff --repair",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			method := http.MethodGet
+			method := server.GetDiff
 			if repair {
-				method = http.MethodPost
+				method = server.Repair
 			}
 			lines, err := show(cmd, how, printer.Source[[]string]{
-				Get: asked[[]string](*dataDir, method, "/proxy/diff", nil),
+				Get: calling(method, *dataDir, admin.None{}),
 				Table: func(w io.Writer, lines []string) error {
 					_, err := io.WriteString(w, strings.Join(append(lines, ""), "\n"))
 					return err
@@ -111,12 +109,11 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if on || off {
-				query := url.Values{"count": {strconv.FormatBool(on)}}
-				if err := admin.Ask(cmd.Context(), *dataDir, http.MethodPost, "/proxy/counters", query, new([]proxy.Tally)); err != nil {
+				if _, err := server.SetCounting.Call(cmd.Context(), *dataDir, server.CountingRequest{On: on}); err != nil {
 					return err
 				}
 			}
-			_, err := show(cmd, how, printer.Source[[]proxy.Tally]{Get: got[[]proxy.Tally](*dataDir, "/proxy/counters", nil), Table: proxy.WriteCounts})
+			_, err := show(cmd, how, printer.Source[[]proxy.Tally]{Get: calling(server.GetCounters, *dataDir, admin.None{}), Table: proxy.WriteCounts})
 			return err
 		},
 	}

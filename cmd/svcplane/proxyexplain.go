@@ -1,14 +1,10 @@
 package main
 
 import (
-	"fmt"
-	"io"
-	"net/url"
-
 	"github.com/spf13/cobra"
 
 	"svcplane/printer"
-	"svcplane/proxy"
+	"svcplane/server"
 )
 
 func newProxyExplain(dataDir *string) *cobra.Command {
@@ -23,10 +19,8 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: arguments(serviceNames(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query := url.Values{"to": args, "from": {from}, "namespace": {namespace}}
-			_, err := show(cmd, how, printer.Source[[]proxy.Explanation]{
-				Get: got[[]proxy.Explanation](*dataDir, "/proxy/explain", query), Table: explanations,
-			})
+			r := server.ExplainRequest{To: args[0], From: from, Namespace: namespace}
+			_, err := show(cmd, how, printer.Source[[]dialDocument]{Get: as(calling(server.ExplainDial, *dataDir, r), dialDocuments), Table: writeDials})
 			return err
 		},
 	}
@@ -34,17 +28,4 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 	cmd.Flags().StringVarP(&namespace, flagNamespace, "n", "default", "the namespace of the Service and of that pod")
 	how.Register(cmd.Flags())
 	return cmd
-}
-
-// explanations prints one paragraph for each address that the Service has.
-func explanations(w io.Writer, all []proxy.Explanation) error {
-	for i, e := range all {
-		if i > 0 {
-			fmt.Fprintln(w)
-		}
-		if err := e.Write(w); err != nil {
-			return err
-		}
-	}
-	return nil
 }

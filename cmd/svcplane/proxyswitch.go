@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,12 +33,12 @@ func newProxySwitch(dataDir *string) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query := url.Values{"mode": args}
+			r := server.SwitchRequest{Mode: args[0]}
 			if cmd.Flags().Changed("drain-timeout") {
-				query.Set("drain", drain.String())
+				r.Drain = drain.String()
 			}
-			var now switchover.Status
-			if err := admin.Ask(cmd.Context(), *dataDir, http.MethodPost, "/proxy/switch", query, &now); err != nil {
+			now, err := server.SwitchTo.Call(cmd.Context(), *dataDir, r)
+			if err != nil {
 				return err
 			}
 			return watchSwitch(cmd.Context(), *dataDir, cmd.OutOrStdout(), now, detach)
@@ -73,8 +71,8 @@ func watchSwitch(ctx context.Context, dataDir string, out io.Writer, now switcho
 			return context.Cause(ctx)
 		case <-time.After(watchPeriod):
 		}
-		now = switchover.Status{}
-		if err := admin.Ask(ctx, dataDir, http.MethodGet, "/proxy/switch", nil, &now); err != nil {
+		var err error
+		if now, err = server.GetSwitch.Call(ctx, dataDir, admin.None{}); err != nil {
 			return err
 		}
 	}

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -29,16 +27,20 @@ func show[T any](cmd *cobra.Command, f printer.Flags, s printer.Source[T]) (T, e
 	}, s)
 }
 
-// asked is what a server answers to a question.
-func asked[T any](dataDir, method, path string, query url.Values) func(context.Context) (T, error) {
-	return func(ctx context.Context) (answer T, err error) {
-		return answer, admin.Ask(ctx, dataDir, method, path, query, &answer)
-	}
+// calling calls a method of the server of a data directory each time that it is called.
+func calling[Request, Answer any](m admin.Method[Request, Answer], dataDir string, r Request) func(context.Context) (Answer, error) {
+	return func(ctx context.Context) (Answer, error) { return m.Call(ctx, dataDir, r) }
 }
 
-// got is what a server answers to a GET.
-func got[T any](dataDir, path string, query url.Values) func(context.Context) (T, error) {
-	return asked[T](dataDir, http.MethodGet, path, query)
+// as turns what is got into the document of it.
+func as[Answer, Document any](get func(context.Context) (Answer, error), document func(Answer) Document) func(context.Context) (Document, error) {
+	return func(ctx context.Context) (d Document, err error) {
+		answer, err := get(ctx)
+		if err != nil {
+			return d, err
+		}
+		return document(answer), nil
+	}
 }
 
 // problems prints lines that begin as every error of this program does.

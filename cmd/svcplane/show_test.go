@@ -13,11 +13,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"svcplane/dns"
-	"svcplane/ingress"
 	"svcplane/printer"
 	"svcplane/proxy"
-	"svcplane/server"
 	"svcplane/server/admin"
 )
 
@@ -62,11 +59,11 @@ func TestShapes(t *testing.T) {
 	}{
 		{admin.Status{Part: "dns", State: "serving", Since: when, Figure: "3 names"},
 			`{"part":"dns","state":"serving","since":"2026-01-02T03:04:05Z","figure":"3 names"}`},
-		{ingress.RouteInfo{Host: "a.b", Path: "/", Kind: ingress.Prefix, Service: "shop/web:80", Endpoints: []netip.AddrPort{at},
-			Origin: ingress.Origin{Kind: "Ingress", NamespacedName: key, Created: when}},
+		{admin.Route{Host: "a.b", Path: "/", Kind: "Prefix", Service: "shop/web:80", Endpoints: []netip.AddrPort{at},
+			Origin: admin.Origin{Kind: "Ingress", Namespace: key.Namespace, Name: key.Name, Created: when}},
 			`{"host":"a.b","path":"/","pathType":"Prefix","service":"shop/web:80","endpoints":["10.244.0.5:8080"],` +
 				`"origin":{"kind":"Ingress","namespace":"shop","name":"web","created":"2026-01-02T03:04:05Z"}}`},
-		{server.IngressExplanation{Explanation: ingress.Explanation{Host: "a.b", Path: "/", Steps: []string{"s"}}, Mistakes: []string{"m"}},
+		{urlDocumentOf(admin.Explanation{To: "a.b/", Steps: admin.Sentences(admin.StepRule, []string{"s"}), Mistakes: []string{"m"}}),
 			`{"host":"a.b","path":"/","steps":["s"],"mistakes":["m"]}`},
 		{proxy.NewTable(proxy.Frontend{ID: proxy.ID{Address: proxy.Address{AddrPort: at, Protocol: corev1.ProtocolTCP}, Scope: proxy.Everywhere},
 			Service: key, PortName: "http", Affinity: time.Hour}),
@@ -75,10 +72,10 @@ func TestShapes(t *testing.T) {
 		{proxy.Tally{Counted: proxy.Counted{Origin: "shop/web:http", Protocol: corev1.ProtocolTCP, Endpoint: at}, Open: 1, Total: 2},
 			`{"service":"shop/web:http","protocol":"TCP","subject":"serving","endpoint":"10.244.0.5:8080","open":1,"total":2,` +
 				`"sent":{"packets":0,"bytes":0},"received":{"packets":0,"bytes":0}}`},
-		{proxy.Explanation{Client: "c", Address: "a", Action: "balance", Steps: []string{"s"},
-			Choices: []proxy.EndpointFate{{Address: at, Takes: true, Why: "w"}}},
-			`{"client":"c","address":"a","action":"balance","steps":["s"],"endpoints":[{"address":"10.244.0.5:8080","takes":true,"why":"w"}]}`},
-		{server.DNSAnswers{Asker: "the node", Trips: []dns.Explanation{{Name: "web.", Type: "A", Rcode: "NXDOMAIN", Why: []string{"w"}}}, Hints: []string{"h"}},
+		{dialDocuments([]admin.Explanation{{From: "c", To: "a", Outcome: "balance", Steps: []admin.Step{
+			{Kind: admin.StepDecision, Why: "s"}, {Kind: admin.StepEndpoint, Endpoint: at, Chosen: true, Why: "w"},
+		}}}), `[{"client":"c","address":"a","action":"balance","steps":["s"],"endpoints":[{"address":"10.244.0.5:8080","takes":true,"why":"w"}]}]`},
+		{nameDocumentOf([]admin.Explanation{{From: "the node", To: "web. A", Outcome: "NXDOMAIN", Steps: admin.Sentences(admin.StepDecision, []string{"w"}), Hints: []string{"h"}}}),
 			`{"asker":"the node","trips":[{"name":"web.","type":"A","rcode":"NXDOMAIN","why":["w"]}],"hints":["h"]}`},
 		{listedImage{Image: "web:1", ID: "sha256:1", Size: 5, Imported: when},
 			`{"image":"web:1","id":"sha256:1","sizeBytes":5,"imported":"2026-01-02T03:04:05Z"}`},
@@ -101,9 +98,13 @@ func fakeServer(t *testing.T, answers map[string]any) (dataDir string) {
 		t.Fatal(err)
 	}
 	for pattern, answer := range answers {
-		a.Handle(pattern, func(*http.Request) (any, error) {
-			if err, ok := answer.(error); ok {
-				return nil, err
+		verb, path, _ := strings.Cut(pattern, " ")
+		admin.Method[any, any]{Verb: verb, Path: path}.Handle(a, func(_ context.Context, request any) (any, error) {
+			switch answer := answer.(type) {
+			case error:
+				return nil, answer
+			case func(kind string) any:
+				return answer(request.(map[string]any)["kind"].(string)), nil
 			}
 			return answer, nil
 		})
@@ -126,10 +127,10 @@ func TestWhatIsNotSoEndsWithOne(t *testing.T) {
 		"GET /status":          []admin.Status{{Part: "api", State: "serving"}, {Part: "dns", State: "degraded"}},
 		"GET /proxy/diff":      []string{"missing: 10.96.0.1:443"},
 		"POST /proxy/diff":     []string{"missing: 10.96.0.1:443"},
-		"GET /ingress/explain": server.IngressExplanation{Explanation: ingress.Explanation{Host: "a"}, Hint: "did you mean b?"},
-		"GET /dns/query":       server.DNSAnswers{Trips: []dns.Explanation{{Name: "web.", Rcode: "NXDOMAIN"}}, Hints: []string{"did you mean wed?"}},
+		"GET /ingress/explain": admin.Explanation{To: "a/", Hints: []string{"did you mean b?"}},
+		"GET /dns/query":       []admin.Explanation{{To: "web. A", Outcome: "NXDOMAIN", Hints: []string{"did you mean wed?"}}},
 		"GET /proxy/explain":   admin.Blame(http.ErrNotSupported),
-		"GET /ingress/routes":  []ingress.RouteInfo{},
+		"GET /ingress/routes":  []admin.Route{},
 	})
 	for _, tt := range []struct {
 		args, out, errOut string
@@ -157,8 +158,8 @@ func TestWhatIsNotSoEndsWithOne(t *testing.T) {
 // TestAnAnswerIsTheSameWhileItAges: the time that records have left, and their order, are no change.
 func TestAnAnswerIsTheSameWhileItAges(t *testing.T) {
 	essence := func(records ...string) string {
-		trip := dns.Explanation{Name: "web.", Type: "A", Rcode: "NOERROR", Records: records, Why: []string{records[0]}}
-		text, err := json.Marshal(answersEssence(server.DNSAnswers{Trips: []dns.Explanation{trip}}))
+		trip := tripDocument{Name: "web.", Type: "A", Rcode: "NOERROR", Records: records, Why: []string{records[0]}}
+		text, err := json.Marshal(nameDocument{Trips: []tripDocument{trip}}.essence())
 		if err != nil {
 			t.Fatal(err)
 		}

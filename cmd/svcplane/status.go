@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"svcplane/printer"
+	"svcplane/server"
 	"svcplane/server/admin"
 )
 
@@ -24,7 +25,7 @@ func newStatus(dataDir *string) *cobra.Command {
 			"  svcplane status -o json --data-dir /srv/svcplane",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := show(cmd, how, printer.Source[[]admin.Status]{Get: got[[]admin.Status](*dataDir, "/status", nil), Table: statusTable})
+			all, err := show(cmd, how, printer.Source[[]admin.Status]{Get: calling(server.GetStatus, *dataDir, admin.None{}), Table: statusTable})
 			if err != nil || how.Watch {
 				return err
 			}

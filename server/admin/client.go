@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// Ask sends one request to the server of a data directory and decodes its JSON answer into to.
-func Ask(ctx context.Context, dataDir, method, path string, query url.Values, to any) error {
+// ask sends one request to the server of a data directory and decodes its JSON answer into to.
+func ask(ctx context.Context, dataDir, method, path string, query url.Values, to any) error {
 	socket := SocketPath(dataDir)
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -11,7 +11,7 @@ func TestAskWithoutServer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	dir := t.TempDir()
-	err := Ask(ctx, dir, "GET", "/status", nil, nil)
+	err := ask(ctx, dir, "GET", "/status", nil, nil)
 	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "svcplane server") {
 		t.Errorf("got %v", err)
 	}

@@ -75,8 +75,8 @@ func Blame(err error) error {
 	return BadRequest{err}
 }
 
-// Handle adds a handler whose value goes out as JSON, and whose error as a line of text; with 400 if it is a BadRequest.
-func (s *Server) Handle(pattern string, h func(*http.Request) (any, error)) {
+// handle adds a handler whose value goes out as JSON, and whose error as a line of text; with 400 if it is a BadRequest.
+func (s *Server) handle(pattern string, h func(*http.Request) (any, error)) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		value, err := h(r)
 		if err != nil {

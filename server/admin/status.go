@@ -21,12 +21,3 @@ const (
 	Degraded State = "degraded" // it serves, but not all that it should
 	Failed   State = "failed"   // it has ended
 )
-
-// The kinds of names that commands take.
-const (
-	NamesOfNamespaces = "namespaces"
-	NamesOfServices   = "services" // of one namespace
-	NamesOfPods       = "pods"     // of one namespace
-	NamesOfHosts      = "hosts"    // of Ingresses
-	NamesOfDNS        = "dns"      // of Services, in full
-)
