@@ -70,10 +70,13 @@ func entryOf(c *call, r *http.Request, rec *recorder, took time.Duration) logEnt
 func (e *logEntry) place(c *call) {
 	e.Ended = c.ended
 	if c.route != nil {
-		e.Route, e.Service = c.route.Origin.String(), c.route.Group.Key.String()
+		e.Route, e.Service = c.route.Origin.String(), c.route.Target()
 	}
-	if c.endpoint != nil {
-		e.Endpoint = c.endpoint.host
+	if c.group != nil {
+		e.Service = c.group.Key.String()
+	}
+	if c.attempt.Endpoint != nil {
+		e.Endpoint = c.attempt.Endpoint.host
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 
@@ -15,9 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
-
-// authKey is the key of a Secret that holds credentials, in the form of Apache's htpasswd.
-const authKey = "auth"
 
 // maxVerified bounds how many proven credentials are remembered, so that bcrypt is not computed for each request.
 const maxVerified = 1024
@@ -32,19 +28,19 @@ type users struct {
 
 // readUsers reads a Secret; nil when nobody can log in, with the reason.
 func readUsers(key types.NamespacedName, secret *corev1.Secret) (*users, Problem) {
-	if secret == nil || len(secret.Data[authKey]) == 0 {
+	if secret == nil || len(secret.Data[AuthKey]) == 0 {
 		return nil, Problem{"AuthSecretNotFound", fmt.Sprintf(
-			"there is no Secret %s with the key %s: every request is answered 401; create it (htpasswd -B -c auth NAME; kubectl create secret generic %s --from-file=auth)", key, authKey, key.Name)}
+			"there is no Secret %s with the key %s: every request is answered 401; create it (htpasswd -B -c auth NAME; kubectl create secret generic %s --from-file=auth)", key, AuthKey, key.Name)}
 	}
 	u := &users{hashes: map[string]string{}, verified: map[[sha256.Size]byte]bool{}}
-	for n, line := range strings.Split(string(secret.Data[authKey]), "\n") {
+	for n, line := range strings.Split(string(secret.Data[AuthKey]), "\n") {
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue
 		}
 		name, hash, found := strings.Cut(line, ":")
 		if !found || !knownHash(hash) {
 			return nil, Problem{"AuthSecretInvalid", fmt.Sprintf(
-				"line %d of the key %s in Secret %s is not name:hash with a hash of bcrypt, apr1 or SHA: every request is answered 401; make it with htpasswd -B", n+1, authKey, key)}
+				"line %d of the key %s in Secret %s is not name:hash with a hash of bcrypt, apr1 or SHA: every request is answered 401; make it with htpasswd -B", n+1, AuthKey, key)}
 		}
 		u.hashes[name] = hash
 	}
@@ -60,10 +56,9 @@ func knownHash(hash string) bool {
 	return false
 }
 
-// check says whether a request carries the name and password of a user.
-func (u *users) check(r *http.Request) bool {
-	name, password, ok := r.BasicAuth()
-	if !ok || u == nil {
+// check says whether a name and password are those of a user.
+func (u *users) check(name, password string) bool {
+	if u == nil {
 		return false
 	}
 	hash, known := u.hashes[name]

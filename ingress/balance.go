@@ -1,22 +1,11 @@
 package ingress
 
 import (
-	"hash/fnv"
 	"math/rand/v2"
-	"net/http"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 )
-
-// choice is how an endpoint is chosen for one request.
-type choice struct {
-	balance Balance
-	pinned  uint64 // id of the endpoint that a cookie names; 0: none
-	hash    uint64 // of what keeps a request with an endpoint
-	hashed  bool
-}
 
 // Passive ejection: an endpoint that failed ejectAfter requests in a row rests, longer each time it happens again,
 // but never more than half of a group.
@@ -28,21 +17,21 @@ const (
 
 // choose takes an endpoint that was not tried: the pinned one, the first by hash, one of two, or the next in turn.
 // Endpoints that rest are used when there is nothing else. nil: none is left.
-func choose(endpoints []*endpoint, how choice, turn uint32, tried []*endpoint) *endpoint {
-	if how.pinned != 0 {
-		i := slices.IndexFunc(endpoints, func(e *endpoint) bool { return e.id == how.pinned })
+func choose(endpoints []*endpoint, how Choice, turn uint32, tried []*endpoint) *endpoint {
+	if how.Pinned != 0 {
+		i := slices.IndexFunc(endpoints, func(e *endpoint) bool { return e.id == how.Pinned })
 		if i >= 0 && !endpoints[i].resting() && !slices.Contains(tried, endpoints[i]) {
 			return endpoints[i]
 		}
 	}
 	switch {
-	case how.hashed:
-		return byHash(endpoints, how.hash, tried)
-	case how.balance == LeastRequests && len(endpoints) > 2 && len(tried) == 0:
+	case how.Hashed:
+		return byHash(endpoints, how.Hash, tried)
+	case how.Balance == LeastRequests && len(endpoints) > 2 && len(tried) == 0:
 		if e := lessBusy(endpoints); e != nil {
 			return e
 		}
-	case how.balance == LeastRequests && len(endpoints) == 2 && len(tried) == 0:
+	case how.Balance == LeastRequests && len(endpoints) == 2 && len(tried) == 0:
 		a, b := endpoints[0], endpoints[1]
 		if !a.resting() && !b.resting() && a.requests.inside.Load() != b.requests.inside.Load() {
 			return fewer(a, b)
@@ -101,7 +90,7 @@ func byHash(endpoints []*endpoint, hash uint64, tried []*endpoint) *endpoint {
 	var best, resting *endpoint
 	var bestScore, restingScore uint64
 	for _, e := range endpoints {
-		score := mix(hash ^ e.id)
+		score := Mix(hash ^ e.id)
 		switch {
 		case slices.Contains(tried, e):
 		case e.resting():
@@ -118,62 +107,8 @@ func byHash(endpoints []*endpoint, hash uint64, tried []*endpoint) *endpoint {
 	return best
 }
 
-// mix spreads the bits of v (the finalizer of splitmix64).
-func mix(v uint64) uint64 {
-	v = (v ^ v>>30) * 0xbf58476d1ce4e5b9
-	v = (v ^ v>>27) * 0x94d049bb133111eb
-	return v ^ v>>31
-}
-
-func hashText(text string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(text)) // a hash does not fail
-	return mix(h.Sum64())
-}
-
 // endpointID is the same in every process, so that cookies and hashes survive a restart.
-func endpointID(addr netip.AddrPort) uint64 { return hashText("endpoint "+addr.String()) | 1 }
-
-// prepare reads from a request what decides about its endpoint.
-func (p *Policy) prepare(r *http.Request, c *call) choice {
-	how := choice{balance: p.Balance}
-	if p.Sticky != nil {
-		if cookie, err := r.Cookie(p.Sticky.Cookie); err == nil {
-			how.pinned, _ = strconv.ParseUint(cookie.Value, 16, 64) // another's cookie pins nothing
-		}
-	}
-	if p.Hash != (HashSource{}) {
-		how.hashed, how.hash = true, hashText(p.Hash.of(r, c))
-	}
-	return how
-}
-
-func (h HashSource) of(r *http.Request, c *call) string {
-	switch h.Of {
-	case HashURI:
-		return c.path + "?" + r.URL.RawQuery
-	case HashPath:
-		return c.path
-	case HashHost:
-		return normalHost(r.Host)
-	case HashHeader:
-		return r.Header.Get(h.Name)
-	case HashQuery:
-		return r.URL.Query().Get(h.Name)
-	case HashCookie:
-		if cookie, err := r.Cookie(h.Name); err == nil {
-			return cookie.Value
-		}
-		return ""
-	}
-	return c.client.String()
-}
-
-// pin is the cookie that keeps a client with e.
-func (s *Sticky) pin(e *endpoint) *http.Cookie {
-	return &http.Cookie{Name: s.Cookie, Value: strconv.FormatUint(e.id, 16), Path: s.Path, Domain: s.Domain, MaxAge: s.MaxAge,
-		SameSite: s.SameSite, Secure: s.Secure, HttpOnly: true}
-}
+func endpointID(addr netip.AddrPort) uint64 { return Hash("endpoint "+addr.String()) | 1 }
 
 // note tells the group how a request on e ended, so that one that only fails is passed over for a while.
 func (g *Group) note(e *endpoint, failed bool) {

@@ -10,7 +10,7 @@ import (
 )
 
 // call is one request on its way: who asked, which route took it, who answers. It belongs to the request's
-// goroutine, except choice and policy, which do not change once the request is sent.
+// goroutine, except decision, which does not change once the request is sent.
 type call struct {
 	began    time.Time
 	peer     netip.AddrPort // the connection's other end, or whom a PROXY header names
@@ -18,10 +18,10 @@ type call struct {
 	chain    string         // X-Forwarded-For from trusted proxies, without peer; empty: none
 	proto    string         // "http" or "https", as the client sees it
 	said     claims         // of a trusted peer; empty: it is not trusted, or says nothing
-	route    *Route
-	choice   choice
-	endpoint *endpoint // the last one that was tried
-	origin   string    // Origin header, for CORS
+	route    *Bound
+	group    *Group    // of the route, that was entered
+	decision *Decision // nil: the route has no policy
+	attempt  Attempt   // to send it
 	path     string    // of the request before any rewriting
 	query    string
 	ended    string // slowBody or slowReader; empty: the client was not too slow
@@ -42,16 +42,13 @@ func withCall(ctx context.Context, c *call) context.Context {
 	return context.WithValue(ctx, callKey{}, c)
 }
 
-// policy is the policy of the route; a zero one if there is none.
-func (c *call) policy() *Policy {
-	if c.route == nil || c.route.guard == nil {
-		return &noPolicy
+// plan is that of the route; nil if it has no policy.
+func (c *call) plan() *Plan {
+	if c.route == nil {
+		return nil
 	}
-	return c.route.guard.Policy
+	return c.route.guard.plan()
 }
-
-// noPolicy is never changed.
-var noPolicy Policy
 
 // identify finds out who asks. What a peer says about earlier ones counts only if it is trusted; then the client
 // is the last address in the chain that is not.
@@ -62,11 +59,11 @@ func (s *server) identify(r *http.Request) *call {
 	if r.TLS != nil {
 		c.proto = "https"
 	}
-	if len(s.trusted) == 0 || !within(s.trusted, c.client) {
+	if len(s.trusted) == 0 || !Within(s.trusted, c.client) {
 		return c
 	}
 	c.said = claimsOf(r.Header)
-	c.client = c.said.settle(s.trusted, c.client)
+	c.client = c.said.client(s.trusted, c.client)
 	c.chain = c.said.chain
 	if p := c.said.proto; p == "http" || p == "https" {
 		c.proto = p
@@ -77,7 +74,7 @@ func (s *server) identify(r *http.Request) *call {
 // lastUntrusted walks a chain of proxies back from peer. What is no address ends it: nobody vouches for it.
 func lastUntrusted(chain string, trusted []netip.Prefix, peer netip.Addr) netip.Addr {
 	client := peer
-	for chain != "" && within(trusted, client) {
+	for chain != "" && Within(trusted, client) {
 		text := chain
 		if i := strings.LastIndexByte(chain, ','); i >= 0 {
 			chain, text = chain[:i], chain[i+1:]

@@ -7,14 +7,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"fmt"
 	"math/big"
 	"net/netip"
 	"strings"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 )
 
 // certTable chooses certificates by SNI. It is immutable.
@@ -45,7 +42,7 @@ func (t *certTable) add(host string, c *tls.Certificate) {
 // choose is the first certificate for the name that the client can verify: exact host before wildcard, then in the
 // order of add, so that an ECDSA and an RSA certificate may stand side by side.
 func (t *certTable) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	candidates := t.candidates(normalHost(hello.ServerName))
+	candidates := t.candidates(Host(hello.ServerName))
 	for _, c := range candidates {
 		if len(candidates) == 1 || hello.SupportsCertificate(c) == nil {
 			return c, nil
@@ -64,7 +61,7 @@ func (t *certTable) misdirected(sni, host string) bool {
 	if sni == "" || sni == host {
 		return false
 	}
-	sni = normalHost(sni)
+	sni = Host(sni)
 	if _, err := netip.ParseAddr(sni); err == nil {
 		return false // an address is no name, though some send it (RFC 6066 section 3)
 	}
@@ -87,29 +84,6 @@ func (t *certTable) candidates(name string) []*tls.Certificate {
 		return t.wildcard[suffix]
 	}
 	return nil
-}
-
-// parseCertificate reads a Secret of type kubernetes.io/tls.
-func parseCertificate(secret *corev1.Secret) (*tls.Certificate, error) {
-	for _, name := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
-		if len(secret.Data[name]) == 0 {
-			return nil, fmt.Errorf("it has no %s", name)
-		}
-	}
-	c, err := tls.X509KeyPair(secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey])
-	if err != nil {
-		return nil, errors.New(strings.TrimPrefix(err.Error(), "tls: "))
-	}
-	return &c, nil
-}
-
-// certNames are the hosts that a certificate is for: its DNS names, in lower case.
-func certNames(c *tls.Certificate) []string {
-	names := make([]string, 0, len(c.Leaf.DNSNames))
-	for _, n := range c.Leaf.DNSNames {
-		names = append(names, strings.ToLower(n))
-	}
-	return names
 }
 
 // selfSigned makes the certificate for names that nobody brought one for. It lives in memory only.
@@ -140,15 +114,4 @@ func selfSigned(now time.Time) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("reading the default certificate back: %w", err)
 	}
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
-}
-
-// certCovers says whether host, which may be a wildcard itself, is one of a certificate's names (RFC 6125).
-func certCovers(names []string, host string) bool {
-	_, suffix, _ := strings.Cut(host, ".")
-	for _, n := range names {
-		if n == host || n == "*."+suffix {
-			return true
-		}
-	}
-	return false
 }

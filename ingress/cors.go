@@ -6,25 +6,37 @@ import (
 	"strings"
 )
 
-// preflight answers for the endpoint (Fetch standard, section 3.2.2); false when r is no preflight request.
-func (c *CORS) preflight(w http.ResponseWriter, r *http.Request) bool {
-	if r.Method != http.MethodOptions || r.Header.Get("Origin") == "" || r.Header.Get("Access-Control-Request-Method") == "" {
-		return false
+// Headers is what a policy changes of a head, however it is kept: as http.Header.
+type Headers interface {
+	Set(name, value string)
+	Add(name, value string)
+	Del(name string)
+}
+
+// preflight answers for the endpoint (Fetch standard, section 3.2.2); nil when r is no preflight request.
+func (c *CORS) preflight(r *Request, origin string) *Answer {
+	if r.Method() != http.MethodOptions || origin == "" || r.Header("Access-Control-Request-Method") == "" {
+		return nil
 	}
-	h := w.Header()
-	c.allow(h, r.Header.Get("Origin"))
+	a := &Answer{Code: http.StatusNoContent}
+	h := http.Header{}
+	c.allow(h, origin)
 	if h.Get("Access-Control-Allow-Origin") != "" {
 		h.Set("Access-Control-Allow-Methods", c.Methods)
 		h.Set("Access-Control-Allow-Headers", c.Headers)
 		h.Set("Access-Control-Max-Age", strconv.Itoa(c.MaxAge))
 	}
-	w.WriteHeader(http.StatusNoContent)
-	return true
+	for name, values := range h {
+		for _, v := range values {
+			a.Fields = append(a.Fields, HeaderField{name, v})
+		}
+	}
+	return a
 }
 
 // allow sets what lets a page of origin read an answer, and removes what the endpoint said about it: two
 // Access-Control-Allow-Origin are none.
-func (c *CORS) allow(h headers, origin string) {
+func (c *CORS) allow(h Headers, origin string) {
 	for _, name := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers"} {
 		h.Del(name)
 	}

@@ -14,8 +14,8 @@ import (
 
 // BenchmarkCount is what counting one answer costs.
 func BenchmarkCount(b *testing.B) {
-	s, route := &server{}, &Route{stats: &routeStats{}}
-	c := &call{route: route, endpoint: &endpoint{}, exchanged: exchanged{asked: 120, answered: 700}}
+	s, route := &server{}, &Bound{stats: &routeStats{}}
+	c := &call{route: route, attempt: Attempt{Endpoint: &endpoint{}}, exchanged: exchanged{asked: 120, answered: 700}}
 	b.ReportAllocs()
 	for b.Loop() {
 		s.count(c, 200, 300*time.Microsecond)
@@ -24,7 +24,7 @@ func BenchmarkCount(b *testing.B) {
 
 func TestCountingDoesNotAllocate(t *testing.T) {
 	s := &server{}
-	c := &call{route: &Route{stats: &routeStats{}}, endpoint: &endpoint{}, exchanged: exchanged{asked: 120, answered: 700}}
+	c := &call{route: &Bound{stats: &routeStats{}}, attempt: Attempt{Endpoint: &endpoint{}}, exchanged: exchanged{asked: 120, answered: 700}}
 	s.count(c, 200, time.Millisecond)
 	if n := testing.AllocsPerRun(1000, func() { s.count(c, 200, time.Millisecond) }); n > 0 {
 		t.Errorf("%v allocations", n)

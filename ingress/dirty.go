@@ -6,33 +6,25 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// names is a set of objects.
-type names map[types.NamespacedName]bool
+// Secrets is a set of Secrets.
+type Secrets map[types.NamespacedName]bool
 
 // dirtySet collects which objects to look at again. Events carry no data.
 type dirtySet struct {
 	wake chan struct{}
 
-	mu        sync.Mutex
-	ingresses names
-	secrets   names
+	mu      sync.Mutex
+	objects map[Object]bool
+	secrets Secrets
 }
 
 func newDirtySet() *dirtySet {
-	return &dirtySet{wake: make(chan struct{}, 1), ingresses: names{}, secrets: names{}}
+	return &dirtySet{wake: make(chan struct{}, 1), objects: map[Object]bool{}, secrets: Secrets{}}
 }
 
-func (d *dirtySet) markIngress(keys ...types.NamespacedName) {
-	d.mark(func() {
-		for _, k := range keys {
-			d.ingresses[k] = true
-		}
-	})
-}
+func (d *dirtySet) markObject(key Object) { d.mark(func() { d.objects[key] = true }) }
 
-func (d *dirtySet) markSecret(key types.NamespacedName) {
-	d.mark(func() { d.secrets[key] = true })
-}
+func (d *dirtySet) markSecret(key types.NamespacedName) { d.mark(func() { d.secrets[key] = true }) }
 
 func (d *dirtySet) mark(change func()) {
 	d.mu.Lock()
@@ -44,10 +36,10 @@ func (d *dirtySet) mark(change func()) {
 	}
 }
 
-func (d *dirtySet) take() (ingresses, secrets names) {
+func (d *dirtySet) take() (objects map[Object]bool, secrets Secrets) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ingresses, secrets = d.ingresses, d.secrets
-	d.ingresses, d.secrets = names{}, names{}
-	return ingresses, secrets
+	objects, secrets = d.objects, d.secrets
+	d.objects, d.secrets = map[Object]bool{}, Secrets{}
+	return objects, secrets
 }

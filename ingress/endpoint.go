@@ -15,25 +15,16 @@ import (
 	"time"
 )
 
-// protocol is what an endpoint speaks, told by the port's appProtocol.
-type protocol string
-
-const (
-	protocolHTTP1 protocol = "http/1.1"
-	protocolH2C   protocol = "h2c"
-	protocolTLS   protocol = "tls"
-)
-
 // protocolOf maps appProtocol: the names of KEP-3726 (kubernetes.io/h2c, /ws, /wss), IANA's service names, and
 // grpc. What is unknown is plain HTTP/1.1, as without the field.
-func protocolOf(appProtocol string) protocol {
+func protocolOf(appProtocol string) Protocol {
 	switch appProtocol {
 	case "kubernetes.io/h2c", "h2c", "grpc":
-		return protocolH2C
+		return ProtocolH2C
 	case "https", "HTTPS", "kubernetes.io/wss", "wss", "grpcs":
-		return protocolTLS
+		return ProtocolTLS
 	}
-	return protocolHTTP1
+	return ProtocolHTTP1
 }
 
 const (
@@ -48,7 +39,7 @@ const (
 // endpoint is one address with its own connection pool, so that its connections can be closed when it goes.
 type endpoint struct {
 	addr      netip.AddrPort
-	protocol  protocol
+	protocol  Protocol
 	host      string // addr as text
 	transport *http.Transport
 	upgrade   *http.Transport // for requests that switch protocols, which only HTTP/1.1 can
@@ -64,18 +55,18 @@ type endpoint struct {
 	stats     stats
 }
 
-func newEndpoint(addr netip.AddrPort, p protocol) *endpoint {
+func newEndpoint(addr netip.AddrPort, p Protocol) *endpoint {
 	e := &endpoint{addr: addr, protocol: p, host: addr.String(), id: endpointID(addr), drained: make(chan struct{}), lines: &lines{}}
 	e.requests.onEmpty = e.close
 	e.transport = newTransport(e.dial, p)
 	e.upgrade = e.transport
-	if p == protocolH2C {
-		e.upgrade = newTransport(e.dial, protocolHTTP1)
+	if p == ProtocolH2C {
+		e.upgrade = newTransport(e.dial, ProtocolHTTP1)
 	}
 	return e
 }
 
-func newTransport(dial func(context.Context) (net.Conn, error), p protocol) *http.Transport {
+func newTransport(dial func(context.Context) (net.Conn, error), p Protocol) *http.Transport {
 	t := &http.Transport{
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		DisableCompression:     true,
@@ -87,10 +78,10 @@ func newTransport(dial func(context.Context) (net.Conn, error), p protocol) *htt
 		Protocols:              new(http.Protocols),
 	}
 	switch p {
-	case protocolH2C:
+	case ProtocolH2C:
 		t.Protocols.SetUnencryptedHTTP2(true)
 		t.HTTP2 = &http.HTTP2Config{SendPingTimeout: upstreamPingTimeout, PingTimeout: upstreamPingTimeout}
-	case protocolTLS:
+	case ProtocolTLS:
 		t.Protocols.SetHTTP1(true)
 		t.Protocols.SetHTTP2(true)
 		// The certificate of a pod names nothing that we dial, and there is no CA to ask: as everywhere with
@@ -113,9 +104,12 @@ func (e *dialError) Error() string {
 }
 func (e *dialError) Unwrap() error { return e.err }
 
+// connectTimeout is the key of a time that a request's context gives for connecting.
+type connectTimeout struct{}
+
 // dial connects for one of the transports.
 func (e *endpoint) dial(ctx context.Context) (net.Conn, error) {
-	if limit := callOf(ctx).policy().ConnectTimeout; limit > 0 {
+	if limit, ok := ctx.Value(connectTimeout{}).(time.Duration); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, limit)
 		defer cancel()
@@ -151,10 +145,14 @@ func (answerTimeout) Timeout() bool { return true }
 // endpoint that does not answer in time, after the request was sent, or does not take the next part of the request's body,
 // ends it with answerTimeout.
 func (e *endpoint) roundTrip(req *http.Request, p *Policy, body *trackedBody) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(req.Context())
+	ctx := req.Context()
+	if p.ConnectTimeout > 0 {
+		ctx = context.WithValue(ctx, connectTimeout{}, p.ConnectTimeout)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
 	req = req.WithContext(ctx)
 	req.URL.Host, req.URL.Scheme = e.host, "http"
-	if e.protocol == protocolTLS {
+	if e.protocol == ProtocolTLS {
 		req.URL.Scheme = "https"
 	}
 	transport := e.transport
@@ -196,7 +194,7 @@ func (e *endpoint) roundTrip(req *http.Request, p *Policy, body *trackedBody) (*
 }
 
 func (e *endpoint) headLimit(limit time.Duration) time.Duration {
-	if limit == 0 && e.protocol != protocolH2C {
+	if limit == 0 && e.protocol != ProtocolH2C {
 		return responseTimeout
 	}
 	return limit

@@ -2,12 +2,12 @@ package ingress
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
 	"golang.org/x/net/idna"
-	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // Explanation says where a URL leads and why.
@@ -43,21 +43,25 @@ func (i *Ingress) Explain(text string) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, fmt.Errorf("url %q: %w", text, err)
 	}
-	escaped := escapedPath(u)
+	escaped := EscapedPath(u)
 	if escaped == "" {
 		escaped = "/"
 	}
 	if u.Host, err = wireHost(u.Host); err != nil {
 		return Explanation{}, fmt.Errorf("url %q: %w", text, err)
 	}
-	path, err := cleanURLPath(escaped)
+	path, err := CleanPath(escaped)
 	if err != nil {
 		return Explanation{}, fmt.Errorf("url %q is refused with 400: %w", text, err)
 	}
-	host := normalHost(u.Host)
-	table := i.server.table.Load()
-	out := Explanation{Host: host, Path: path.match}
-	winner, err := table.Choose(host, path)
+	host := Host(u.Host)
+	listener := &i.server.plain
+	if u.Scheme == "https" {
+		listener = &i.server.secure
+	}
+	table := listener.table.Load()
+	out := Explanation{Host: host, Path: path.Match}
+	winner, err := table.Choose(host, path, urlView{u}, asStrict)
 	if err != nil {
 		return Explanation{}, fmt.Errorf("url %q is refused with 400: %w", text, err)
 	}
@@ -65,133 +69,68 @@ func (i *Ingress) Explain(text string) (Explanation, error) {
 		info := infoOf(winner)
 		out.Route = &info
 		for _, g := range []*guard{winner.over, winner.guard} {
-			if g != nil {
-				out.Policies = append(out.Policies, g.describe()...)
-			}
+			out.Policies = append(out.Policies, g.plan().Texts()...)
 		}
 	}
-	out.NotServed = i.controller.notServed(host)
-	out.Steps = table.steps(host, path.match, winner)
+	out.NotServed = i.assembly.source.NotServed(host, maxSteps)
+	out.Steps = steps(table, host, path.Match, winner)
 	return out, nil
 }
 
-// notServed lists the Ingresses that name a host and are not ours.
-func (c *controller) notServed(host string) []string {
-	var lines []string
-	all, _ := c.ingresses.List(everything) // a lister of everything does not fail
-	for _, ing := range all {
-		owner, why := c.classes.judge(ing)
-		if name, ok := namesHost(ing, host); ok && owner != ours {
-			lines = append(lines, fmt.Sprintf("Ingress %s is for %s and is not served here: %s", nameOf(ing), name, why.Message))
-		}
-	}
-	slices.Sort(lines)
-	return lines[:min(len(lines), maxSteps)]
-}
+// urlView is a GET of a URL without headers.
+type urlView struct{ u *url.URL }
 
-// namesHost says whether an Ingress has rules for a host, and in which words.
-func namesHost(ing *networkingv1.Ingress, host string) (string, bool) {
-	_, parent, _ := strings.Cut(host, ".")
-	for _, rule := range ing.Spec.Rules {
-		switch name := strings.ToLower(rule.Host); name {
-		case "":
-			return "every host", true
-		case host, "*." + parent:
-			return fmt.Sprintf("host %q", name), true
-		}
-	}
-	return "every host", ing.Spec.DefaultBackend != nil && len(ing.Spec.Rules) == 0
-}
+func (v urlView) Method() string           { return http.MethodGet }
+func (v urlView) Header(string) string     { return "" }
+func (v urlView) Cookie(string) string     { return "" }
+func (v urlView) Query(name string) string { return v.u.Query().Get(name) }
 
-func (t *Table) steps(host, path string, winner *Route) []string {
+func steps(t *Table[Bound], host, path string, winner *Bound) []string {
 	var all []string
-	for _, level := range []struct {
-		rules *hostRules
-		name  string
-	}{
-		{t.exact[host], fmt.Sprintf("host %q", host)},
-		{t.wildcardOf(host), fmt.Sprintf("wildcard host for %q", host)},
-		{t.any, "rules without a host"},
-	} {
-		if level.rules == nil {
-			all = append(all, level.name+": no rules")
+	for _, level := range t.Levels(host) {
+		if len(level.All) == 0 {
+			all = append(all, level.Name+": no rules")
 			continue
 		}
-		routes := slices.Clone(level.rules.routes)
-		slices.SortFunc(routes, precedence)
+		routes := slices.SortedFunc(slices.Values(level.All), func(a, b *Bound) int { return Precedence(a.Route, b.Route) })
 		for n, r := range routes {
 			if n == maxSteps {
-				all = append(all, fmt.Sprintf("%s: and %d more rules", level.name, len(routes)-n))
+				all = append(all, fmt.Sprintf("%s: and %d more rules", level.Name, len(routes)-n))
 				break
 			}
-			all = append(all, fmt.Sprintf("%s: %s %s of %s: %s", level.name, r.Kind, r.Path, r.Origin, r.verdict(path, winner)))
+			all = append(all, fmt.Sprintf("%s: %s of %s: %s", level.Name, ruleText(r.Route), r.Origin, r.verdict(path, winner)))
 		}
 	}
 	return all
+}
+
+func ruleText(r *Route) string {
+	text := string(r.Kind) + " " + r.Path
+	if r.When != nil {
+		text += " with " + r.When.String()
+	}
+	return text
 }
 
 // verdict says what became of a route for a path.
-func (r *Route) verdict(path string, winner *Route) string {
+func (b *Bound) verdict(path string, winner *Bound) string {
 	switch {
-	case r == winner && len(r.closed()) > 0:
+	case b == winner && len(b.closed()) > 0:
 		return "takes it, and is closed"
-	case r == winner:
-		return "takes it, and sends it to " + r.Group.Key.String()
-	case r.Kind == Default:
+	case b == winner:
+		return "takes it, and sends it to " + b.Target()
+	case b.Kind == Default:
 		return "is for what no rule takes, and one does or a more specific host has a default"
-	case !r.covers(path):
-		if isPattern(r.Path) {
+	case !b.Covers(path):
+		if isPattern(b.Path) {
 			return "is taken letter by letter, and is not the beginning of the path: it is no pattern"
 		}
-		if r.Kind == Exact {
+		if b.Kind == Exact {
 			return "is not exactly the path"
 		}
 		return "the path is not below it"
-	case winner != nil && winner.Host == r.Host:
-		return fmt.Sprintf("would match, but %s %s comes first", winner.Kind, winner.Path)
+	case winner != nil && winner.Host == b.Host:
+		return fmt.Sprintf("would match, but %s comes first", ruleText(winner.Route))
 	}
 	return "would match, but a more specific host comes first"
-}
-
-// covers says whether a path is one that the route is for; Table.Match decides between several.
-func (r *Route) covers(path string) bool {
-	if r.Kind == Exact {
-		return path == r.Path
-	}
-	prefix := strings.TrimSuffix(r.Path, "/")
-	return path == prefix || strings.HasPrefix(path, prefix+"/")
-}
-
-// describe lists what a policy does.
-func (p *Policy) describe() []string {
-	var all []string
-	add := func(when bool, format string, args ...any) {
-		if when {
-			all = append(all, fmt.Sprintf(format, args...))
-		}
-	}
-	for _, why := range p.Closed {
-		add(true, "refuses everything with 503: %s", why)
-	}
-	add(len(p.Allow) > 0, "only clients from %v", p.Allow)
-	add(len(p.Deny) > 0, "no clients from %v", p.Deny)
-	add(p.HTTPSRedirect, "redirects http to https")
-	add(p.AppRoot != "", "redirects / to %s", p.AppRoot)
-	if p.Redirect != nil {
-		add(true, "redirects to %s with %d", p.Redirect.To, p.Redirect.Code)
-	}
-	if p.Auth != nil {
-		add(true, "asks for a name and password of Secret %s", p.Auth.Secret)
-	}
-	add(p.Limits.PerSecond > 0, "at most %.3g requests per second of one client, bursts of %d", p.Limits.PerSecond, p.Limits.Burst)
-	add(p.Limits.Concurrent > 0, "at most %d requests of one client at a time", p.Limits.Concurrent)
-	add(p.MaxBody > 0, "request bodies up to %d bytes", p.MaxBody)
-	if p.Rewrite != nil {
-		add(true, "rewrites the path to %s", p.Rewrite.To)
-	}
-	add(p.CORS != nil, "answers CORS")
-	add(p.Sticky != nil, "keeps a client with an endpoint by cookie")
-	add(p.Hash != (HashSource{}), "spreads requests by %s %s", p.Hash.Of, p.Hash.Name)
-	add(p.Balance != RoundRobin, "balances by %s", p.Balance)
-	return all
 }

@@ -18,12 +18,13 @@ import (
 // a map of headers. The first request that is not ordinary takes the whole connection to net/http.
 type fast struct {
 	s      *server
+	l      *listener
 	c      *conn
 	secure *tls.Conn // nil: plain
 	wire   *tlsWire  // under secure
 	sni    string    // what the client called us; empty: nothing
 	raw    syscall.RawConn
-	who    fastCall
+	who    Forwarded
 
 	buf      []byte // of the client; what was read lies in buf[r:w]
 	r, w     int
@@ -56,9 +57,9 @@ var fastBuffers = sync.Pool{New: func() any {
 }}
 
 // serveConn serves a client's connection, over TLS if secure is not nil.
-func (s *server) serveConn(c *conn, secure *tls.Conn) {
+func (s *server) serveConn(l *listener, c *conn, secure *tls.Conn) {
 	f := fastBuffers.Get().(*fast)
-	f.s, f.c, f.secure = s, c, secure
+	f.s, f.l, f.c, f.secure = s, l, c, secure
 	f.r, f.w, f.started, f.drained, f.looked, f.deadline = 0, 0, false, false, false, time.Time{}
 	f.who = identify(c, secure != nil)
 	if secure != nil {
@@ -71,7 +72,7 @@ func (s *server) serveConn(c *conn, secure *tls.Conn) {
 	if len(f.buf) > fastBuffer {
 		f.buf = make([]byte, fastBuffer)
 	}
-	f.s, f.c, f.secure, f.wire, f.sni, f.raw, f.head, f.answer, f.tunnel = nil, nil, nil, nil, "", nil, fastHead{}, answerHead{}, nil
+	f.s, f.l, f.c, f.secure, f.wire, f.sni, f.raw, f.head, f.answer, f.judged, f.tunnel = nil, nil, nil, nil, nil, "", nil, fastHead{}, answerHead{}, judged{}, nil
 	fastBuffers.Put(f)
 	if end == switched {
 		t.run(s, rest)
@@ -79,9 +80,9 @@ func (s *server) serveConn(c *conn, secure *tls.Conn) {
 	}
 	if end == unusual && c.SetReadDeadline(time.Time{}) == nil {
 		if startsHTTP2(rest) {
-			s.serveHTTP2(c, secure, rest)
+			s.serveHTTP2(l, c, secure, rest)
 		} else {
-			s.handOver(s.strict(c, secure, rest))
+			s.handOver(s.strict(l, c, secure, rest))
 		}
 		return
 	}
@@ -93,14 +94,14 @@ func (s *server) serveConn(c *conn, secure *tls.Conn) {
 }
 
 // identify says who a connection's requests come from, as far as the connection tells.
-func identify(c *conn, secure bool) fastCall {
+func identify(c *conn, secure bool) Forwarded {
 	client := c.remote.Addr().WithZone("")
-	who := fastCall{client: client, peer: client.String(), node: nodeText(client), proto: "http"}
+	who := Forwarded{Client: client, Peer: client.String(), Node: nodeText(client), Proto: "http"}
 	if secure {
-		who.proto = "https"
+		who.Proto = "https"
 	}
 	if local, err := netip.ParseAddrPort(c.LocalAddr().String()); err == nil {
-		who.port = portText(local.Port())
+		who.Port = portText(local.Port())
 	}
 	return who
 }

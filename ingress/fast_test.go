@@ -33,7 +33,7 @@ func FuzzFastHead(f *testing.F) {
 			return
 		}
 		path, _, _ := strings.Cut(string(h.target), "?")
-		if _, err := cleanURLPath(path); err != nil {
+		if _, err := CleanPath(path); err != nil {
 			return // left to net/http when the path is looked at
 		}
 		var s scanner
@@ -304,7 +304,7 @@ func TestFastClientGone(t *testing.T) {
 	w.must(err)
 	_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: toad\r\n\r\n")
 	w.must(err)
-	g := w.ingress.server.table.Load().Match("toad", "/").Group
+	g := w.ingress.server.plain.table.Load().Match("toad", "/", httpView{}).groups[0]
 	w.eventually(func() error {
 		if g.requests.inside.Load() != 1 {
 			return fmt.Errorf("the request is not under way")
@@ -360,14 +360,14 @@ func TestFastStops(t *testing.T) {
 func TestFastHeadDoesNotAllocate(t *testing.T) {
 	b := []byte("GET /some/path?x=y HTTP/1.1\r\nHost: h0.test\r\nUser-Agent: wrk\r\nAccept: */*\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
 	var h fastHead
-	c := fastCall{client: netip.MustParseAddr("192.0.2.1"), peer: "192.0.2.1", proto: "http", port: "80", node: "192.0.2.1"}
+	c := Forwarded{Client: netip.MustParseAddr("192.0.2.1"), Peer: "192.0.2.1", Proto: "http", Port: "80", Node: "192.0.2.1"}
 	out := make([]byte, 0, 1024)
 	if n := testing.AllocsPerRun(100, func() {
 		if h.parse(b) != headOrdinary {
 			t.Fatal("not ordinary")
 		}
-		o := ordinary{send: "/some/path", call: call{query: "x=y"}, hasQuery: true, host: text(h.host)}
-		out = h.appendRequest(out[:0], &o, &c)
+		to := Target{Path: "/some/path", Query: "x=y", HasQuery: true, Host: text(h.host)}
+		out = h.appendRequest(out[:0], &to, &c)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

@@ -55,11 +55,11 @@ func (f *fast) slowBody(began time.Time, err error) outcome {
 	f.say("HTTP/1.1 408 Request Timeout", "the request body did not come in time")
 	f.head.parse(f.buf[f.r:f.w])
 	who := f.asks()
-	o, ok := f.s.ordinary(&f.head, f.sni, &who)
+	o, ok := f.s.fastpath(f.l, &f.head, f.sni, &who, &f.judged)
 	if ok {
-		o.route.Group.requests.leave()
+		o.group.requests.leave()
 	}
-	o.began, o.client, o.proto, o.ended = began, who.client, who.proto, slowBody
+	o.began, o.client, o.proto, o.ended = began, who.Client, who.Proto, slowBody
 	o.asked, o.answered = int64(f.w-f.r), int64(len(f.out))
 	f.s.finishFast(&o.call, &f.head, "HTTP/1.1", http.StatusRequestTimeout, 0)
 	return finished

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"strconv"
+	"strings"
 	"unsafe"
 )
 
@@ -253,6 +254,14 @@ func (h *fastHead) kind(name, value []byte) fieldKind {
 
 const forwardedPrefix = "x-forwarded-"
 
+// hides says whether a head, however it came, keeps nothing of a header of that name: add takes it for itself.
+func hides(name string) bool {
+	var h fastHead
+	h.length = -1
+	kind := h.kind(textBytes(name), []byte("0"))
+	return kind != fieldPlain || strings.IndexByte(name, '_') >= 0
+}
+
 func (h *fastHead) connection(value []byte) fieldKind {
 	for rest, more := value, true; more; {
 		var part []byte
@@ -313,17 +322,25 @@ func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 // textBytes is s without a copy: it must not be written to.
 func textBytes(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) }
 
+// Target is what an endpoint is asked for.
+type Target struct {
+	Path     string
+	Query    string // without "?"
+	HasQuery bool   // there is a "?"
+	Host     string
+}
+
 // appendRequest writes the head that the endpoint gets.
-func (h *fastHead) appendRequest(out []byte, o *ordinary, c *fastCall) []byte {
+func (h *fastHead) appendRequest(out []byte, to *Target, c *Forwarded) []byte {
 	out = append(out, h.method...)
 	out = append(out, ' ')
-	out = append(out, o.send...)
-	if o.hasQuery {
+	out = append(out, to.Path...)
+	if to.HasQuery {
 		out = append(out, '?')
-		out = append(out, o.query...)
+		out = append(out, to.Query...)
 	}
 	out = append(out, " HTTP/1.1\r\nHost: "...)
-	out = append(out, o.host...)
+	out = append(out, to.Host...)
 	out = append(out, "\r\n"...)
 	for _, f := range h.fields[:h.n] {
 		out = append(out, f.name...)
@@ -339,42 +356,53 @@ func (h *fastHead) appendRequest(out []byte, o *ordinary, c *fastCall) []byte {
 	if h.upgrade == isHandshake {
 		out = append(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n"...)
 	}
-	return c.appendForwarded(out, h.host)
+	return c.AppendTo(out, h.host)
 }
 
-// fastCall is what the endpoint is told about who asked. It is the same for a connection unless the peer is a
-// trusted proxy.
-type fastCall struct {
-	client                   netip.Addr
-	chain, proto, host, port string
-	peer                     string
-	node                     string // client as Forwarded writes it
+// Forwarded is what the endpoint is told about who asked. It is the same for a connection unless the peer is a trusted
+// proxy.
+type Forwarded struct {
+	Client                   netip.Addr
+	Chain, Proto, Host, Port string // Chain: X-Forwarded-For of proxies before the peer; Host: empty for that of the request
+	Peer                     string
+	Node                     string // Client as the header Forwarded writes it
 }
 
-func (c *fastCall) appendForwarded(out, host []byte) []byte {
+// AppendTo writes the fields, and the end of the head.
+func (c *Forwarded) AppendTo(out, host []byte) []byte {
 	out = append(out, "X-Forwarded-For: "...)
-	if c.chain != "" {
-		out = append(out, c.chain...)
+	if c.Chain != "" {
+		out = append(out, c.Chain...)
 		out = append(out, ", "...)
 	}
-	out = append(out, c.peer...)
+	out = append(out, c.Peer...)
 	out = append(out, "\r\nX-Real-Ip: "...)
-	out = c.client.AppendTo(out)
+	out = c.Client.AppendTo(out)
 	out = append(out, "\r\nX-Forwarded-Proto: "...)
-	out = append(out, c.proto...)
+	out = append(out, c.Proto...)
 	out = append(out, "\r\nX-Forwarded-Host: "...)
-	if c.host != "" {
-		out = append(out, c.host...)
+	if c.Host != "" {
+		out = append(out, c.Host...)
 	} else {
 		out = append(out, host...)
 	}
 	out = append(out, "\r\nX-Forwarded-Port: "...)
-	out = append(out, c.port...)
+	out = append(out, c.Port...)
 	out = append(out, "\r\nForwarded: for="...)
-	out = append(out, c.node...)
+	out = append(out, c.Node...)
 	out = append(out, ";proto="...)
-	out = append(out, c.proto...)
+	out = append(out, c.Proto...)
 	out = append(out, `;host="`...)
 	out = append(out, host...)
 	return append(out, "\"\r\n\r\n"...)
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c >= 'a':
+		return c - 'a' + 10
+	case c >= 'A':
+		return c - 'A' + 10
+	}
+	return c - '0'
 }

@@ -21,7 +21,10 @@ type answerHead struct {
 	upgrade []byte // the protocol it switches to
 }
 
-const usualAnswerFields, maxAnswerFields = 96, 2048
+const (
+	usualAnswerFields, maxAnswerFields = 96, 2048
+	spareFields                        = 16 // for what a policy adds
+)
 
 var errBadAnswer = errors.New("the endpoint's answer is malformed")
 

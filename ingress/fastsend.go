@@ -18,12 +18,12 @@ var errClientGone = errors.New("the client went away")
 func (f *fast) request() outcome {
 	h := &f.head
 	who := f.asks()
-	o, ok := f.s.ordinary(h, f.sni, &who)
+	o, ok := f.s.fastpath(f.l, h, f.sni, &who, &f.judged)
 	if !ok {
 		return unusual
 	}
-	defer o.route.Group.requests.leave()
-	f.out = h.appendRequest(f.out[:0], &o, &who)
+	defer o.group.requests.leave()
+	f.out = h.appendRequest(f.out[:0], &o.Target, &who)
 	f.out = append(f.out, f.buf[f.r+h.size:f.r+h.size+h.length]...)
 	o.asked = int64(h.size + h.length)
 	end, code, sent := f.exchange(&o.call)
@@ -40,25 +40,13 @@ func (f *fast) request() outcome {
 }
 
 // asks says who sent the request whose head is in f.head.
-func (f *fast) asks() fastCall {
+func (f *fast) asks() Forwarded {
 	who := f.who
-	if len(f.s.trusted) > 0 && within(f.s.trusted, f.c.remote.Addr()) {
-		who.believe(trustedChain(f.buf[f.r:f.r+f.head.size]), f.s.trusted, f.c.remote.Addr().WithZone(""))
+	if len(f.s.trusted) > 0 && Within(f.s.trusted, f.c.remote.Addr()) {
+		said := trustedChain(f.buf[f.r : f.r+f.head.size])
+		said.tell(&who, f.s.trusted, f.c.remote.Addr().WithZone(""))
 	}
 	return who
-}
-
-func (r *Route) policy() *Policy {
-	if r.guard == nil {
-		return &noPolicy
-	}
-	return r.guard.Policy
-}
-
-// plain says whether the endpoints speak what the fast path does, and there are any.
-func (g *Group) plain() bool {
-	endpoints := g.state.Load().endpoints
-	return len(endpoints) > 0 && endpoints[0].protocol == protocolHTTP1
 }
 
 // exchange sends f.out to an endpoint and its answer to the client. sent is the number of bytes of the answer's

@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
@@ -21,8 +20,8 @@ import (
 )
 
 const (
-	// settle is how long a problem must last to be told: an Ingress is often applied just before its Service.
-	settle        = time.Second
+	// reportAfter is how long a problem must last to be told: an Ingress is often applied just before its Service.
+	reportAfter   = time.Second
 	statusWorkers = 4
 	minBackOff    = 20 * time.Millisecond
 	maxBackOff    = 30 * time.Second
@@ -33,23 +32,23 @@ type feedback struct {
 	client   kubernetes.Interface
 	recorder record.EventRecorder
 	wanted   atomic.Pointer[[]networkingv1.IngressLoadBalancerIngress]
-	from     *controller
+	from     *Source
 
-	statuses workqueue.TypedRateLimitingInterface[types.NamespacedName]
-	reports  workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	statuses workqueue.TypedRateLimitingInterface[Object]
+	reports  workqueue.TypedRateLimitingInterface[Object]
 
 	mu      sync.Mutex
-	written names                                     // whose status has our addresses
-	said    map[types.NamespacedName]map[Problem]bool // Events that need no repeating
+	written map[Object]bool             // whose status has our addresses
+	said    map[Object]map[Problem]bool // Events that need no repeating
 }
 
-func newFeedback(cfg Config, from *controller) *feedback {
+func newFeedback(cfg SourceConfig, from *Source) *feedback {
 	f := &feedback{
 		client:   cfg.Client,
 		recorder: cfg.Recorder,
 		from:     from,
-		written:  names{},
-		said:     map[types.NamespacedName]map[Problem]bool{},
+		written:  map[Object]bool{},
+		said:     map[Object]map[Problem]bool{},
 	}
 	f.want(cfg.Addresses)
 	return f
@@ -63,9 +62,9 @@ func (f *feedback) want(addresses []netip.Addr) {
 
 // open makes the queues, which start goroutines of their own; run ends them.
 func (f *feedback) open() {
-	queue := func() workqueue.TypedRateLimitingInterface[types.NamespacedName] {
+	queue := func() workqueue.TypedRateLimitingInterface[Object] {
 		return workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](minBackOff, maxBackOff))
+			workqueue.NewTypedItemExponentialFailureRateLimiter[Object](minBackOff, maxBackOff))
 	}
 	f.statuses, f.reports = queue(), queue()
 }
@@ -79,12 +78,12 @@ func loadBalancerStatus(addresses []netip.Addr) []networkingv1.IngressLoadBalanc
 }
 
 // status has the status of an Ingress compared and, if need be, written.
-func (f *feedback) status(key types.NamespacedName) { f.statuses.Add(key) }
+func (f *feedback) status(key Object) { f.statuses.Add(key) }
 
 // report has the problems of Ingresses told, those that last.
-func (f *feedback) report(keys ...types.NamespacedName) {
+func (f *feedback) report(keys ...Object) {
 	for _, key := range keys {
-		f.reports.AddAfter(key, settle)
+		f.reports.AddAfter(key, reportAfter)
 	}
 }
 
@@ -92,7 +91,7 @@ func (f *feedback) report(keys ...types.NamespacedName) {
 func (f *feedback) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for range statusWorkers {
-		wg.Go(func() { work(f.statuses, func(k types.NamespacedName) error { return f.writeStatus(ctx, k) }) })
+		wg.Go(func() { work(f.statuses, func(k Object) error { return f.writeStatus(ctx, k) }) })
 	}
 	wg.Go(func() { work(f.reports, f.sendEvents) })
 	<-ctx.Done()
@@ -102,14 +101,14 @@ func (f *feedback) run(ctx context.Context) {
 }
 
 // work handles the items of a queue until it is shut down, again with back-off those that failed.
-func work(queue workqueue.TypedRateLimitingInterface[types.NamespacedName], handle func(types.NamespacedName) error) {
+func work(queue workqueue.TypedRateLimitingInterface[Object], handle func(Object) error) {
 	for {
 		key, end := queue.Get()
 		if end {
 			return
 		}
 		if err := handle(key); err != nil {
-			klog.V(2).InfoS("will try again", "ingress", key, "err", err)
+			klog.V(2).InfoS("Writing back to an object failed and is tried again", "object", key.Kind, "name", key.NamespacedName, "err", err)
 			queue.AddRateLimited(key)
 		} else {
 			queue.Forget(key)
@@ -118,13 +117,13 @@ func work(queue workqueue.TypedRateLimitingInterface[types.NamespacedName], hand
 	}
 }
 
-func (f *feedback) writeStatus(ctx context.Context, key types.NamespacedName) error {
+func (f *feedback) writeStatus(ctx context.Context, key Object) error {
 	ing, err := f.from.ingresses.Ingresses(key.Namespace).Get(key.Name)
 	if err != nil {
 		f.setWritten(key, false)
 		return nil // a lister fails only when there is none
 	}
-	owned := f.from.owns(key)
+	owned := f.from.owned(key) != nil
 	want := *f.wanted.Load()
 	switch {
 	case owned:
@@ -149,10 +148,10 @@ func (f *feedback) writeStatus(ctx context.Context, key types.NamespacedName) er
 // them, or an earlier process did and no other controller has the Ingress.
 func (f *feedback) leftOver(ing *networkingv1.Ingress) bool {
 	f.mu.Lock()
-	wrote := f.written[nameOf(ing)]
+	wrote := f.written[ObjectOf(ing)]
 	f.mu.Unlock()
 	have := ing.Status.LoadBalancer.Ingress
-	return len(have) > 0 && sameAddresses(have, *f.wanted.Load()) && (wrote || f.from.classes.ownerOf(ing) == unclaimed)
+	return len(have) > 0 && sameAddresses(have, *f.wanted.Load()) && (wrote || f.from.classes.OwnerOf(ing) == Nobody)
 }
 
 // sameAddresses compares what a status says with what it should say.
@@ -168,7 +167,7 @@ func sameAddresses(have []networkingv1.IngressLoadBalancerIngress, want []networ
 	return true
 }
 
-func (f *feedback) setWritten(key types.NamespacedName, written bool) {
+func (f *feedback) setWritten(key Object, written bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if written {
@@ -178,25 +177,24 @@ func (f *feedback) setWritten(key types.NamespacedName, written bool) {
 	}
 }
 
-// problems finds an object, an Ingress or (without a namespace) an IngressClass, and what is wrong with it; nil when there
-// is none of that name.
-func (f *feedback) problems(key types.NamespacedName) (runtime.Object, []Problem) {
-	if key.Namespace == "" {
-		class, err := f.from.classes.lister.Get(key.Name)
+// problems finds an object and what is wrong with it; nil when there is none of that name.
+func (f *feedback) problems(key Object) (runtime.Object, []Problem) {
+	if key.Kind == kindClass {
+		class, err := f.from.classes.Lister.Get(key.Name)
 		if err != nil {
 			return nil, nil // a lister fails only when there is none
 		}
-		return class, f.from.classes.problems(class)
+		return class, f.from.classes.Problems(class)
 	}
 	ing, err := f.from.ingresses.Ingresses(key.Namespace).Get(key.Name)
 	if err != nil {
 		return nil, nil
 	}
-	return ing, f.from.problems(ing)
+	return ing, f.from.problemsOf(ing)
 }
 
 // sendEvents tells the problems of an object that were not told before.
-func (f *feedback) sendEvents(key types.NamespacedName) error {
+func (f *feedback) sendEvents(key Object) error {
 	about, problems := f.problems(key)
 	if about == nil {
 		f.mu.Lock()

@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-
+	"log"
 	"net"
+	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,9 +20,8 @@ import (
 // header of a trusted peer, TLS. Each connection has its own goroutine, which serves it or hands it to net/http.
 type front struct {
 	net.Listener
-	server *server
-	config *tls.Config     // nil: plain
-	ctx    context.Context // ends with settle
+	frontConfig
+	ctx    context.Context // ends with await
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	shake  sync.WaitGroup // handshakes
@@ -28,8 +29,19 @@ type front struct {
 	busy   chan struct{}  // slots for telling clients that there are too many
 }
 
-func newFront(l net.Listener, s *server, config *tls.Config) *front {
-	f := &front{Listener: l, server: s, config: config, idle: make(chan struct{}), busy: make(chan struct{}, 64)}
+// frontConfig is what a front needs.
+type frontConfig struct {
+	TLS           *tls.Config    // nil: plain
+	Trusted       []netip.Prefix // peers that may say who asked, by the PROXY protocol
+	Conns         *connSet
+	HeaderTimeout time.Duration // for the PROXY header
+	Log           *log.Logger   // of clients that go away or that nobody understands
+	// Serve serves a connection to its end, over TLS if secure is not nil.
+	Serve func(c *conn, secure *tls.Conn)
+}
+
+func newFront(cfg frontConfig, l net.Listener) *front {
+	f := &front{Listener: l, frontConfig: cfg, idle: make(chan struct{}), busy: make(chan struct{}, 64)}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	return f
 }
@@ -52,14 +64,18 @@ func (f *front) run() {
 				return
 			}
 		default:
-			f.take(newConn(raw.(*net.TCPConn), f.server.conns))
+			f.take(newConn(raw.(*net.TCPConn), f.Conns))
 		}
 	}
 }
 
+func trusts(ranges []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
 func (f *front) take(c *conn) {
-	trusted := within(f.server.trusted, c.remote.Addr())
-	if !f.server.conns.add(c, trusted) {
+	trusted := trusts(f.Trusted, c.remote.Addr())
+	if !f.Conns.add(c, trusted) {
 		f.shed(c)
 		return
 	}
@@ -78,12 +94,8 @@ func (f *front) greet(c *conn, trusted bool) {
 	}()
 	secure, ok := f.prepare(c, trusted)
 	f.shake.Done()
-	switch {
-	case !ok:
-	case secure != nil && secure.ConnectionState().NegotiatedProtocol == "h2":
-		f.server.serveHTTP2(c, secure, nil)
-	default:
-		f.server.serveConn(c, secure)
+	if ok {
+		f.Serve(c, secure)
 	}
 }
 
@@ -91,16 +103,16 @@ func (f *front) greet(c *conn, trusted bool) {
 func (f *front) prepare(c *conn, trusted bool) (*tls.Conn, bool) {
 	if trusted {
 		if err := f.readProxyHeader(c); err != nil {
-			quietLog.Printf("PROXY header of %s: %v", c.remote, err)
+			f.Log.Printf("PROXY header of %s: %v", c.remote, err)
 			_ = c.Close() // it is no use
 			return nil, false
 		}
-		if !f.server.conns.rename(c, c.remote.Addr()) {
+		if !f.Conns.rename(c, c.remote.Addr()) {
 			f.shed(c)
 			return nil, false
 		}
 	}
-	if f.config == nil {
+	if f.TLS == nil {
 		return nil, true
 	}
 	return f.handshake(c)
@@ -120,7 +132,7 @@ func (f *front) shed(c *conn) {
 	f.wg.Go(func() {
 		defer func() { <-f.busy }()
 		defer c.Close()
-		if f.config == nil && c.SetDeadline(time.Now().Add(time.Second)) == nil {
+		if f.TLS == nil && c.SetDeadline(time.Now().Add(time.Second)) == nil {
 			var request [4096]byte
 			// Closing on unread bytes would reset the connection and take the answer away.
 			_, _ = c.TCPConn.Read(request[:])
@@ -141,9 +153,9 @@ func (f *front) handshake(c *conn) (*tls.Conn, bool) {
 		_ = c.Close() // it is closed already
 		return nil, false
 	}
-	secure := tls.Server(wire, f.config)
+	secure := tls.Server(wire, f.TLS)
 	if err := secure.Handshake(); err != nil {
-		quietLog.Printf("TLS handshake with %s: %v", c.RemoteAddr(), err)
+		f.Log.Printf("TLS handshake with %s: %v", c.RemoteAddr(), err)
 		if header := (tls.RecordHeaderError{}); errors.As(err, &header) && header.Conn != nil {
 			// A plain request on the TLS port deserves a word; it is closed whether or not that arrives.
 			_, _ = c.Write([]byte("HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nthis port speaks HTTPS\n"))
@@ -159,80 +171,11 @@ func (f *front) stop() {
 	_ = f.Listener.Close() // it is going away: there is nothing to do about an error
 }
 
-// settle waits for the handshakes under way, until ctx ends.
-func (f *front) settle(ctx context.Context) {
+// await waits for the handshakes under way, until ctx ends.
+func (f *front) await(ctx context.Context) {
 	select {
 	case <-f.idle:
 	case <-ctx.Done():
 	}
 	f.cancel()
-}
-
-// handoff is the net.Listener that net/http gets its connections from.
-type handoff struct {
-	addr  net.Addr
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newHandoff(addr net.Addr) *handoff {
-	return &handoff{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-// give waits until net/http takes c; it closes c when there is no more serving.
-func (h *handoff) give(c net.Conn) {
-	select {
-	case h.conns <- c:
-	case <-h.done:
-		_ = c.Close() // the end has come
-	}
-}
-
-func (h *handoff) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (h *handoff) Close() error {
-	h.once.Do(func() { close(h.done) })
-	return nil
-}
-
-func (h *handoff) Addr() net.Addr { return h.addr }
-
-// handOver lets net/http serve a connection.
-func (s *server) handOver(c net.Conn) { s.toHTTP.give(c) }
-
-// strict is c, or TLS over it, as net/http gets it for HTTP/1.1: what was read already comes first.
-func (s *server) strict(c *conn, secure *tls.Conn, read []byte) net.Conn {
-	if secure == nil {
-		c.prefix = append(read, c.prefix...)
-		return &strictConn{Conn: c, under: c, bodies: &s.bodies}
-	}
-	secure.NetConn().(*tlsWire).letGo()
-	var under net.Conn = secure
-	if len(read) > 0 {
-		under = &replayConn{secure, read}
-	}
-	return &strictTLSConn{&strictConn{Conn: under, under: c, bodies: &s.bodies}, secure}
-}
-
-// replayConn gives back what was read before.
-type replayConn struct {
-	*tls.Conn
-	read []byte
-}
-
-func (r *replayConn) Read(p []byte) (int, error) {
-	if len(r.read) > 0 {
-		n := copy(p, r.read)
-		r.read = r.read[n:]
-		return n, nil
-	}
-	return r.Conn.Read(p)
 }

@@ -227,7 +227,7 @@ func TestHashKeepsItsEndpoint(t *testing.T) {
 	}
 	moved, spread := 0, map[*endpoint]int{}
 	for i := range 1000 {
-		how := choice{hashed: true, hash: hashText(fmt.Sprint("user ", i))}
+		how := Choice{Hashed: true, Hash: Hash(fmt.Sprint("user ", i))}
 		e := choose(endpoints, how, 0, nil)
 		spread[e]++
 		if next := choose(endpoints[1:], how, 0, nil); next != e {
@@ -251,7 +251,7 @@ func TestLeastRequests(t *testing.T) {
 	a, b := &endpoint{}, &endpoint{}
 	a.requests.inside.Store(5)
 	for range 10 {
-		if choose([]*endpoint{a, b}, choice{balance: LeastRequests}, 0, nil) != b {
+		if choose([]*endpoint{a, b}, Choice{Balance: LeastRequests}, 0, nil) != b {
 			t.Fatal("the busier of two was taken")
 		}
 	}

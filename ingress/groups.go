@@ -9,15 +9,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	corelisters "k8s.io/client-go/listers/core/v1"
 	"svcplane/catalog"
-	"svcplane/ingress/annotations"
 )
 
 // groupSet owns the groups that routes refer to. It is not safe for concurrent use; the groups are.
 type groupSet struct {
 	get       func(catalog.Key) (*catalog.Service, bool)
-	notes     func(types.NamespacedName) map[string]string // annotations of a Service
+	closed    func(types.NamespacedName) string
 	home      home
 	lines     *lines // of all endpoints
 	groups    map[GroupKey]*countedGroup
@@ -27,27 +25,37 @@ type groupSet struct {
 // countedGroup knows which objects' routes use it, and how often.
 type countedGroup struct {
 	*Group
-	users map[types.NamespacedName]int
+	users map[Object]int
 }
 
 // home is where the ingress runs; empty: unknown.
-type home struct{ node, zone string }
+type home struct{ Node, Zone string }
 
-func newGroupSet(get func(catalog.Key) (*catalog.Service, bool), notes func(types.NamespacedName) map[string]string, at home) *groupSet {
+// groupConfig is what a groupSet needs.
+type groupConfig struct {
+	Get    func(catalog.Key) (*catalog.Service, bool)
+	Closed func(types.NamespacedName) string // why a Service may not be served; empty: it may
+	At     home
+	// MaxConnections bounds those to endpoints; zero: any number.
+	MaxConnections int
+}
+
+func newGroupSet(cfg groupConfig) *groupSet {
 	return &groupSet{
-		get:       get,
-		notes:     notes,
-		home:      at,
+		get:       cfg.Get,
+		closed:    cfg.Closed,
+		home:      cfg.At,
+		lines:     &lines{most: int64(cfg.MaxConnections)},
 		groups:    map[GroupKey]*countedGroup{},
 		byService: map[types.NamespacedName]map[GroupKey]*countedGroup{},
 	}
 }
 
 // acquire returns the group of key with its present endpoints, for a route of user; each call wants one release.
-func (s *groupSet) acquire(key GroupKey, user types.NamespacedName) *Group {
+func (s *groupSet) acquire(key GroupKey, user Object) *Group {
 	g, ok := s.groups[key]
 	if !ok {
-		g = &countedGroup{Group: newGroup(key), users: map[types.NamespacedName]int{}}
+		g = &countedGroup{Group: newGroup(key), users: map[Object]int{}}
 		g.lines = s.lines
 		svc, _ := s.get(key.Service)
 		g.set(s.resolve(svc, key))
@@ -61,9 +69,12 @@ func (s *groupSet) acquire(key GroupKey, user types.NamespacedName) *Group {
 	return g.Group
 }
 
+// group is one that was acquired.
+func (s *groupSet) group(key GroupKey) *Group { return s.groups[key].Group }
+
 // release gives a group back. After the last one it takes no more requests and lets its endpoints go when those
 // under way, which came by an older table, have ended.
-func (s *groupSet) release(key GroupKey, user types.NamespacedName) {
+func (s *groupSet) release(key GroupKey, user Object) {
 	g := s.groups[key]
 	if g.users[user]--; g.users[user] == 0 {
 		delete(g.users, user)
@@ -81,7 +92,7 @@ func (s *groupSet) release(key GroupKey, user types.NamespacedName) {
 
 // refresh puts the present endpoints of a Service into its groups. It returns the endpoints that left, and the
 // users of the groups whose problem came, went or changed.
-func (s *groupSet) refresh(service types.NamespacedName) (gone []*endpoint, affected []types.NamespacedName) {
+func (s *groupSet) refresh(service types.NamespacedName) (gone []*endpoint, affected []Object) {
 	groups := s.byService[service]
 	if len(groups) == 0 {
 		return nil, nil
@@ -99,6 +110,9 @@ func (s *groupSet) refresh(service types.NamespacedName) (gone []*endpoint, affe
 
 // move puts the endpoints into force that another place wants; those that leave drain by themselves.
 func (s *groupSet) move(to home) {
+	if s.home == to {
+		return
+	}
 	s.home = to
 	for key, g := range s.groups {
 		svc, _ := s.get(key.Service)
@@ -114,7 +128,7 @@ func (s *groupSet) close() {
 }
 
 // resolve finds the endpoints of one port; svc is nil when there is no such Service.
-func (s *groupSet) resolve(svc *catalog.Service, key GroupKey) ([]catalog.Endpoint, protocol, Problem) {
+func (s *groupSet) resolve(svc *catalog.Service, key GroupKey) ([]catalog.Endpoint, Protocol, Problem) {
 	switch {
 	case svc == nil:
 		return nil, "", Problem{"ServiceNotFound", fmt.Sprintf(
@@ -123,12 +137,12 @@ func (s *groupSet) resolve(svc *catalog.Service, key GroupKey) ([]catalog.Endpoi
 		return nil, "", Problem{"ServiceRefused", fmt.Sprintf(
 			"Service %s is of type ExternalName, which an Ingress of this class does not send to: use a Service without selector and an EndpointSlice with the addresses", key.Service)}
 	}
-	if why := annotations.OfService(s.notes(key.Service)); why != "" {
+	if why := s.closed(key.Service); why != "" {
 		return nil, "", Problem{"RouteClosed", fmt.Sprintf("Service %s is closed: its %s; every request is answered 503 until it is removed (docs/annotations.md)", key.Service, why)}
 	}
 	for i := range svc.Ports {
 		p := &svc.Ports[i]
-		if p.Protocol == corev1.ProtocolTCP && key.Port.names(p) {
+		if p.Protocol == corev1.ProtocolTCP && names(key.Port, p) {
 			return usable(svc, p, s.home), cmp.Or(key.Protocol, protocolOf(p.AppProtocol)), Problem{}
 		}
 	}
@@ -136,7 +150,7 @@ func (s *groupSet) resolve(svc *catalog.Service, key GroupKey) ([]catalog.Endpoi
 		"Service %s has no TCP port %s: requests are answered 503; it has %s", key.Service, key.Port, portList(svc))}
 }
 
-func (p PortRef) names(port *catalog.Port) bool {
+func names(p PortRef, port *catalog.Port) bool {
 	if p.Name != "" {
 		return p.Name == port.Name
 	}
@@ -148,10 +162,10 @@ func (p PortRef) names(port *catalog.Port) bool {
 // others to those that topology hints name, as the service proxy does.
 func usable(svc *catalog.Service, port *catalog.Port, at home) []catalog.Endpoint {
 	var ready, leaving []catalog.Endpoint
-	local := svc.InternalLocal && at.node != ""
+	local := svc.InternalLocal && at.Node != ""
 	for _, e := range port.Endpoints {
 		switch {
-		case local && e.Node != at.node:
+		case local && e.Node != at.Node:
 		case e.Ready:
 			ready = append(ready, e)
 		case e.Serving && e.Terminating:
@@ -164,7 +178,7 @@ func usable(svc *catalog.Service, port *catalog.Port, at home) []catalog.Endpoin
 	case local:
 		return ready
 	}
-	near := catalog.Nearest(ready, at.node, at.zone)
+	near := catalog.Nearest(ready, at.Node, at.Zone)
 	return slices.DeleteFunc(ready, func(e catalog.Endpoint) bool { return !near(e) })
 }
 
@@ -181,15 +195,4 @@ func portList(svc *catalog.Service) string {
 		return "no ports"
 	}
 	return strings.Join(ports, ", ")
-}
-
-// annotationsOf reads from the informer that the catalog's is, too: whatever changes a Service has its groups resolved again.
-func annotationsOf(services corelisters.ServiceLister) func(types.NamespacedName) map[string]string {
-	return func(key types.NamespacedName) map[string]string {
-		svc, err := services.Services(key.Namespace).Get(key.Name)
-		if err != nil {
-			return nil // a lister fails only when there is none
-		}
-		return svc.Annotations
-	}
 }

@@ -185,7 +185,7 @@ func (s *server) handOn() error {
 			_ = f.Close() // the holder has its own
 		}
 	}()
-	for _, l := range []net.Listener{s.plain, s.secure} {
+	for _, l := range []net.Listener{s.plain.socket, s.secure.socket} {
 		if l == nil {
 			continue
 		}

@@ -25,7 +25,8 @@ import (
 type http2Conn struct {
 	*h2.Conn
 	s       *server
-	who     fastCall
+	l       *listener
+	who     Forwarded
 	trusted bool
 	sni     string
 	peer    h2.Peer
@@ -38,8 +39,8 @@ func startsHTTP2(read []byte) bool {
 }
 
 // serveHTTP2 serves a client's connection, over TLS if secure is not nil, to its end.
-func (s *server) serveHTTP2(c *conn, secure *tls.Conn, read []byte) {
-	p := &http2Conn{s: s, who: identify(c, secure != nil), trusted: within(s.trusted, c.remote.Addr())}
+func (s *server) serveHTTP2(l *listener, c *conn, secure *tls.Conn, read []byte) {
+	p := &http2Conn{s: s, l: l, who: identify(c, secure != nil), trusted: Within(s.trusted, c.remote.Addr())}
 	var rw net.Conn = c
 	if secure != nil {
 		rw = secure
@@ -49,7 +50,7 @@ func (s *server) serveHTTP2(c *conn, secure *tls.Conn, read []byte) {
 	}
 	p.peer.RemoteAddr = c.remote.String()
 	// ReverseProxy ends a cut off answer as such only if it finds a server here.
-	ctx := context.WithValue(context.Background(), http.ServerContextKey, s.hs)
+	ctx := context.WithValue(context.WithValue(context.Background(), listenerKey{}, l), http.ServerContextKey, s.hs)
 	p.peer.Context = context.WithValue(ctx, http.LocalAddrContextKey, c.LocalAddr())
 	p.Conn = h2.NewConn(&h2.Config{Serve: p.stream, MaxStreams: maxStreams, MaxHeaderBytes: maxHeaderBytes, HeaderTimeout: headerTimeout,
 		IdleTimeout: clientIdleTimeout, Answers: s.answers, Received: c.got.Load}, rw, read)
@@ -70,7 +71,7 @@ func (p *http2Conn) stream(st *h2.Stream) {
 	q := quicks.Get().(*quick)
 	q.p, q.st = p, st
 	done := q.serve()
-	q.p, q.st, q.answer = nil, nil, answerHead{}
+	q.p, q.st, q.answer, q.judged = nil, nil, answerHead{}, judged{}
 	quicks.Put(q)
 	if !done {
 		st.ServeHTTP(p.s, p.peer)
@@ -99,14 +100,14 @@ func (q *quick) serve() bool {
 		for _, f := range q.st.Fields {
 			said.add(textBytes(f.Name), textBytes(f.Value))
 		}
-		who.believe(said, q.p.s.trusted, who.client)
+		said.tell(&who, q.p.s.trusted, who.Client)
 	}
-	o, ok := q.p.s.ordinary(&q.head, q.p.sni, &who)
+	o, ok := q.p.s.fastpath(q.p.l, &q.head, q.p.sni, &who, &q.judged)
 	if !ok {
 		return false
 	}
-	defer o.route.Group.requests.leave()
-	q.out = q.head.appendRequest(q.out[:0], &o, &who)
+	defer o.group.requests.leave()
+	q.out = q.head.appendRequest(q.out[:0], &o.Target, &who)
 	o.asked = int64(len(q.out) + q.head.length)
 	code, sent := q.exchange(&o.call)
 	q.p.s.finishFast(&o.call, &q.head, "HTTP/2.0", code, sent)

@@ -6,15 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
@@ -71,9 +69,9 @@ func DefaultClassNames() []string {
 
 // Ingress serves HTTP as the API's Ingress objects say.
 type Ingress struct {
-	server     *server
-	controller *controller
-	ready      chan struct{}
+	server   *server
+	assembly *assembly
+	ready    chan struct{}
 }
 
 // New registers with the informers of cfg.Factory. Then the caller calls Listen, starts the factory and the
@@ -90,11 +88,11 @@ func New(cfg Config) (*Ingress, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := newController(cfg, s)
+	a, err := newAssembly(cfg, s)
 	if err != nil {
 		return nil, err
 	}
-	return &Ingress{server: s, controller: c, ready: make(chan struct{})}, nil
+	return &Ingress{server: s, assembly: a, ready: make(chan struct{})}, nil
 }
 
 // Listen takes the ports, so that a port that is taken is known before anything else starts. Connections wait
@@ -116,15 +114,15 @@ func (i *Ingress) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer i.controller.end()
-	if !i.controller.start(ctx) {
+	defer i.assembly.end()
+	if !i.assembly.start(ctx) {
 		return i.server.unlisten()
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel() // before the wait: the rest ends when serving does
-	wg.Go(func() { i.controller.run(ctx) })
-	wg.Go(func() { i.controller.told.run(ctx) })
+	wg.Go(func() { i.assembly.run(ctx) })
+	wg.Go(func() { i.assembly.source.Run(ctx) })
 	if i.server.log != nil {
 		logs, end := context.WithCancel(context.WithoutCancel(ctx))
 		wg.Go(func() { i.server.log.run(logs) })
@@ -135,17 +133,17 @@ func (i *Ingress) Run(ctx context.Context) error {
 }
 
 // SetAddresses follows the node's addresses: the statuses of our Ingresses get them.
-func (i *Ingress) SetAddresses(addresses []netip.Addr) { i.controller.setAddresses(addresses) }
+func (i *Ingress) SetAddresses(addresses []netip.Addr) { i.assembly.source.SetAddresses(addresses) }
 
 // Ready is closed once the routes that the API holds are served.
 func (i *Ingress) Ready() <-chan struct{} { return i.ready }
 
 // Figure is a short count for people: "3 routes, 2 certificates".
 func (i *Ingress) Figure() string {
-	c := i.controller
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return fmt.Sprintf("%d routes, %d certificates", c.routes.count(), c.certs.count())
+	a := i.assembly
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return fmt.Sprintf("%d routes, %d certificates", a.routes.Count(), a.certs.count())
 }
 
 // RouteInfo is a route as people read it.
@@ -153,7 +151,8 @@ type RouteInfo struct {
 	Host      string           `json:"host"` // "*" for every host
 	Path      string           `json:"path"`
 	Kind      PathKind         `json:"pathType"`
-	Service   string           `json:"service"` // namespace/name:port
+	When      string           `json:"when,omitempty"` // what else a request has to be like
+	Service   string           `json:"service"`        // namespace/name:port
 	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
 	Problem   string           `json:"problem,omitempty"` // why there are no endpoints; empty: none is ready, or all is well
 	Origin    Origin           `json:"origin"`
@@ -165,67 +164,33 @@ type RouteInfo struct {
 // the default.
 func (i *Ingress) Routes() []RouteInfo {
 	var all []RouteInfo
-	for _, r := range i.server.table.Load().routes() {
-		all = append(all, infoOf(r))
+	for _, b := range i.server.bound() {
+		all = append(all, infoOf(b))
 	}
 	return all
 }
 
-func infoOf(r *Route) RouteInfo {
-	info := RouteInfo{Host: cmp.Or(r.Host, "*"), Path: r.Path, Kind: r.Kind, Service: r.Group.Key.String(), Origin: r.Origin}
-	state := r.Group.state.Load()
-	info.Problem = state.problem.Message
-	for _, e := range state.endpoints {
-		info.Endpoints = append(info.Endpoints, e.addr)
+func infoOf(b *Bound) RouteInfo {
+	info := RouteInfo{Host: cmp.Or(b.Host, "*"), Path: b.Path, Kind: b.Kind, When: b.When.String(), Service: b.Target(), Origin: b.Origin}
+	for _, g := range b.groups {
+		state := g.state.Load()
+		info.Problem = cmp.Or(info.Problem, state.problem.Message)
+		for _, e := range state.endpoints {
+			info.Endpoints = append(info.Endpoints, e.addr)
+		}
 	}
-	for _, c := range r.canaries {
-		text := c.Group.Key.String()
+	for _, c := range b.canaries {
+		text := c.Target()
 		if why := c.closed(); len(why) > 0 {
 			text += " (closed: " + why[0] + ")"
 		}
 		info.Canaries = append(info.Canaries, text)
 	}
-	info.Closed = r.closed()
+	info.Closed = b.closed()
 	return info
 }
 
-// closed says why a route answers everything with 503; empty: it does not.
-func (r *Route) closed() []string {
-	var why []string
-	for _, g := range []*guard{r.over, r.guard} {
-		if g != nil {
-			why = append(why, g.Closed...)
-		}
-	}
-	return why
-}
-
-// routes lists a table in the order of Ingress.Routes.
-func (t *Table) routes() []*Route {
-	var all []*Route
-	for _, hosts := range []map[string]*hostRules{t.exact, t.wildcard} {
-		for h := range maps.Values(hosts) {
-			all = append(all, h.routes...)
-		}
-	}
-	if t.any != nil {
-		all = append(all, t.any.routes...)
-	}
-	slices.SortFunc(all, precedence)
-	return all
-}
-
-// precedence sorts by host, then in the order that paths are tried.
-func precedence(a, b *Route) int {
-	return cmp.Or(strings.Compare(a.Host, b.Host), a.Kind.rank()-b.Kind.rank(), len(b.Path)-len(a.Path), strings.Compare(a.Path, b.Path))
-}
-
-func (k PathKind) rank() int {
-	switch k {
-	case Exact:
-		return 0
-	case Prefix:
-		return 1
-	}
-	return 2
+// Collector is for the registry that the process's metrics come from; never for the public listener.
+func (i *Ingress) Collector() prometheus.Collector {
+	return i.server.collector(i.assembly.certificates)
 }

@@ -29,7 +29,7 @@ var leans = sync.Pool{New: func() any { return &lean{sender: sender{out: make([]
 
 // suits says whether r is for lean: its body is small, it wants no other protocol and no times of its own.
 func (c *call) suits(r *http.Request) bool {
-	return slices.Contains(fastMethods[:], r.Method) && c.policy().ReadTimeout == 0 && c.policy().SendTimeout == 0 && c.route.Group.plain() && r.ContentLength >= 0 && r.ContentLength <= maxFastBody &&
+	return slices.Contains(fastMethods[:], r.Method) && c.attempt.Policy.ReadTimeout == 0 && c.attempt.Policy.SendTimeout == 0 && c.group.plain() && r.ContentLength >= 0 && r.ContentLength <= maxFastBody &&
 		len(r.TransferEncoding) == 0 && r.Header.Get("Upgrade") == "" && r.Header.Get("Expect") == "" && r.Header.Get("Trailer") == ""
 }
 
@@ -62,33 +62,31 @@ func (s *server) sendLean(w http.ResponseWriter, r *http.Request, c *call) {
 
 // appendHead writes the head that the endpoint gets: what Rewrite of the ReverseProxy makes, without the map.
 func (l *lean) appendHead(out []byte, c *call) []byte {
-	p := c.policy()
+	plan := c.plan()
 	out = append(out, l.r.Method...)
 	out = append(out, ' ')
 	out = append(out, l.r.URL.EscapedPath()...)
 	if l.r.URL.RawQuery != "" || l.r.URL.ForceQuery {
 		out = append(out, '?')
-		out = append(out, cleanQuery(l.r.URL.RawQuery)...)
+		out = append(out, CleanQuery(l.r.URL.RawQuery)...)
 	}
 	out = append(out, " HTTP/1.1\r\nHost: "...)
-	if p.UpstreamHost != "" {
-		out = append(out, p.UpstreamHost...)
-	} else {
-		out = append(out, l.r.Host...)
-	}
+	out = append(out, c.decision.Host...)
 	out = append(out, "\r\n"...)
 	listed := l.r.Header.Get("Connection")
 	for name, values := range l.r.Header {
-		if endsHere(name, listed) || p.Auth != nil && name == "Authorization" || p.sets(name) {
+		if endsHere(name, listed) || plan.Edits(name, c.decision) {
 			continue
 		}
 		for _, v := range values {
 			out = appendField(out, name, v)
 		}
 	}
-	for _, f := range p.RequestHeaders {
-		if f.Value != "" {
-			out = appendField(out, f.Name, f.Value)
+	if plan != nil {
+		for _, f := range plan.RequestHeaders {
+			if f.Value != "" {
+				out = appendField(out, f.Name, f.Value)
+			}
 		}
 	}
 	if l.r.ContentLength > 0 || l.r.Method[0] == 'P' {
@@ -96,7 +94,7 @@ func (l *lean) appendHead(out []byte, c *call) []byte {
 		out = strconv.AppendInt(out, l.r.ContentLength, 10)
 		out = append(out, "\r\n"...)
 	}
-	return c.fastCall(l.r).appendForwarded(out, []byte(l.r.Host))
+	return c.forwarded(l.r).AppendTo(out, []byte(l.r.Host))
 }
 
 func appendField(out []byte, name, value string) []byte {
@@ -104,15 +102,6 @@ func appendField(out []byte, name, value string) []byte {
 	out = append(out, ": "...)
 	out = append(out, value...)
 	return append(out, "\r\n"...)
-}
-
-func (p *Policy) sets(name string) bool {
-	for _, f := range p.RequestHeaders {
-		if f.Name == name {
-			return true
-		}
-	}
-	return false
 }
 
 // endsHere says whether a request's header is for this hop, or ours to say. listed is the Connection header.
@@ -135,12 +124,12 @@ func endsHere(name, listed string) bool {
 	return false
 }
 
-// fastCall is what the endpoint is told about who asked.
-func (c *call) fastCall(r *http.Request) *fastCall {
-	who := &fastCall{client: c.client, chain: c.chain, proto: c.proto, port: localPort(r), peer: c.peer.Addr().Unmap().WithZone("").String(), node: nodeText(c.client)}
-	who.host = c.said.host
+// forwarded is what the endpoint is told about who asked.
+func (c *call) forwarded(r *http.Request) *Forwarded {
+	who := &Forwarded{Client: c.client, Chain: c.chain, Proto: c.proto, Port: localPort(r), Peer: c.peer.Addr().Unmap().WithZone("").String(), Node: nodeText(c.client)}
+	who.Host = c.said.host
 	if c.said.port != "" {
-		who.port = c.said.port
+		who.Port = c.said.port
 	}
 	return who
 }

@@ -58,7 +58,7 @@ func subscriber(a netip.Addr) netip.Addr {
 // enter counts a request in. wait is zero when it may go on, and leave must be called after it; else it is how
 // long the client should wait. A nil limiter has no limits.
 func (l *limiter) enter(client netip.Addr, now time.Time) (wait time.Duration) {
-	if l == nil || within(l.limits.ExemptFrom, client) {
+	if l == nil || Within(l.limits.ExemptFrom, client) {
 		return 0
 	}
 	s := l.shard(subscriber(client))
@@ -81,7 +81,7 @@ func (l *limiter) enter(client netip.Addr, now time.Time) (wait time.Duration) {
 }
 
 func (l *limiter) leave(client netip.Addr) {
-	if l == nil || within(l.limits.ExemptFrom, client) {
+	if l == nil || Within(l.limits.ExemptFrom, client) {
 		return
 	}
 	s := l.shard(subscriber(client))

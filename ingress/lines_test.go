@@ -25,7 +25,7 @@ func TestLines(t *testing.T) {
 		}
 	}()
 	l := &lines{most: 2}
-	e := newEndpoint(listener.Addr().(*net.TCPAddr).AddrPort(), protocolHTTP1)
+	e := newEndpoint(listener.Addr().(*net.TCPAddr).AddrPort(), ProtocolHTTP1)
 	e.lines = l
 	first, err := e.dialWire(0)
 	if err != nil {

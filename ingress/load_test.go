@@ -143,7 +143,7 @@ func (r *roller) removeOldest() {
 	r.w.must(r.w.client.DiscoveryV1().EndpointSlices("default").Delete(context.Background(), name, metav1.DeleteOptions{}))
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	cat := r.w.ingress.controller.catalog
+	cat := r.w.ingress.assembly.catalog
 	// Drained counts from what the catalog was told, so the deletion must have come through first.
 	r.w.eventually(func() error {
 		svc, _ := cat.Get(types.NamespacedName{Namespace: "default", Name: "toad"})

@@ -16,9 +16,10 @@ type collector struct {
 	certificates func() []certificate // in force
 }
 
-// Collector is for the registry that the process's metrics come from; never for the public listener.
-func (i *Ingress) Collector() prometheus.Collector {
-	return &collector{server: i.server, certificates: i.controller.certificates}
+// Collector is for the registry that the process's metrics come from; never for the public listener. certificates are those
+// in force.
+func (s *server) collector(certificates func() []certificate) prometheus.Collector {
+	return &collector{server: s, certificates: certificates}
 }
 
 // Describe makes it a prometheus.Collector.
@@ -34,16 +35,19 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	labelsOf(nil).collect(to, &c.server.unrouted)
 	busy := int64(0)
 	seen := map[*Group]bool{}
-	for _, r := range c.server.table.Load().routes() {
-		for _, r := range append([]*Route{r}, r.canaries...) {
+	for _, r := range c.server.bound() {
+		for _, r := range append([]*Bound{r}, r.canaries...) {
 			if r.stats != nil {
 				labelsOf(r).collect(to, r.stats)
 			}
-			if !seen[r.Group] {
-				seen[r.Group] = true
-				busy += r.Group.requests.inside.Load()
-				for _, e := range r.Group.state.Load().endpoints {
-					e.stats.collect(to, r.Group.Key.String(), e.host)
+			for _, g := range r.groups {
+				if seen[g] {
+					continue
+				}
+				seen[g] = true
+				busy += g.requests.inside.Load()
+				for _, e := range g.state.Load().endpoints {
+					collectStats(to, &e.stats, g.Key.String(), e.host)
 				}
 			}
 		}
@@ -65,7 +69,7 @@ func (c *collector) collectConfig(to chan<- prometheus.Metric) {
 	to <- nginxReloaded.Value(1)
 	to <- nginxWhen.Value(float64(at.UnixMilli()) / 1000)
 	for _, own := range c.certificates() {
-		to <- nginxExpires.Value(float64(own.expires.Unix()), own.secret.Namespace, own.host, own.secret.Name, own.serial)
+		to <- nginxExpires.Value(float64(own.Expires.Unix()), own.Secret.Namespace, own.Host, own.Secret.Name, own.Serial)
 	}
 }
 
@@ -75,11 +79,11 @@ type routeLabels struct {
 }
 
 // labelsOf are those of a route; nil: of requests that none took.
-func labelsOf(r *Route) routeLabels {
+func labelsOf(r *Bound) routeLabels {
 	if r == nil {
 		return routeLabels{make([]string, len(ofRoute)), []string{"", "", "_", "", "", ""}}
 	}
-	l := routeLabels{own: []string{r.Origin.Namespace, r.Origin.Name, r.Host, string(r.Kind) + " " + r.Path, r.Group.Key.String()}}
+	l := routeLabels{own: []string{r.Origin.Namespace, r.Origin.Name, r.Host, string(r.Kind) + " " + r.Path, r.Target()}}
 	host, path, canary := r.Host, r.Path, ""
 	if host == "" {
 		host = "_" // the server block for all other hosts
@@ -87,10 +91,11 @@ func labelsOf(r *Route) routeLabels {
 	if path == "" {
 		path = "/"
 	}
-	if key := r.Group.Key; r.guard != nil && r.guard.Canary != nil {
+	key := r.groups[0].Key // there is one in routes of an Ingress
+	if r.Canary() {
 		canary = key.Service.Namespace + "-" + key.Service.Name + "-" + key.Port.String()
 	}
-	l.nginx = []string{r.Origin.Namespace, r.Origin.Name, host, path, r.Group.Key.Service.Name, canary}
+	l.nginx = []string{r.Origin.Namespace, r.Origin.Name, host, path, key.Service.Name, canary}
 	return l
 }
 
@@ -127,8 +132,8 @@ func (l routeLabels) collect(to chan<- prometheus.Metric, s *routeStats) {
 	}
 }
 
-// collect gives what was counted of an endpoint; nothing if it was never used.
-func (s *stats) collect(to chan<- prometheus.Metric, labels ...string) {
+// collectStats gives what was counted of an endpoint; nothing if it was never used.
+func collectStats(to chan<- prometheus.Metric, s *stats, labels ...string) {
 	used := false
 	s.each(func(code int, count uint64) {
 		used = true

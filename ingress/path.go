@@ -2,20 +2,19 @@ package ingress
 
 import (
 	"errors"
-	"net/http"
 	"net/url"
 	"strings"
 )
 
-// cleanPath is a request's path as it is sent and as it is matched. It is sent as it came, but for dot segments, which
+// Path is a request's path as it is sent and as it is matched. It is sent as it came, but for dot segments, which
 // are removed (RFC 3986 section 5.2.4), and bytes that no URL may hold, which are escaped.
-type cleanPath struct {
-	// sent is escaped. net/url never rewrites it: every byte of it is legal in a path.
-	sent string
-	// match is sent with runs of slashes merged and the escapes of each segment undone, except those of "/" and "%", so
+type Path struct {
+	// Sent is escaped. net/url never rewrites it: every byte of it is legal in a path.
+	Sent string
+	// Match is Sent with runs of slashes merged and the escapes of each segment undone, except those of "/" and "%", so
 	// that no choice of escapes slips past a rule.
-	match string
-	// doubts say in which other ways an endpoint may read sent.
+	Match string
+	// doubts say in which other ways an endpoint may read Sent.
 	doubts doubt
 }
 
@@ -25,79 +24,68 @@ var (
 	errPathNUL         = errors.New("the path contains a NUL byte")
 	errPathAboveRoot   = errors.New("the path climbs above the root")
 	errPathDisguised   = errors.New("the path hides a dot segment")
-	errPathInDoubt     = errors.New("the path can be read in several ways, and another one is restricted")
 )
 
-// escapedPath returns the path of u as it was on the wire, or its default escaping when that is the same.
-func escapedPath(u *url.URL) string {
+// EscapedPath returns the path of u as it was on the wire, or its default escaping when that is the same.
+func EscapedPath(u *url.URL) string {
 	if u.RawPath != "" {
 		return u.RawPath
 	}
 	return u.EscapedPath()
 }
 
-// askedPath is the path of a request: "/" also if the whole URL is asked for and has none (RFC 9110 section 4.2.3), but for
-// OPTIONS, which is about the server then.
-func askedPath(r *http.Request) string {
-	path := escapedPath(r.URL)
-	if path == "" && r.URL.Host != "" && r.Method != http.MethodOptions {
-		return "/"
-	}
-	return path
-}
-
-// cleanURLPath normalises an escaped path. It costs no allocation for a path that is clean already. An error
+// CleanPath normalises an escaped path. It costs no allocation for a path that is clean already. An error
 // says why different servers could read the path differently; such a request must be refused.
-func cleanURLPath(escaped string) (cleanPath, error) {
+func CleanPath(escaped string) (Path, error) {
 	if !strings.HasPrefix(escaped, "/") {
-		return cleanPath{}, errPathNotAbsolute
+		return Path{}, errPathNotAbsolute
 	}
 	if isClean(escaped) {
-		return cleanPath{sent: escaped, match: escaped}, nil
+		return Path{Sent: escaped, Match: escaped}, nil
 	}
-	var segments []cleanPath
+	var segments []Path
 	var doubts doubt
 	trailing := false
 	for raw, rest, more := "", escaped[1:], true; more; {
 		raw, rest, more = strings.Cut(rest, "/")
 		decoded, err := unescape(raw)
 		if err != nil {
-			return cleanPath{}, err
+			return Path{}, err
 		}
 		trailing = true
 		switch {
 		case decoded == ".", decoded == "" && !more:
 		case decoded == "..":
 			if len(segments) == 0 {
-				return cleanPath{}, errPathAboveRoot
+				return Path{}, errPathAboveRoot
 			}
 			segments = segments[:len(segments)-1]
 		case hidesDots(decoded):
-			return cleanPath{}, errPathDisguised
+			return Path{}, errPathDisguised
 		default:
 			doubts |= doubtsOf(decoded)
-			segments = append(segments, cleanPath{sent: escapeSegment(raw), match: matchSegment(decoded)})
+			segments = append(segments, Path{Sent: escapeSegment(raw), Match: matchSegment(decoded)})
 			trailing = false
 		}
 	}
 	return joinSegments(segments, trailing, doubts), nil
 }
 
-func joinSegments(segments []cleanPath, trailing bool, doubts doubt) cleanPath {
+func joinSegments(segments []Path, trailing bool, doubts doubt) Path {
 	var sent, match strings.Builder
 	for _, s := range segments {
 		sent.WriteByte('/')
-		sent.WriteString(s.sent)
-		if s.match != "" {
+		sent.WriteString(s.Sent)
+		if s.Match != "" {
 			match.WriteByte('/')
-			match.WriteString(s.match)
+			match.WriteString(s.Match)
 		}
 	}
 	if trailing || len(segments) == 0 {
 		sent.WriteByte('/')
 		match.WriteByte('/')
 	}
-	return cleanPath{sent: sent.String(), match: match.String(), doubts: doubts}
+	return Path{Sent: sent.String(), Match: match.String(), doubts: doubts}
 }
 
 // isClean says whether nothing in the path needs a second look.
@@ -179,9 +167,9 @@ func matchSegment(decoded string) string {
 	return strings.NewReplacer("%", "%25", "/", "%2F").Replace(decoded)
 }
 
-// cleanQuery escapes the bytes that would end the request line, or that no URL may carry, in a query that came
+// CleanQuery escapes the bytes that would end the request line, or that no URL may carry, in a query that came
 // in over HTTP/2, where nothing keeps them out. Anything else is passed on as it came.
-func cleanQuery(raw string) string {
+func CleanQuery(raw string) string {
 	legal := func(c byte) bool { return c > 0x20 && c < 0x7f }
 	i := 0
 	for i < len(raw) && legal(raw[i]) {
@@ -207,16 +195,6 @@ func writeEscape(b *strings.Builder, c byte) {
 	b.WriteByte('%')
 	b.WriteByte(digits[c>>4])
 	b.WriteByte(digits[c&15])
-}
-
-func unhex(c byte) byte {
-	switch {
-	case c >= 'a':
-		return c - 'a' + 10
-	case c >= 'A':
-		return c - 'A' + 10
-	}
-	return c - '0'
 }
 
 // unreserved: RFC 3986 section 2.3.

@@ -37,9 +37,9 @@ func TestCleanURLPath(t *testing.T) {
 		{"/..a/.b", "/..a/.b", "/..a/.b"},
 		{"/a%2Fb|c", "/a%2Fb%7Cc", "/a%2Fb|c"}, // net/url alone would send /a/b%7Cc
 	} {
-		got, err := cleanURLPath(test.in)
-		if err != nil || got.sent != test.sent || got.match != test.match {
-			t.Errorf("%s: sent %q, match %q, %v; want %q, %q", test.in, got.sent, got.match, err, test.sent, test.match)
+		got, err := CleanPath(test.in)
+		if err != nil || got.Sent != test.sent || got.Match != test.match {
+			t.Errorf("%s: sent %q, match %q, %v; want %q, %q", test.in, got.Sent, got.Match, err, test.sent, test.match)
 		}
 	}
 }
@@ -67,7 +67,7 @@ func TestRefusedPaths(t *testing.T) {
 		"/public/..%3Fx":       errPathDisguised,
 		"/public/..%23":        errPathDisguised,
 	} {
-		if got, err := cleanURLPath(in); err != want {
+		if got, err := CleanPath(in); err != want {
 			t.Errorf("%s: %+v, %v; want %v", in, got, err, want)
 		}
 	}
@@ -80,22 +80,22 @@ func FuzzCleanURLPath(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		clean, err := cleanURLPath(in)
+		clean, err := CleanPath(in)
 		if err != nil {
 			return
 		}
-		again, err := cleanURLPath(clean.sent)
+		again, err := CleanPath(clean.Sent)
 		if err != nil || again != clean {
 			t.Errorf("%q: %+v, then %+v, %v", in, clean, again, err)
 		}
-		for segment := range strings.SplitSeq(clean.match[1:], "/") {
+		for segment := range strings.SplitSeq(clean.Match[1:], "/") {
 			if segment == "." || segment == ".." {
-				t.Errorf("%q: dot segment in %q", in, clean.match)
+				t.Errorf("%q: dot segment in %q", in, clean.Match)
 			}
 		}
 		var u url.URL
-		if err := setPath(&u, clean); err != nil || u.RequestURI() != clean.sent {
-			t.Errorf("%q: sent as %q, want %q, %v", in, u.RequestURI(), clean.sent, err)
+		if err := setPath(&u, clean); err != nil || u.RequestURI() != clean.Sent {
+			t.Errorf("%q: sent as %q, want %q, %v", in, u.RequestURI(), clean.Sent, err)
 		}
 	})
 }
@@ -106,7 +106,7 @@ func TestCleanQuery(t *testing.T) {
 		"a=1;b=2&%zz":      "a=1;b=2&%zz", // not ours to judge
 		"a b\r\nX: y\x00é": "a%20b%0D%0AX:%20y%00%C3%A9",
 	} {
-		if got := cleanQuery(in); got != want {
+		if got := CleanQuery(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

@@ -3,6 +3,7 @@ package ingress
 import (
 	"net/http"
 	"net/netip"
+	"regexp"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -31,7 +32,7 @@ type Policy struct {
 	Sticky   *Sticky
 	Hash     HashSource // zero: none
 	Balance  Balance
-	Protocol protocol // of the endpoints; empty: by appProtocol
+	Protocol Protocol // of the endpoints; empty: by appProtocol
 
 	RequestHeaders, ResponseHeaders []HeaderField
 	UpstreamHost                    string // Host that endpoints see; empty: the client's
@@ -91,9 +92,10 @@ type Limits struct {
 
 // Canary makes an object take a part of the requests of another one's routes instead of routing by itself.
 type Canary struct {
-	Weight, Total                     int
-	Header, HeaderValue, HeaderRegexp string
-	Cookie                            string
+	Weight, Total       int
+	Header, HeaderValue string         // the header in canonical form
+	HeaderPattern       *regexp.Regexp // instead of HeaderValue; nil: none
+	Cookie              string
 }
 
 // Sticky keeps a client with an endpoint by a cookie.
@@ -119,7 +121,7 @@ const (
 // HashSource names the part of a request that keeps it with one endpoint.
 type HashSource struct {
 	Of   HashPart
-	Name string // of a header, cookie or query parameter
+	Name string // of a header in canonical form, a cookie or a query parameter
 }
 
 // HashPart is a part of a request.
@@ -138,3 +140,9 @@ const (
 
 // HeaderField sets a header or, with an empty value, removes it.
 type HeaderField struct{ Name, Value string }
+
+// Restricts says whether not every request may pass.
+func (p *Policy) Restricts() bool {
+	return p != nil && (len(p.Closed) > 0 || p.Auth != nil || len(p.Allow) > 0 || len(p.Deny) > 0 || p.Limits.PerSecond > 0 || p.Limits.Concurrent > 0 ||
+		p.MaxBody > 0 || p.HTTPSRedirect)
+}

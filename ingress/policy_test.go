@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -84,13 +85,13 @@ func TestRewrite(t *testing.T) {
 		{"/in$1$2", RewriteFull, "/old", "/old/x", "/in/x"},
 		{"/in/$1", RewriteFull, "/", "/x", "/in/x"},
 	} {
-		p, err := cleanURLPath(row.asked)
+		p, err := CleanPath(row.asked)
 		if err != nil {
 			t.Fatal(err)
 		}
 		rw := Rewrite{row.to, row.mode}
-		if got, err := rw.apply(row.route, p); err != nil || got.sent != row.expect {
-			t.Errorf("%s of %s to %s: %q %v, want %q", row.asked, row.route, row.to, got.sent, err, row.expect)
+		if got, err := rw.apply(row.route, p); err != nil || got.Sent != row.expect {
+			t.Errorf("%s of %s to %s: %q %v, want %q", row.asked, row.route, row.to, got.Sent, err, row.expect)
 		}
 	}
 	_, addr := endpointServer(t, says("got"))
@@ -358,10 +359,9 @@ func TestCanary(t *testing.T) {
 	w.answers("toad", "/", 200, "canary")
 	w.must(w.client.NetworkingV1().Ingresses("default").Delete(context.Background(), "side", metav1.DeleteOptions{}))
 	w.answers("toad", "/", 200, "main")
-	g := newGuard(&Policy{Canary: &Canary{Weight: 30, Total: 100}})
 	taken := 0
 	for range 10000 {
-		if g.takes(&http.Request{}) {
+		if (&Canary{Weight: 30, Total: 100}).Takes(httpView{&http.Request{}}, rand.IntN) {
 			taken++
 		}
 	}

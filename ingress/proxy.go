@@ -14,16 +14,25 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// newProxy makes the handler that sends requests, whose path is clean, through group. It wants a promptWriter.
-func newProxy(group *Group) http.Handler {
+// newFallback makes the handler that sends requests, whose path is clean, to the group of their call. It wants a
+// promptWriter.
+func newFallback() http.Handler {
 	return &httputil.ReverseProxy{
 		Rewrite:        rewrite,
-		Transport:      group,
+		Transport:      toGroup{},
 		ModifyResponse: finishResponse,
 		BufferPool:     copyBuffers,
 		ErrorHandler:   answerFailure,
 		ErrorLog:       quietLog,
 	}
+}
+
+// toGroup sends requests to the group that their call has entered.
+type toGroup struct{}
+
+func (toGroup) RoundTrip(req *http.Request) (*http.Response, error) {
+	c := callOf(req.Context())
+	return c.group.RoundTrip(req, &c.attempt)
 }
 
 var copyBuffers = &bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
@@ -58,26 +67,9 @@ func rewrite(r *httputil.ProxyRequest) {
 		out.Del("Connection")
 	}
 	// ReverseProxy drops what it cannot parse of a query; an endpoint may well understand it.
-	r.Out.URL.RawQuery = cleanQuery(r.In.URL.RawQuery)
-	p := c.policy()
-	setHeaders(out, p.RequestHeaders)
-	if p.UpstreamHost != "" {
-		r.Out.Host = p.UpstreamHost
-	}
-	if p.Auth != nil {
-		out.Del("Authorization") // it was for us: the endpoint has no use for the password
-	}
-}
-
-// setHeaders applies what a policy says.
-func setHeaders(h headers, fields []HeaderField) {
-	for _, f := range fields {
-		if f.Value == "" {
-			h.Del(f.Name)
-		} else {
-			h.Set(f.Name, f.Value)
-		}
-	}
+	r.Out.URL.RawQuery = CleanQuery(r.In.URL.RawQuery)
+	c.plan().EditRequest(out, c.decision)
+	r.Out.Host = c.decision.Host
 }
 
 // localPort is the port that the client came to.
@@ -97,26 +89,25 @@ func finishResponse(resp *http.Response) error {
 }
 
 // finishHeader adds to the head of an answer what the policy of its route wants.
-func (c *call) finishHeader(h headers) {
-	p := c.policy()
-	if p.CORS != nil {
-		p.CORS.allow(h, c.origin)
+func (c *call) finishHeader(h Headers) {
+	if plan := c.plan(); plan != nil {
+		id := uint64(0)
+		if c.attempt.Endpoint != nil {
+			id = c.attempt.Endpoint.id
+		}
+		plan.EditAnswer(h, c.decision, id)
 	}
-	if p.Sticky != nil && c.endpoint != nil && c.endpoint.id != c.choice.pinned {
-		h.Add("Set-Cookie", p.Sticky.pin(c.endpoint).String())
-	}
-	setHeaders(h, p.ResponseHeaders)
 }
 
 func isWebSocket(h http.Header) bool { return strings.EqualFold(h.Get("Upgrade"), "websocket") }
 
-// setPath makes u send the path p and nothing else: both fields are set so that u.EscapedPath is p.sent.
-func setPath(u *url.URL, p cleanPath) error {
-	path, err := url.PathUnescape(p.sent)
+// setPath makes u send the path p and nothing else: both fields are set so that u.EscapedPath is p.Sent.
+func setPath(u *url.URL, p Path) error {
+	path, err := url.PathUnescape(p.Sent)
 	if err != nil {
 		return errPathEscape
 	}
-	u.Path, u.RawPath, u.Opaque = path, p.sent, ""
+	u.Path, u.RawPath, u.Opaque = path, p.Sent, ""
 	return nil
 }
 
@@ -127,7 +118,7 @@ func answerFailure(w http.ResponseWriter, req *http.Request, err error) {
 	switch {
 	case errors.As(err, &client):
 		if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-			answer(w, http.StatusRequestEntityTooLarge, "the request body is larger than this route allows")
+			write(w, TooLarge)
 			return
 		}
 		if errors.Is(err, context.Canceled) {

@@ -26,7 +26,7 @@ var (
 
 // readProxyHeader takes the PROXY header off the beginning of a connection, if there is one, and notes the client.
 func (f *front) readProxyHeader(c *conn) error {
-	if err := c.SetReadDeadline(time.Now().Add(headerTimeout)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(f.HeaderTimeout)); err != nil {
 		return err
 	}
 	buf := make([]byte, 0, proxyV2Max)

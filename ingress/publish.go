@@ -1,7 +1,7 @@
 package ingress
 
 import (
-	"crypto/tls"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -13,9 +13,11 @@ type publication struct {
 	at     time.Time
 }
 
-// publish puts a table into force. One caller at a time.
-func (s *server) publish(t *Table) {
-	s.table.Store(t)
+// publish puts a table into force on all listeners. One caller at a time.
+func (s *server) publish(t *Table[Bound]) {
+	for _, l := range s.listeners() {
+		l.table.Store(t)
+	}
 	last, _ := s.tables()
 	s.published.Store(&publication{last + 1, time.Now()})
 }
@@ -28,49 +30,26 @@ func (s *server) tables() (int, time.Time) {
 	return 0, time.Time{}
 }
 
-// certificate is one that is served for a host.
-type certificate struct {
-	host    string
-	secret  types.NamespacedName
-	expires time.Time
-	serial  string
-}
-
-// certificates lists those in force, one for each host and Secret.
-func (c *controller) certificates() []certificate {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.certs.inForce()
-}
-
-func (s *certStore) inForce() []certificate {
-	type key struct {
-		host   string
-		secret types.NamespacedName
-	}
-	var all []certificate
-	seen := map[key]bool{}
-	for _, c := range s.refs {
-		for _, ref := range c.tls {
-			cert := s.secrets[ref.secret].cert
-			if cert == nil || cert.Leaf == nil {
-				continue
-			}
-			for _, host := range hostsOf(ref.hosts, cert) {
-				if k := (key{host, ref.secret}); !seen[k] {
-					seen[k] = true
-					all = append(all, certificate{host, ref.secret, cert.Leaf.NotAfter, cert.Leaf.SerialNumber.String()})
-				}
+// bound is what all listeners serve, each route once, sorted by host, then in the order that paths are tried.
+func (s *server) bound() []*Bound {
+	var all []*Bound
+	seen := map[*Bound]bool{}
+	for _, l := range s.listeners() {
+		for _, b := range l.table.Load().All() {
+			if !seen[b] {
+				seen[b] = true
+				all = append(all, b)
 			}
 		}
 	}
+	slices.SortFunc(all, func(a, b *Bound) int { return Precedence(a.Route, b.Route) })
 	return all
 }
 
-// hostsOf are the hosts that a certificate is served for: those that the Ingress names, else its own.
-func hostsOf(named []string, cert *tls.Certificate) []string {
-	if len(named) > 0 {
-		return named
-	}
-	return certNames(cert)
+// certificate is one that is served for a host.
+type certificate struct {
+	Host    string
+	Secret  types.NamespacedName
+	Expires time.Time
+	Serial  string
 }

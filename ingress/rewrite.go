@@ -1,20 +1,15 @@
 package ingress
 
-import (
-	"net/url"
-	"strings"
-
-	networkingv1 "k8s.io/api/networking/v1"
-)
+import "strings"
 
 // apply is the path to send, escaped, for a request of a route with path. The rest is taken from what the client
 // sent, so that its escapes stay.
-func (rw *Rewrite) apply(route string, p cleanPath) (cleanPath, error) {
-	rest := afterElements(p.sent, strings.Count(strings.TrimSuffix(route, "/"), "/")) // "" or begins with a slash
+func (rw *Rewrite) apply(route string, p Path) (Path, error) {
+	rest := afterElements(p.Sent, strings.Count(strings.TrimSuffix(route, "/"), "/")) // "" or begins with a slash
 	to := rw.To
 	switch rw.Mode {
 	case RewritePrefix:
-		if rest != "" && rest != "/" || strings.HasSuffix(p.sent, "/") {
+		if rest != "" && rest != "/" || strings.HasSuffix(p.Sent, "/") {
 			to = strings.TrimSuffix(to, "/") + rest
 		}
 	case RewriteFull:
@@ -27,7 +22,7 @@ func (rw *Rewrite) apply(route string, p cleanPath) (cleanPath, error) {
 			to = strings.ReplaceAll(to, "$1", tail)
 		}
 	}
-	return cleanURLPath(to)
+	return CleanPath(to)
 }
 
 // afterElements is what follows the first n elements of a path, however many slashes are before each.
@@ -41,43 +36,4 @@ func afterElements(path string, n int) string {
 		}
 	}
 	return ""
-}
-
-// capturesPaths says whether the paths of an Ingress are regular expressions: it says so or, as with ingress-nginx,
-// its rewrite target refers to what they capture.
-func capturesPaths(ing *networkingv1.Ingress, p *Policy) bool {
-	for _, prefix := range []string{ownPrefix, nginxPrefix} {
-		if ing.Annotations[prefix+"use-regex"] == "true" {
-			return true
-		}
-	}
-	return p != nil && p.Rewrite != nil && strings.Contains(p.Rewrite.To, "$")
-}
-
-// plainPath recognises the regular expressions that the users of nginx write to capture the rest of a path, and
-// returns the prefix that matches the same; false for any other text that is no plain path.
-func plainPath(text string) (string, bool) {
-	for _, tail := range []string{"(/|$)(.*)", "/?(.*)", "/(.*)", "(.*)", "/.*", ".*"} {
-		if p, ok := strings.CutSuffix(text, tail); ok {
-			text = p
-			break
-		}
-	}
-	if text == "" {
-		text = "/"
-	}
-	return text, !strings.ContainsAny(text, `^$()[]{}|*+?\`)
-}
-
-// httpsLocation is the same URL by https.
-func httpsLocation(host string, port uint16, u *url.URL) string {
-	to := "https://" + host
-	if port != 0 && port != 443 {
-		to += ":" + portText(port)
-	}
-	to += u.EscapedPath()
-	if u.RawQuery != "" {
-		to += "?" + cleanQuery(u.RawQuery)
-	}
-	return to
 }

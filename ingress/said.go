@@ -57,9 +57,9 @@ func joined(list string, value []byte) string {
 	return list + string(value)
 }
 
-// settle decides who asked, by what peer, who is trusted, says. X-Forwarded-For comes before Forwarded, which counts
+// client decides who asked, by what peer, who is trusted, says. X-Forwarded-For comes before Forwarded, which counts
 // only if all of it can be understood.
-func (s *claims) settle(trusted []netip.Prefix, peer netip.Addr) (client netip.Addr) {
+func (s *claims) client(trusted []netip.Prefix, peer netip.Addr) (client netip.Addr) {
 	hops, ok := parseForwarded(s.forwarded)
 	if s.chain != "" || !ok {
 		return lastUntrusted(s.chain, trusted, peer)
@@ -164,15 +164,15 @@ func isToken(text string) bool {
 	return text != ""
 }
 
-// believe takes over what a trusted proxy says.
-func (c *fastCall) believe(said claims, trusted []netip.Prefix, peer netip.Addr) {
-	c.client = said.settle(trusted, peer)
-	c.node = nodeText(c.client)
-	c.chain, c.host = said.chain, said.host
-	if said.proto == "http" || said.proto == "https" {
-		c.proto = said.proto
+// tell puts what peer, who is trusted, says into what the endpoint is told.
+func (s *claims) tell(who *Forwarded, trusted []netip.Prefix, peer netip.Addr) {
+	who.Client = s.client(trusted, peer)
+	who.Node = nodeText(who.Client)
+	who.Chain, who.Host = s.chain, s.host
+	if s.proto == "http" || s.proto == "https" {
+		who.Proto = s.proto
 	}
-	if said.port != "" {
-		c.port = said.port
+	if s.port != "" {
+		who.Port = s.port
 	}
 }

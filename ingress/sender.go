@@ -12,6 +12,7 @@ type sender struct {
 	again  bool       // it may be sent twice (RFC 9110 section 9.2.1, no body)
 	shake  bool       // it asks for WebSocket
 	answer answerHead // of the endpoint, once connect has succeeded
+	judged judged     // what a policy says about the request
 }
 
 // asker is the client's side of an exchange.
@@ -23,17 +24,17 @@ type asker interface {
 // connect finds an endpoint that answers, under the rules of Group.RoundTrip for another try. The caller leaves
 // e.requests when it is done with the answer.
 func (s *sender) connect(c *call, client asker) (w *wire, e *endpoint, err error) {
-	g := c.route.Group
+	g := c.group
 	var space [maxDials]*endpoint
 	tried := space[:0]
 	last := errNoEndpoint
 	for resends := 0; len(tried) < maxDials; {
-		if e = g.pick(c.choice, tried); e == nil {
+		if e = g.pick(c.attempt.Choice, tried); e == nil {
 			break
 		}
 		tried = append(tried, e)
-		c.endpoint = e
-		if w, err = s.ask(e, client, c.policy().ConnectTimeout); err == nil {
+		c.attempt.Endpoint = e
+		if w, err = s.ask(e, client, c.route.policy().ConnectTimeout); err == nil {
 			g.note(e, failing(s.answer.code))
 			return w, e, nil
 		}

@@ -1,7 +1,6 @@
 package ingress
 
 import (
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -9,6 +8,16 @@ import (
 
 	"svcplane/ingress/pace"
 )
+
+// askedPath is the path of a request: "/" also if the whole URL is asked for and has none (RFC 9110 section 4.2.3), but for
+// OPTIONS, which is about the server then.
+func askedPath(r *http.Request) string {
+	path := EscapedPath(r.URL)
+	if path == "" && r.URL.Host != "" && r.Method != http.MethodOptions {
+		return "/"
+	}
+	return path
+}
 
 // ServeHTTP routes one request and counts it.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -28,12 +37,12 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c *call) {
 		answer(w, http.StatusBadRequest, "the host is malformed or missing")
 		return
 	}
-	host := normalHost(r.Host)
+	host := Host(r.Host)
 	if r.TLS != nil && s.certs.Load().misdirected(r.TLS.ServerName, host) {
 		answer(w, http.StatusMisdirectedRequest, "this connection was opened for another host")
 		return
 	}
-	path, err := cleanURLPath(askedPath(r))
+	path, err := CleanPath(askedPath(r))
 	if err == nil {
 		err = setPath(r.URL, path)
 	}
@@ -41,8 +50,9 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c *call) {
 		answer(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	c.path, c.query = path.sent, r.URL.RawQuery
-	if c.route, err = s.route(host, path, r); err != nil {
+	c.path, c.query = path.Sent, r.URL.RawQuery
+	v := httpView{r}
+	if err := s.route(listenerOf(r.Context()), host, path, v, c); err != nil {
 		answer(w, http.StatusBadRequest, err.Error())
 		return
 	}
@@ -50,25 +60,56 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c *call) {
 		answer(w, http.StatusNotFound, "no ingress rule matches this host and path")
 		return
 	}
-	defer c.route.Group.requests.leave()
-	if over := c.route.over; over != nil {
-		if !s.pass(w, r, c, over) {
-			return
-		}
-		defer over.limit.leave(c.client)
+	defer c.group.requests.leave()
+	c.decision = &Decision{}
+	Decide(&Request{View: v, Client: c.client, Scheme: c.proto, Host: r.Host, Path: path, RawQuery: c.query, Length: r.ContentLength,
+		HTTPSPort: s.httpsPort(), Place: c.route.Path}, c.route.over.plan(), c.plan(), c.decision)
+	if a := c.decision.Answer; a != nil {
+		write(w, a)
+		return
 	}
-	if c.route.guard != nil {
-		if !s.pass(w, r, c, c.route.guard) {
+	for _, g := range [...]*guard{c.route.over, c.route.guard} {
+		if g == nil {
+			continue
+		}
+		if wait := g.limit.enter(c.client, c.began); wait > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+			answer(w, http.StatusTooManyRequests, "too many requests from this address")
 			return
 		}
-		defer c.route.guard.limit.leave(c.client)
-		if err := c.rewrite(r, path); err != nil {
-			answer(w, http.StatusBadRequest, err.Error())
-			return
-		}
-		c.choice = c.policy().prepare(r, c)
+		defer g.limit.leave(c.client)
+	}
+	if err := setPath(r.URL, c.decision.Send); err != nil {
+		answer(w, http.StatusBadRequest, err.Error())
+		return
 	}
 	s.send(w, r, c)
+}
+
+// httpView lets a policy look at a request of net/http.
+type httpView struct{ r *http.Request }
+
+func (v httpView) Method() string            { return v.r.Method }
+func (v httpView) Header(name string) string { return v.r.Header.Get(name) }
+func (v httpView) Query(name string) string  { return v.r.URL.Query().Get(name) }
+
+func (v httpView) Cookie(name string) string {
+	if cookie, err := v.r.Cookie(name); err == nil {
+		return cookie.Value
+	}
+	return ""
+}
+
+// write sends an answer of ours.
+func write(w http.ResponseWriter, a *Answer) {
+	for _, f := range a.Fields {
+		w.Header().Add(f.Name, f.Value)
+	}
+	if a.Text == "" {
+		w.WriteHeader(a.Code)
+		return
+	}
+	answer(w, a.Code, a.Text)
 }
 
 // send hands the request to the endpoints of its route.
@@ -77,13 +118,10 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, c *call) {
 	if b, ok := r.Body.(interface{ Pace(*pace.Limit) }); ok && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 		b.Pace(&s.bodies)
 	}
-	if most := c.route.maxBody(); most > 0 && r.Body != nil && r.Body != http.NoBody {
-		if r.ContentLength > most {
-			answer(w, http.StatusRequestEntityTooLarge, "the request body is larger than this route allows")
-			return
-		}
+	if most := c.decision.MaxBody; most > 0 && r.Body != nil && r.Body != http.NoBody {
 		r.Body = http.MaxBytesReader(w, r.Body, most)
 	}
+	c.attempt.Choice, c.attempt.Policy = c.decision.Choice, c.route.policy()
 	if c.suits(r) {
 		s.sendLean(w, r, c)
 		return
@@ -91,87 +129,23 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, c *call) {
 	if r.Header.Get("Upgrade") != "" {
 		w = upgradeWriter{w}
 	}
-	c.route.Group.proxy.ServeHTTP(promptWriter{w}, r.WithContext(withCall(r.Context(), c)))
+	s.fallback.ServeHTTP(promptWriter{w}, r.WithContext(withCall(r.Context(), c)))
 }
 
-// maxBody is the size of the largest body that is passed on; 0: any is.
-func (r *Route) maxBody() int64 {
-	most := r.policy().MaxBody
-	if r.over != nil && r.over.MaxBody > 0 && (most == 0 || r.over.MaxBody < most) {
-		most = r.over.MaxBody
-	}
-	return most
-}
-
-// route finds the route of a request and enters its group; nil when none matches.
-func (s *server) route(host string, path cleanPath, r *http.Request) (*Route, error) {
+// route finds the route of a request and enters a group of it; there is none when nothing matches.
+func (s *server) route(l *listener, host string, path Path, v View, c *call) error {
 	for {
-		route, err := s.table.Load().Choose(host, path)
+		route, err := l.table.Load().Choose(host, path, v, asStrict)
 		if route == nil {
-			return nil, err
+			return err
 		}
-		if len(route.canaries) > 0 {
-			route = route.pick(r)
-		}
-		if route.Group.requests.enter() {
-			return route, nil
+		route = route.choose(v)
+		if g := route.group(); g.requests.enter() {
+			c.route, c.group = route, g
+			return nil
 		}
 		// the route was removed between the two: a table without it is there already
 	}
-}
-
-// pass lets a request by a guard, and counts it in its limits, or answers it: false.
-func (s *server) pass(w http.ResponseWriter, r *http.Request, c *call, g *guard) bool {
-	if !s.admit(w, r, c, g) {
-		return false
-	}
-	if wait := g.limit.enter(c.client, c.began); wait > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
-		answer(w, http.StatusTooManyRequests, "too many requests from this address")
-		return false
-	}
-	return true
-}
-
-// admit applies what a policy says before anything is sent; false when the request was answered.
-func (s *server) admit(w http.ResponseWriter, r *http.Request, c *call, g *guard) bool {
-	p := g.Policy
-	switch {
-	case len(p.Closed) > 0:
-		answer(w, http.StatusServiceUnavailable, "this route is closed: it is to be protected in a way that is not possible here; its Ingress has an Event that says more")
-	case !p.allows(c.client):
-		answer(w, http.StatusForbidden, "this address is not allowed here")
-	case p.HTTPSRedirect && c.proto == "http":
-		redirect(w, httpsLocation(hostOnly(r.Host), s.httpsPort(), r.URL), http.StatusPermanentRedirect)
-	case p.Redirect != nil:
-		redirect(w, p.Redirect.To, p.Redirect.Code)
-	case p.AppRoot != "" && c.path == "/":
-		redirect(w, p.AppRoot, http.StatusFound)
-	case p.CORS != nil && p.CORS.preflight(w, r):
-	case p.Auth != nil && !g.users.Load().check(r):
-		w.Header().Set("WWW-Authenticate", `Basic realm="`+p.Auth.Realm+`", charset="UTF-8"`)
-		answer(w, http.StatusUnauthorized, "a name and password are needed here")
-	default:
-		c.origin = r.Header.Get("Origin")
-		return true
-	}
-	return false
-}
-
-func redirect(w http.ResponseWriter, to string, code int) {
-	w.Header().Set("Location", to)
-	answer(w, code, "see "+to)
-}
-
-// hostOnly is a Host header without its port, as it was written.
-func hostOnly(hostport string) string {
-	if host, _, err := net.SplitHostPort(hostport); err == nil {
-		if strings.Contains(host, ":") {
-			return "[" + host + "]"
-		}
-		return host
-	}
-	return hostport
 }
 
 func (s *server) httpsPort() uint16 {
@@ -180,19 +154,6 @@ func (s *server) httpsPort() uint16 {
 	}
 	_, secure := s.addrs()
 	return secure.Port()
-}
-
-// rewrite puts the path to send into r.
-func (c *call) rewrite(r *http.Request, path cleanPath) error {
-	p := c.policy()
-	if p.Rewrite == nil {
-		return nil
-	}
-	next, err := p.Rewrite.apply(c.route.Path, path)
-	if err != nil {
-		return err
-	}
-	return setPath(r.URL, next)
 }
 
 // recorder remembers what was answered.
@@ -260,9 +221,9 @@ func (s *server) count(c *call, code int, took time.Duration) {
 		return
 	}
 	if c.route.stats != nil {
-		c.route.stats.observe(code, &c.exchanged, took, c.endpoint != nil)
+		c.route.stats.observe(code, &c.exchanged, took, c.attempt.Endpoint != nil)
 	}
-	if c.endpoint != nil {
-		c.endpoint.stats.observe(code, took)
+	if e := c.attempt.Endpoint; e != nil {
+		e.stats.observe(code, took)
 	}
 }

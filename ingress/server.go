@@ -29,22 +29,20 @@ const (
 
 // server owns the sockets towards clients. Its tables are replaced while it serves.
 type server struct {
-	httpAddr, httpsAddr netip.AddrPort // a zero one is not served
-	drainTimeout        time.Duration
-	table               atomic.Pointer[Table]
-	certs               atomic.Pointer[certTable]
-
-	plain, secure net.Listener // nil: not served
+	drainTimeout  time.Duration
+	certs         atomic.Pointer[certTable]
+	plain, secure listener
 	conns         *connSet
 	fasts         *fastSet     // connections that we serve ourselves
 	toHTTP        *handoff     // those that net/http serves
 	hs            *http.Server // as of run
+	fallback      http.Handler // sends what the other ways do not
 
 	inherited []net.Listener         // of an earlier run, until listen
 	keep      func([]*os.File) error // nil: sockets are closed at the end
 
 	trusted     []netip.Prefix // peers that may say who asked
-	publicHTTPS uint16         // port for redirects; 0: that of httpsAddr
+	publicHTTPS uint16         // port for redirects; 0: that of secure
 	bodies      pace.Limit     // how slow a request's body may come
 	answers     pace.Limit     // how slow an answer may be taken
 	log         *accessLog     // nil: none
@@ -58,7 +56,7 @@ func newServer(cfg Config) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{httpAddr: cfg.HTTP, httpsAddr: cfg.HTTPS, drainTimeout: cmp.Or(cfg.DrainTimeout, 10*time.Second),
+	s := &server{drainTimeout: cmp.Or(cfg.DrainTimeout, 10*time.Second),
 		trusted: cfg.TrustedProxies, publicHTTPS: cfg.PublicHTTPS, inherited: slices.Clone(cfg.Inherited), keep: cfg.Keep}
 	grace := cmp.Or(cfg.slowGrace, slowGrace)
 	s.bodies = pace.Limit{Rate: cfg.MinRate, Grace: grace, Most: cmp.Or(cfg.bodyTimeout, bodyReadTimeout)}
@@ -70,9 +68,11 @@ func newServer(cfg Config) (*server, error) {
 		}
 	}
 	s.fasts = newFastSet()
-	s.hs = s.httpServer()
+	s.hs, s.fallback = s.httpServer(), newFallback()
 	s.toHTTP = newHandoff(net.TCPAddrFromAddrPort(cfg.HTTP))
-	s.publish(&Table{})
+	s.plain.what, s.plain.flag, s.plain.addr = "HTTP", "--ingress-http", cfg.HTTP
+	s.secure.what, s.secure.flag, s.secure.addr, s.secure.tls = "HTTPS", "--ingress-https", cfg.HTTPS, s.tlsConfig()
+	s.publish(&Table[Bound]{})
 	s.certs.Store(newCertTable(fallback))
 	return s, nil
 }
@@ -80,44 +80,32 @@ func newServer(cfg Config) (*server, error) {
 // listen takes the ports. Clients wait in the backlog until run.
 func (s *server) listen() error {
 	defer s.disinherit()
-	for _, door := range []struct {
-		at         *net.Listener
-		what, flag string
-		addr       netip.AddrPort
-	}{{&s.plain, "HTTP", "--ingress-http", s.httpAddr}, {&s.secure, "HTTPS", "--ingress-https", s.httpsAddr}} {
-		if *door.at != nil || !door.addr.IsValid() {
+	for _, l := range s.listeners() {
+		if l.socket != nil || !l.addr.IsValid() {
 			continue
 		}
-		l := s.inherit(door.addr)
-		if l == nil {
+		if l.socket = s.inherit(l.addr); l.socket == nil {
 			var err error
-			if l, err = listen(door.what, door.flag, door.addr); err != nil {
+			if l.socket, err = listen(l.what, l.flag, l.addr); err != nil {
 				return errors.Join(err, s.unlisten())
 			}
 		}
-		*door.at = l
 	}
 	return nil
 }
 
 // addrs are where it listens; zero for what is not served.
 func (s *server) addrs() (plain, secure netip.AddrPort) {
-	if s.plain != nil {
-		plain = s.plain.Addr().(*net.TCPAddr).AddrPort()
-	}
-	if s.secure != nil {
-		secure = s.secure.Addr().(*net.TCPAddr).AddrPort()
-	}
-	return plain, secure
+	return s.plain.at(), s.secure.at()
 }
 
 // unlisten gives the ports back.
 func (s *server) unlisten() error {
 	var errs []error
-	for _, l := range []*net.Listener{&s.plain, &s.secure} {
-		if *l != nil {
-			errs = append(errs, (*l).Close())
-			*l = nil
+	for _, l := range s.listeners() {
+		if l.socket != nil {
+			errs = append(errs, l.socket.Close())
+			l.socket = nil
 		}
 	}
 	return errors.Join(errs...)
@@ -134,12 +122,9 @@ func (s *server) run(ctx context.Context) error {
 		}
 	})
 	var fronts []*front
-	for _, door := range []struct {
-		net.Listener
-		config *tls.Config
-	}{{s.plain, nil}, {s.secure, s.tlsConfig()}} {
-		if door.Listener != nil {
-			f := newFront(door.Listener, s, door.config)
+	for _, l := range s.listeners() {
+		if l.socket != nil {
+			f := newFront(s.frontConfig(l), l.socket)
 			fronts = append(fronts, f)
 			wg.Go(f.run)
 		}
@@ -171,7 +156,7 @@ func (s *server) drain(hs *http.Server, fronts []*front) {
 	grace, end := context.WithTimeout(ctx, drainGrace)
 	defer end()
 	for _, f := range fronts {
-		f.settle(grace)
+		f.await(grace)
 	}
 	s.fasts.wait(grace)
 	// Its only error is that time ran out; the rest is closed either way.
@@ -184,6 +169,45 @@ func (s *server) drain(hs *http.Server, fronts []*front) {
 	}
 }
 
+// listener is an address that clients come to, with what is served there.
+type listener struct {
+	what, flag string         // "HTTP", "--ingress-http"
+	addr       netip.AddrPort // zero: not served
+	tls        *tls.Config    // nil: plain
+	socket     net.Listener   // nil: not open
+	table      atomic.Pointer[Table[Bound]]
+}
+
+// at is where it listens; zero if it does not.
+func (l *listener) at() netip.AddrPort {
+	if l.socket == nil {
+		return netip.AddrPort{}
+	}
+	return l.socket.Addr().(*net.TCPAddr).AddrPort()
+}
+
+func (s *server) listeners() []*listener { return []*listener{&s.plain, &s.secure} }
+
+// frontConfig is for the connections of a listener.
+func (s *server) frontConfig(l *listener) frontConfig {
+	return frontConfig{TLS: l.tls, Trusted: s.trusted, Conns: s.conns, HeaderTimeout: headerTimeout, Log: quietLog,
+		Serve: func(c *conn, secure *tls.Conn) {
+			if secure != nil && secure.ConnectionState().NegotiatedProtocol == "h2" {
+				s.serveHTTP2(l, c, secure, nil)
+			} else {
+				s.serveConn(l, c, secure)
+			}
+		}}
+}
+
+type listenerKey struct{}
+
+// listenerOf is where a request came in.
+func listenerOf(ctx context.Context) *listener {
+	l, _ := ctx.Value(listenerKey{}).(*listener)
+	return l
+}
+
 func (s *server) httpServer() *http.Server {
 	hs := &http.Server{
 		Handler:           s,
@@ -192,6 +216,9 @@ func (s *server) httpServer() *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		Protocols:         new(http.Protocols),
 		ErrorLog:          quietLog,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, listenerKey{}, c.(interface{ cameBy() *listener }).cameBy())
+		},
 		// "OPTIONS *" is answered by nobody here: it names no path that could be routed
 		DisableGeneralOptionsHandler: true,
 	}

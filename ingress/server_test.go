@@ -318,7 +318,7 @@ func TestTakenPort(t *testing.T) {
 			t.Errorf("%q says no %q in one line", err, want)
 		}
 	}
-	if s.plain != nil {
+	if s.plain.socket != nil {
 		t.Error("the other port is still held")
 	}
 }

@@ -17,7 +17,8 @@ import (
 // and closes. It also ends a request body that comes too slowly, which net/http has no setting for.
 type strictConn struct {
 	net.Conn
-	under   *conn // Conn, or what its TLS is over
+	under   *conn     // Conn, or what its TLS is over
+	at      *listener // that it came by
 	scan    scanner
 	refused error // the client's mistake, for good
 	raw     atomic.Bool
@@ -36,6 +37,8 @@ type strictTLSConn struct {
 	*strictConn
 	tls *tls.Conn
 }
+
+func (c *strictConn) cameBy() *listener { return c.at }
 
 func (c *strictTLSConn) ConnectionState() tls.ConnectionState { return c.tls.ConnectionState() }
 

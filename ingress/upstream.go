@@ -3,7 +3,6 @@ package ingress
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -11,32 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
 	"svcplane/catalog"
 )
-
-// GroupKey names what a route sends to: one port of one Service.
-type GroupKey struct {
-	Service types.NamespacedName
-	Port    PortRef
-	// Protocol is what the endpoints speak whatever the Service says; empty: by its appProtocol.
-	Protocol protocol
-}
-
-// PortRef is a Service port by name or, when the name is empty, by number.
-type PortRef struct {
-	Name   string
-	Number int32
-}
-
-func (p PortRef) String() string {
-	if p.Name != "" {
-		return p.Name
-	}
-	return fmt.Sprint(p.Number)
-}
-
-func (k GroupKey) String() string { return k.Service.String() + ":" + k.Port.String() }
 
 // Group is the set of endpoints behind one GroupKey. Routes point to it; its endpoints are replaced in place, so
 // that a change of endpoints rebuilds no table. It is safe for concurrent use, except set.
@@ -44,8 +19,7 @@ type Group struct {
 	Key   GroupKey
 	state atomic.Pointer[groupState]
 	next  atomic.Uint32 // round robin
-	proxy http.Handler
-	lines *lines // of its endpoints; nil: each has its own
+	lines *lines        // of its endpoints; nil: each has its own
 
 	requests gate // those that matched a route to this group
 }
@@ -70,7 +44,6 @@ var errNoEndpoint = errors.New("no ready endpoint")
 func newGroup(key GroupKey) *Group {
 	g := &Group{Key: key}
 	g.state.Store(&groupState{})
-	g.proxy = newProxy(g)
 	g.requests.onEmpty = func() { g.set(nil, "", Problem{}) }
 	return g
 }
@@ -81,7 +54,7 @@ func (g *Group) shut() { g.requests.shut() }
 func (g *Group) problem() Problem { return g.state.Load().problem }
 
 // set replaces the endpoints, keeping those that stay with their connections, and returns the retired ones.
-func (g *Group) set(want []catalog.Endpoint, p protocol, problem Problem) []*endpoint {
+func (g *Group) set(want []catalog.Endpoint, p Protocol, problem Problem) []*endpoint {
 	old := g.state.Load()
 	next := &groupState{problem: problem, endpoints: make([]*endpoint, 0, len(want))}
 	for _, w := range want {
@@ -108,7 +81,7 @@ func (g *Group) set(want []catalog.Endpoint, p protocol, problem Problem) []*end
 }
 
 // pick enters an endpoint that was not tried, as how says. nil: none is left.
-func (g *Group) pick(how choice, tried []*endpoint) *endpoint {
+func (g *Group) pick(how Choice, tried []*endpoint) *endpoint {
 	for {
 		endpoints := g.state.Load().endpoints
 		e := choose(endpoints, how, g.next.Add(1), tried)
@@ -119,22 +92,28 @@ func (g *Group) pick(how choice, tried []*endpoint) *endpoint {
 	}
 }
 
+// Attempt is how a request is to be sent, and where it went.
+type Attempt struct {
+	Choice   Choice
+	Policy   *Policy   // its times; never nil
+	Endpoint *endpoint // the last one that was tried
+}
+
 // RoundTrip sends req to an endpoint. It tries another one when the connection was refused, and once more when a
 // request that is safe to repeat (RFC 9110 section 9.2.1, no body) got no answer. It returns errNoEndpoint or a
 // *clientError where the endpoint is not to blame.
-func (g *Group) RoundTrip(req *http.Request) (*http.Response, error) {
-	c := callOf(req.Context())
+func (g *Group) RoundTrip(req *http.Request, a *Attempt) (*http.Response, error) {
 	body := trackBody(req)
 	var tried []*endpoint
 	var last error
 	for resends := 0; len(tried) < maxDials; {
-		e := g.pick(c.choice, tried)
+		e := g.pick(a.Choice, tried)
 		if e == nil {
 			break
 		}
 		tried = append(tried, e)
-		c.endpoint = e
-		resp, err := e.roundTrip(req, c.policy(), body)
+		a.Endpoint = e
+		resp, err := e.roundTrip(req, a.Policy, body)
 		if err == nil {
 			g.note(e, failing(resp.StatusCode))
 			return resp, nil
@@ -181,6 +160,12 @@ func repeatable(req *http.Request) bool {
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
+}
+
+// plain says whether the endpoints speak HTTP/1.1 without TLS, and there are any.
+func (g *Group) plain() bool {
+	endpoints := g.state.Load().endpoints
+	return len(endpoints) > 0 && endpoints[0].protocol == ProtocolHTTP1
 }
 
 // clientError is a failure that the client caused: it went away, or its request body was broken.

@@ -18,13 +18,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"svcplane/catalog"
 )
 
 func groupOf(addrs ...netip.AddrPort) *Group {
 	g := newGroup(GroupKey{})
-	g.set(endpointsAt(addrs...), protocolHTTP1, Problem{})
+	g.set(endpointsAt(addrs...), ProtocolHTTP1, Problem{})
 	return g
 }
 
@@ -43,7 +42,9 @@ func ask(g *Group, method, body string) (int, string) {
 		in = strings.NewReader(body)
 	}
 	rec := httptest.NewRecorder()
-	g.proxy.ServeHTTP(rec, httptest.NewRequest(method, "/", in))
+	r := httptest.NewRequest(method, "/", in)
+	c := &call{group: g, decision: &Decision{Host: r.Host}, attempt: Attempt{Policy: &noPolicy}}
+	newFallback().ServeHTTP(rec, r.WithContext(withCall(r.Context(), c)))
 	return rec.Code, rec.Body.String()
 }
 
@@ -162,7 +163,7 @@ func TestRemovedEndpoint(t *testing.T) {
 	go func() { code, body := ask(g, "POST", ""); slow <- result{code, body} }()
 	<-arrived
 	ask(g, "GET", "") // leaves an idle connection beside the busy one
-	gone := g.set(endpointsAt(other), protocolHTTP1, Problem{})
+	gone := g.set(endpointsAt(other), ProtocolHTTP1, Problem{})
 	if len(gone) != 1 {
 		t.Fatalf("%d endpoints left", len(gone))
 	}
@@ -300,24 +301,5 @@ func TestFailuresAsCodes(t *testing.T) {
 		if rec.Code != test.code {
 			t.Errorf("%v: %d, want %d", test.err, rec.Code, test.code)
 		}
-	}
-}
-
-// BenchmarkOneChange is what one changed object costs among many.
-func BenchmarkOneChange(b *testing.B) {
-	for _, n := range []int{1, 1000, 10000} {
-		set, all := newRouteSet(), map[types.NamespacedName]*claim{}
-		for i := range n {
-			r := route(fmt.Sprintf("host%d.example.com", i), Prefix, "/", "x")
-			r.Origin.Name = fmt.Sprint(i)
-			all[r.Origin.NamespacedName] = &claim{Origin: r.Origin, routes: []*Route{r}}
-		}
-		set.apply(all)
-		changed := types.NamespacedName{Name: "0"}
-		b.Run(fmt.Sprint(n, " objects"), func(b *testing.B) {
-			for b.Loop() {
-				set.apply(map[types.NamespacedName]*claim{changed: all[changed]})
-			}
-		})
 	}
 }

@@ -127,7 +127,7 @@ func (w *world) get(host, path string) (*http.Response, string) {
 	w.t.Helper()
 	req, err := http.NewRequest("GET", "http://"+w.plain, nil)
 	w.must(err)
-	w.must(setPath(req.URL, cleanPath{sent: path}))
+	w.must(setPath(req.URL, Path{Sent: path}))
 	req.Host = host
 	return w.do(http.DefaultClient, req)
 }

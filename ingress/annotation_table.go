@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -52,7 +53,7 @@ func redirectAnnotations() map[string]annotation {
 			if !strings.HasPrefix(v, "/") {
 				return fmt.Errorf("%q must be a path", v)
 			}
-			if _, err := cleanURLPath(strings.NewReplacer("$1", "x", "$2", "x").Replace(v)); err != nil {
+			if _, err := CleanPath(strings.NewReplacer("$1", "x", "$2", "x").Replace(v)); err != nil {
 				return err
 			}
 			mode := RewritePrefix
@@ -88,7 +89,7 @@ func upstreamAnnotations() map[string]annotation {
 		"proxy-buffering":         {set: mustBeOff},
 		"proxy-request-buffering": {set: mustBeOff},
 		"backend-protocol": {set: func(d *draft, v string) error {
-			p, ok := map[string]protocol{"HTTP": protocolHTTP1, "HTTPS": protocolTLS, "GRPC": protocolH2C, "GRPCS": protocolTLS, "H2C": protocolH2C}[strings.ToUpper(v)]
+			p, ok := map[string]Protocol{"HTTP": ProtocolHTTP1, "HTTPS": ProtocolTLS, "GRPC": ProtocolH2C, "GRPCS": ProtocolTLS, "H2C": ProtocolH2C}[strings.ToUpper(v)]
 			if !ok || d.nginx && strings.EqualFold(v, "h2c") {
 				return fmt.Errorf("%q must be HTTP, HTTPS, GRPC or GRPCS", v)
 			}
@@ -101,7 +102,7 @@ func upstreamAnnotations() map[string]annotation {
 			return err
 		}},
 		"upstream-vhost": {set: func(d *draft, v string) error {
-			if problems := validation.IsDNS1123Subdomain(strings.ToLower(normalHost(v))); len(problems) > 0 {
+			if problems := validation.IsDNS1123Subdomain(strings.ToLower(Host(v))); len(problems) > 0 {
 				return fmt.Errorf("%q must be a host name", v)
 			}
 			d.UpstreamHost = v
@@ -131,7 +132,7 @@ func parseHash(text string) (HashSource, error) {
 				if of == HashHeader {
 					rest = strings.ReplaceAll(rest, "_", "-")
 				}
-				return HashSource{of, rest}, nil
+				return HashSource{of, hashName(of, rest)}, nil
 			}
 		}
 		plain := map[string]HashPart{"request_uri": HashURI, "uri": HashPath, "host": HashHost, "remote_addr": HashClient, "binary_remote_addr": HashClient}
@@ -147,10 +148,18 @@ func parseHash(text string) (HashSource, error) {
 		}
 	case HashHeader, HashCookie, HashQuery:
 		if name != "" {
-			return HashSource{of, name}, nil
+			return HashSource{of, hashName(of, name)}, nil
 		}
 	}
 	return HashSource{}, fmt.Errorf("%q must be uri, path, host, client, header:NAME, cookie:NAME, query:NAME, or one such variable of nginx", text)
+}
+
+// hashName is the name of a part in the form in which it is looked up.
+func hashName(of HashPart, name string) string {
+	if of == HashHeader {
+		return http.CanonicalHeaderKey(name)
+	}
+	return name
 }
 
 func corsAnnotations() map[string]annotation {
@@ -264,16 +273,21 @@ func parseRanges(text string) ([]netip.Prefix, error) {
 
 func canaryAnnotations() map[string]annotation {
 	return map[string]annotation{
-		"canary":                 {set: func(d *draft, v string) error { return parseBool(v, &d.canary) }},
-		"canary-weight":          {set: func(d *draft, v string) error { return parseCount(v, 0, 1<<20, &d.canaryWants.Weight) }},
-		"canary-weight-total":    {set: func(d *draft, v string) error { return parseCount(v, 1, 1<<20, &d.canaryWants.Total) }},
-		"canary-by-header":       {set: func(d *draft, v string) error { return setToken(v, &d.canaryWants.Header) }},
+		"canary":              {set: func(d *draft, v string) error { return parseBool(v, &d.canary) }},
+		"canary-weight":       {set: func(d *draft, v string) error { return parseCount(v, 0, 1<<20, &d.canaryWants.Weight) }},
+		"canary-weight-total": {set: func(d *draft, v string) error { return parseCount(v, 1, 1<<20, &d.canaryWants.Total) }},
+		"canary-by-header": {set: func(d *draft, v string) error {
+			err := setToken(v, &d.canaryWants.Header)
+			d.canaryWants.Header = http.CanonicalHeaderKey(d.canaryWants.Header)
+			return err
+		}},
 		"canary-by-header-value": {set: func(d *draft, v string) error { d.canaryWants.HeaderValue = v; return nil }},
 		"canary-by-header-pattern": {set: func(d *draft, v string) error {
-			if _, err := regexp.Compile(v); err != nil {
+			pattern, err := regexp.Compile(v)
+			if err != nil {
 				return fmt.Errorf("%q: %w", v, err)
 			}
-			d.canaryWants.HeaderRegexp = v
+			d.canaryWants.HeaderPattern = pattern
 			return nil
 		}},
 		"canary-by-cookie": {set: func(d *draft, v string) error { return setToken(v, &d.canaryWants.Cookie) }},
@@ -281,7 +295,7 @@ func canaryAnnotations() map[string]annotation {
 }
 
 func setToken(text string, to *string) error {
-	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r > 0x7f || !token(byte(r)) }) {
+	if !httpguts.ValidHeaderFieldName(text) {
 		return fmt.Errorf("%q must be the name of a header or cookie", text)
 	}
 	*to = text

@@ -39,9 +39,9 @@ func doubtsOf(decoded string) (d doubt) {
 }
 
 // reading is the path to match as a server with these habits reads it.
-func (p cleanPath) reading(habits doubt) string {
+func (p Path) reading(habits doubt) string {
 	var b strings.Builder
-	for raw, rest, more := "", p.sent[1:], true; more; {
+	for raw, rest, more := "", p.Sent[1:], true; more; {
 		raw, rest, more = strings.Cut(rest, "/")
 		segment, _ := url.PathUnescape(raw) // it was understood before
 		if habits&decodesTwice != 0 {
@@ -72,32 +72,4 @@ func (d doubt) write(b *strings.Builder, segment string, last bool) {
 		b.WriteByte('/')
 		b.WriteString(matchSegment(segment))
 	}
-}
-
-// Choose finds the route of a request. A path that an endpoint may read in another way, which a rule restricts that the
-// route does not, is refused; a reading that no rule has is nobody's to protect.
-func (t *Table) Choose(host string, p cleanPath) (*Route, error) {
-	r := t.Match(host, p.match)
-	if p.doubts == 0 || r == nil {
-		return r, nil
-	}
-	for habits := range p.doubts + 1 {
-		if habits&^p.doubts != 0 {
-			continue
-		}
-		if other := t.Match(host, p.reading(habits)); other != nil && !r.asStrictAs(other) {
-			return nil, errPathInDoubt
-		}
-	}
-	return r, nil
-}
-
-// asStrictAs says whether whoever passes r has passed all that other asks for.
-func (r *Route) asStrictAs(other *Route) bool {
-	return (r.guard == other.guard || !other.guard.restricts()) && (r.over == other.over || !other.over.restricts())
-}
-
-// restricts says whether not every request may pass.
-func (g *guard) restricts() bool {
-	return g != nil && (len(g.Closed) > 0 || g.Auth != nil || len(g.Allow) > 0 || len(g.Deny) > 0 || g.limit != nil || g.MaxBody > 0 || g.HTTPSRedirect)
 }
