@@ -12,7 +12,11 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"svcplane/catalog"
-	"svcplane/ingress/annotations"
+	"svcplane/ingress/route"
+	"svcplane/ingress/serve"
+	"svcplane/ingress/source"
+	"svcplane/ingress/source/ingress/annotations"
+	"svcplane/ingress/upstream"
 )
 
 // drainWait is how long a Service's change may wait for requests under way on endpoints that left it, before the
@@ -22,8 +26,8 @@ const drainWait = 3 * time.Second
 // assembly puts together what the server serves: the routes that a source has translated, the groups of endpoints that they
 // send to, the policies in force and the certificates. One goroutine, run, changes them.
 type assembly struct {
-	server  *server
-	source  *Source
+	server  *serve.Server
+	source  *source.Source
 	catalog *catalog.Catalog
 	nodes   corelisters.NodeLister
 	node    string // that we run on; empty: unknown
@@ -34,16 +38,16 @@ type assembly struct {
 	waiting map[types.NamespacedName]int // how many acks are to come, only used by run
 
 	mu      sync.Mutex // guards what follows, also against readers
-	inForce map[Object]*Translation
-	routes  *Set
-	table   *Table[Bound]
-	groups  *groupSet
+	inForce map[route.Object]*route.Translation
+	routes  *route.Set
+	table   *route.Table[serve.Route]
+	groups  *upstream.GroupSet
 	certs   *certStore
 	guards  *guardSet
-	stats   map[Object]map[string]*routeStats // of each route, by what it is about
+	stats   map[route.Object]map[string]*serve.RouteStats // of each route, by what it is about
 }
 
-func newAssembly(cfg Config, s *server) (*assembly, error) {
+func newAssembly(cfg Config, s *serve.Server) (*assembly, error) {
 	core := cfg.Factory.Core().V1()
 	a := &assembly{
 		server:  s,
@@ -53,21 +57,21 @@ func newAssembly(cfg Config, s *server) (*assembly, error) {
 		moved:   make(chan struct{}, 1),
 		acks:    make(chan types.NamespacedName),
 		waiting: map[types.NamespacedName]int{},
-		inForce: map[Object]*Translation{},
-		routes:  NewSet(),
-		table:   &Table[Bound]{},
-		stats:   map[Object]map[string]*routeStats{},
-		groups: newGroupSet(groupConfig{Get: cfg.Catalog.Get, Closed: closedBy(core.Services().Lister()), At: home{Node: cfg.NodeName},
+		inForce: map[route.Object]*route.Translation{},
+		routes:  route.NewSet(),
+		table:   &route.Table[serve.Route]{},
+		stats:   map[route.Object]map[string]*serve.RouteStats{},
+		groups: upstream.NewGroupSet(upstream.Config{Get: cfg.Catalog.Get, Closed: closedBy(core.Services().Lister()), At: upstream.Place{Node: cfg.NodeName},
 			MaxConnections: cfg.MaxEndpointConnections}),
 	}
 	var err error
-	a.source, err = NewSource(SourceConfig{Client: cfg.Client, Factory: cfg.Factory, ClassNames: cfg.ClassNames, Controller: cfg.Controller,
+	a.source, err = source.New(source.Config{Client: cfg.Client, Factory: cfg.Factory, ClassNames: cfg.ClassNames, Controller: cfg.Controller,
 		Addresses: cfg.Addresses, Recorder: cfg.Recorder, Problems: a.problems})
 	if err != nil {
 		return nil, err
 	}
 	a.certs, a.guards = newCertStore(a.source.Secret), newGuardSet(a.source.Secret)
-	watched, err := core.Nodes().Informer().AddEventHandler(OnEvery(a.nodeChanged))
+	watched, err := core.Nodes().Informer().AddEventHandler(source.OnEvery(a.nodeChanged))
 	if err != nil {
 		return nil, fmt.Errorf("watching nodes: %w", err)
 	}
@@ -98,13 +102,13 @@ func (a *assembly) nodeChanged(key types.NamespacedName) {
 
 // followZone has the endpoints chosen by the zone of our node, which topology hints go by.
 func (a *assembly) followZone() {
-	at := home{Node: a.node}
+	at := upstream.Place{Node: a.node}
 	if node, err := a.nodes.Get(a.node); err == nil { // a lister fails only when there is none
 		at.Zone = node.Labels[corev1.LabelTopologyZone]
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.groups.move(at)
+	a.groups.Move(at)
 }
 
 // start waits until the whole state was read and makes the first tables; false when ctx ended before.
@@ -156,12 +160,12 @@ func (a *assembly) run(ctx context.Context) {
 }
 
 // awaitDrain sends an ack once no request is under way on endpoints that left a Service.
-func (a *assembly) awaitDrain(ctx context.Context, key types.NamespacedName, gone []*endpoint) {
+func (a *assembly) awaitDrain(ctx context.Context, key types.NamespacedName, gone []*upstream.Endpoint) {
 	limit := time.NewTimer(drainWait)
 	defer limit.Stop()
 	for _, e := range gone {
 		select {
-		case <-e.drained:
+		case <-e.Drained():
 			continue
 		case <-limit.C:
 		case <-ctx.Done():
@@ -175,16 +179,16 @@ func (a *assembly) awaitDrain(ctx context.Context, key types.NamespacedName, gon
 }
 
 // applyService puts the endpoints of a Service into force and returns those that left.
-func (a *assembly) applyService(key types.NamespacedName) []*endpoint {
+func (a *assembly) applyService(key types.NamespacedName) []*upstream.Endpoint {
 	a.mu.Lock()
-	gone, affected := a.groups.refresh(key)
+	gone, affected := a.groups.Refresh(key)
 	a.mu.Unlock()
 	a.source.Report(affected...)
 	return gone
 }
 
 // apply puts what changed into force, swaps the tables and lets go what they no longer use.
-func (a *assembly) apply(changes Changes) {
+func (a *assembly) apply(changes source.Changes) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	newCerts := false
@@ -201,7 +205,7 @@ func (a *assembly) apply(changes Changes) {
 		}
 	}
 	if newCerts {
-		a.server.certs.Store(a.certs.table(a.server.certs.Load().fallback))
+		a.server.SetCertificates(a.certs.table(a.server.DefaultCertificate()))
 	}
 	if len(changes.Objects) > 0 {
 		a.applyRoutes(changes.Objects)
@@ -209,8 +213,8 @@ func (a *assembly) apply(changes Changes) {
 }
 
 // applyRoutes is called with mu held.
-func (a *assembly) applyRoutes(changes map[Object]*Translation) {
-	claims := map[Object]*Claim{}
+func (a *assembly) applyRoutes(changes map[route.Object]*route.Translation) {
+	claims := map[route.Object]*route.Claim{}
 	for key, next := range changes {
 		a.guards.set(key, next)
 		a.keepStats(key, next)
@@ -221,18 +225,18 @@ func (a *assembly) applyRoutes(changes map[Object]*Translation) {
 		claims[key] = &next.Claim
 		for _, r := range next.Routes {
 			for _, g := range r.Groups {
-				a.groups.acquire(g.GroupKey, key)
+				a.groups.Acquire(g.GroupKey, key)
 			}
 		}
 	}
 	hosts, affected := a.routes.Apply(claims)
 	a.table = a.table.With(a.bindHosts(hosts))
-	a.server.publish(a.table)
+	a.server.Publish(a.table)
 	for key, next := range changes {
 		if old := a.inForce[key]; old != nil {
 			for _, r := range old.Routes {
 				for _, g := range r.Groups {
-					a.groups.release(g.GroupKey, key)
+					a.groups.Release(g.GroupKey, key)
 				}
 			}
 		}
@@ -249,14 +253,14 @@ func (a *assembly) applyRoutes(changes map[Object]*Translation) {
 }
 
 // bindHosts makes the rules of hosts from the routes that are in force there.
-func (a *assembly) bindHosts(hosts map[string][]*Placed) map[string]*Rules[Bound] {
-	bound := make(map[string]*Rules[Bound], len(hosts))
+func (a *assembly) bindHosts(hosts map[string][]*route.Placed) map[string]*route.Rules[serve.Route] {
+	bound := make(map[string]*route.Rules[serve.Route], len(hosts))
 	for host, routes := range hosts {
 		if len(routes) == 0 {
 			bound[host] = nil
 			continue
 		}
-		rules := &Rules[Bound]{}
+		rules := &route.Rules[serve.Route]{}
 		for _, p := range routes {
 			rules.Add(p.Route, a.bind(p))
 		}
@@ -266,54 +270,54 @@ func (a *assembly) bindHosts(hosts map[string][]*Placed) map[string]*Rules[Bound
 }
 
 // bind finds what it takes to serve a route.
-func (a *assembly) bind(p *Placed) *Bound {
-	b := newBound(p.Route, a.groups.group, a.guards.of(p.Policy), a.guards.of(p.Over), a.stats[p.Origin.Object][statsKey(p.Route)])
+func (a *assembly) bind(p *route.Placed) *serve.Route {
+	var canaries []*serve.Route
 	for _, c := range p.Canaries {
-		b.canaries = append(b.canaries, a.bind(c))
+		canaries = append(canaries, a.bind(c))
 	}
-	return b
+	return serve.NewRoute(p.Route, a.groups.Group, a.guards.of(p.Policy), a.guards.of(p.Over), a.stats[p.Origin.Object][statsKey(p.Route)], canaries)
 }
 
 // keepStats lets the figures of an object's routes survive its changes.
-func (a *assembly) keepStats(key Object, next *Translation) {
+func (a *assembly) keepStats(key route.Object, next *route.Translation) {
 	old := a.stats[key]
 	delete(a.stats, key)
 	if next == nil {
 		return
 	}
-	now := map[string]*routeStats{}
+	now := map[string]*serve.RouteStats{}
 	for _, r := range next.Routes {
 		id := statsKey(r)
 		if now[id] == nil {
 			now[id] = old[id]
 		}
 		if now[id] == nil {
-			now[id] = new(routeStats)
+			now[id] = new(serve.RouteStats)
 		}
 	}
 	a.stats[key] = now
 }
 
 // statsKey says what a route is about.
-func statsKey(r *Route) string {
+func statsKey(r *route.Route) string {
 	return fmt.Sprintf("%s %s %s|%s|%s", r.Kind, r.Host, r.Path, r.When, r.Target())
 }
 
 // problems lists what is wrong with what an object refers to now.
-func (a *assembly) problems(key Object) []Problem {
+func (a *assembly) problems(key route.Object) []route.Problem {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	own := a.inForce[key]
 	if own == nil {
 		return nil
 	}
-	var all []Problem
+	var all []route.Problem
 	for _, lost := range a.routes.ConflictsOf(key) {
 		all = append(all, lost.Problem())
 	}
 	for _, r := range own.Routes {
 		for _, g := range r.Groups {
-			if p := a.groups.group(g.GroupKey).problem(); p != (Problem{}) {
+			if p := a.groups.Group(g.GroupKey).Problem(); p != (route.Problem{}) {
 				all = append(all, p)
 			}
 		}
@@ -323,7 +327,7 @@ func (a *assembly) problems(key Object) []Problem {
 }
 
 // certificates lists those in force, one for each host and Secret.
-func (a *assembly) certificates() []certificate {
+func (a *assembly) certificates() []serve.Certificate {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.certs.inForce()
@@ -334,5 +338,5 @@ func (a *assembly) end() {
 	a.source.Shutdown()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.groups.close()
+	a.groups.Close()
 }

@@ -11,33 +11,37 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"svcplane/ingress/listen"
+	"svcplane/ingress/route"
+	"svcplane/ingress/serve"
 )
 
 // certStore knows the certificates that objects refer to. It is not safe for concurrent use; the tables are.
 type certStore struct {
-	get     func(types.NamespacedName) *corev1.Secret // nil: there is none
-	refs    map[Object]*Translation                   // objects with TLS
-	bySec   map[types.NamespacedName]map[Object]bool  // who refers to a Secret
-	secrets map[types.NamespacedName]parsedSecret     // those that somebody refers to
+	get     func(types.NamespacedName) *corev1.Secret      // nil: there is none
+	refs    map[route.Object]*route.Translation            // objects with TLS
+	bySec   map[types.NamespacedName]map[route.Object]bool // who refers to a Secret
+	secrets map[types.NamespacedName]parsedSecret          // those that somebody refers to
 }
 
 // parsedSecret is a certificate, or why there is none.
 type parsedSecret struct {
 	cert    *tls.Certificate
-	problem Problem
+	problem route.Problem
 }
 
 func newCertStore(get func(types.NamespacedName) *corev1.Secret) *certStore {
 	return &certStore{
 		get:     get,
-		refs:    map[Object]*Translation{},
-		bySec:   map[types.NamespacedName]map[Object]bool{},
+		refs:    map[route.Object]*route.Translation{},
+		bySec:   map[types.NamespacedName]map[route.Object]bool{},
 		secrets: map[types.NamespacedName]parsedSecret{},
 	}
 }
 
 // set replaces what an object (nil: gone) refers to, and says whether the table must be built again.
-func (s *certStore) set(key Object, c *Translation) bool {
+func (s *certStore) set(key route.Object, c *route.Translation) bool {
 	old := s.refs[key]
 	if old != nil {
 		for _, ref := range old.TLS {
@@ -49,7 +53,7 @@ func (s *certStore) set(key Object, c *Translation) bool {
 		s.refs[key] = c
 		for _, ref := range c.TLS {
 			if s.bySec[ref.Secret] == nil {
-				s.bySec[ref.Secret] = map[Object]bool{}
+				s.bySec[ref.Secret] = map[route.Object]bool{}
 			}
 			s.bySec[ref.Secret][key] = true
 			s.load(ref.Secret)
@@ -67,7 +71,7 @@ func (s *certStore) set(key Object, c *Translation) bool {
 }
 
 // refresh reads a Secret again and returns the objects that refer to it.
-func (s *certStore) refresh(secret types.NamespacedName) map[Object]bool {
+func (s *certStore) refresh(secret types.NamespacedName) map[route.Object]bool {
 	users := s.bySec[secret]
 	if len(users) > 0 {
 		delete(s.secrets, secret)
@@ -82,13 +86,13 @@ func (s *certStore) load(key types.NamespacedName) {
 	}
 	secret := s.get(key)
 	if secret == nil {
-		s.secrets[key] = parsedSecret{problem: Problem{"SecretNotFound", fmt.Sprintf(
+		s.secrets[key] = parsedSecret{problem: route.Problem{Reason: "SecretNotFound", Message: fmt.Sprintf(
 			"there is no Secret %s: the default certificate is served; create it (kubectl create secret tls) or correct spec.TLS", key)}}
 		return
 	}
 	cert, err := parseCertificate(secret)
 	if err != nil {
-		s.secrets[key] = parsedSecret{problem: Problem{"CertificateInvalid", fmt.Sprintf(
+		s.secrets[key] = parsedSecret{problem: route.Problem{Reason: "CertificateInvalid", Message: fmt.Sprintf(
 			"the certificate in Secret %s cannot be used: %v; the default certificate is served; replace %s and %s with a matching pair in PEM", key, err, corev1.TLSCertKey, corev1.TLSPrivateKeyKey)}}
 		return
 	}
@@ -96,9 +100,9 @@ func (s *certStore) load(key types.NamespacedName) {
 }
 
 // table builds the choice of certificates: for each host the oldest object comes first.
-func (s *certStore) table(fallback *tls.Certificate) *certTable {
-	t := newCertTable(fallback)
-	byAge := slices.SortedFunc(maps.Values(s.refs), func(a, b *Translation) int { return a.Origin.Compare(b.Origin) })
+func (s *certStore) table(fallback *tls.Certificate) *listen.CertTable {
+	t := listen.NewCertTable(fallback)
+	byAge := slices.SortedFunc(maps.Values(s.refs), func(a, b *route.Translation) int { return a.Origin.Compare(b.Origin) })
 	for _, c := range byAge {
 		for _, ref := range c.TLS {
 			cert := s.secrets[ref.Secret].cert
@@ -106,7 +110,7 @@ func (s *certStore) table(fallback *tls.Certificate) *certTable {
 				continue
 			}
 			for _, h := range hostsOf(ref.Hosts, cert) {
-				t.add(h, cert)
+				t.Add(h, cert)
 			}
 		}
 	}
@@ -125,12 +129,12 @@ func (s *certStore) count() int {
 }
 
 // problems lists what is wrong with the certificates of an object.
-func (s *certStore) problems(key Object, now time.Time) []Problem {
+func (s *certStore) problems(key route.Object, now time.Time) []route.Problem {
 	c := s.refs[key]
 	if c == nil {
 		return nil
 	}
-	var all []Problem
+	var all []route.Problem
 	for _, ref := range c.TLS {
 		p := s.secrets[ref.Secret]
 		if p.cert == nil {
@@ -139,12 +143,12 @@ func (s *certStore) problems(key Object, now time.Time) []Problem {
 		}
 		leaf := p.cert.Leaf
 		if now.After(leaf.NotAfter) {
-			all = append(all, Problem{"CertificateExpired", fmt.Sprintf(
+			all = append(all, route.Problem{Reason: "CertificateExpired", Message: fmt.Sprintf(
 				"the certificate in Secret %s expired at %s: clients will refuse it; renew it", ref.Secret, leaf.NotAfter.UTC().Format(time.RFC3339))})
 		}
 		for _, h := range ref.Hosts {
 			if !certCovers(certNames(p.cert), h) {
-				all = append(all, Problem{"CertificateMismatch", fmt.Sprintf(
+				all = append(all, route.Problem{Reason: "CertificateMismatch", Message: fmt.Sprintf(
 					"the certificate in Secret %s is not for host %q, only for %q: clients will refuse it; correct spec.TLS or the certificate", ref.Secret, h, certNames(p.cert))})
 			}
 		}
@@ -153,12 +157,12 @@ func (s *certStore) problems(key Object, now time.Time) []Problem {
 }
 
 // inForce lists the certificates that are served, one for each host and Secret.
-func (s *certStore) inForce() []certificate {
+func (s *certStore) inForce() []serve.Certificate {
 	type key struct {
 		host   string
 		secret types.NamespacedName
 	}
-	var all []certificate
+	var all []serve.Certificate
 	seen := map[key]bool{}
 	for _, c := range s.refs {
 		for _, ref := range c.TLS {
@@ -169,7 +173,7 @@ func (s *certStore) inForce() []certificate {
 			for _, host := range hostsOf(ref.Hosts, cert) {
 				if k := (key{host, ref.Secret}); !seen[k] {
 					seen[k] = true
-					all = append(all, certificate{host, ref.Secret, cert.Leaf.NotAfter, cert.Leaf.SerialNumber.String()})
+					all = append(all, serve.Certificate{Host: host, Secret: ref.Secret, Expires: cert.Leaf.NotAfter, Serial: cert.Leaf.SerialNumber.String()})
 				}
 			}
 		}

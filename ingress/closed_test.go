@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"svcplane/ingress/source/ingress/annotations"
 )
 
 // TestNotCarriedOutCloses: an annotation that restricts and is not carried out answers 503, says why everywhere, and opens
@@ -17,10 +19,10 @@ import (
 func TestNotCarriedOutCloses(t *testing.T) {
 	_, a := endpointServer(t, says("a"))
 	ing := toService("toad")
-	ing.Annotations = map[string]string{nginxPrefix + "auth-url": "http://auth.test/check"}
+	ing.Annotations = map[string]string{annotations.NginxPrefix + "auth-url": "http://auth.test/check"}
 	w := newWorld(t, service("toad"), slice("toad", a), ing)
 	w.answers("toad", "/", 503, "this route is closed")
-	w.event("RouteClosed", nginxPrefix+"auth-url", "asks a server", "503 until it is removed")
+	w.event("RouteClosed", annotations.NginxPrefix+"auth-url", "asks a server", "503 until it is removed")
 	e, err := w.ingress.Explain("toad/x")
 	w.must(err)
 	if e.Route == nil || !containsAll(strings.Join(e.Route.Closed, "\n"), []string{"auth-url"}) || !containsAll(strings.Join(e.Policies, "\n"), []string{"503", "auth-url"}) || !containsAll(strings.Join(e.Steps, "\n"), []string{"takes it, and is closed"}) {
@@ -29,10 +31,10 @@ func TestNotCarriedOutCloses(t *testing.T) {
 	if r := w.ingress.Routes(); len(r) != 1 || len(r[0].Closed) != 1 || !strings.Contains(r[0].Closed[0], "auth-url") {
 		t.Errorf("routes: %+v", r)
 	}
-	w.updateIngress("toad", func(ing *networkingv1.Ingress) { ing.Annotations[ownPrefix+"auth-url"] = "off" })
+	w.updateIngress("toad", func(ing *networkingv1.Ingress) { ing.Annotations[annotations.OwnPrefix+"auth-url"] = "off" })
 	w.answers("toad", "/", 200, "a")
 	w.updateIngress("toad", func(ing *networkingv1.Ingress) {
-		ing.Annotations = map[string]string{ownPrefix + "auth-url": "http://x"}
+		ing.Annotations = map[string]string{annotations.OwnPrefix + "auth-url": "http://x"}
 	})
 	w.answers("toad", "/", 503, "")
 	w.updateIngress("toad", func(ing *networkingv1.Ingress) { ing.Annotations = nil })
@@ -44,7 +46,7 @@ func TestNotCarriedOutCloses(t *testing.T) {
 func TestClosedHost(t *testing.T) {
 	_, a := endpointServer(t, says("a"))
 	closes := anIngress("closes", rule("one.test", path("/a", networkingv1.PathTypePrefix, "a")))
-	closes.Annotations = map[string]string{nginxPrefix + "auth-tls-secret": "default/ca"}
+	closes.Annotations = map[string]string{annotations.NginxPrefix + "auth-tls-secret": "default/ca"}
 	same := anIngress("same", rule("one.test", path("/b", networkingv1.PathTypePrefix, "a")), rule("two.test", path("/", networkingv1.PathTypePrefix, "a")))
 	same.CreationTimestamp = metav1.Unix(1, 0)
 	foreign := func(name string, created int64) *networkingv1.Ingress {
@@ -78,9 +80,9 @@ func TestCanaryIsNoWayRound(t *testing.T) {
 	}
 	logins := &corev1.Secret{ObjectMeta: meta("logins"), Data: map[string][]byte{"auth": []byte("toad:" + string(hash))}}
 	main := anIngress("main", rule("toad", path("/", networkingv1.PathTypePrefix, "a")))
-	main.Annotations = map[string]string{ownPrefix + "auth-type": "basic", ownPrefix + "auth-secret": "logins"}
+	main.Annotations = map[string]string{annotations.OwnPrefix + "auth-type": "basic", annotations.OwnPrefix + "auth-secret": "logins"}
 	canary := anIngress("canary", rule("toad", path("/", networkingv1.PathTypePrefix, "b")))
-	canary.Annotations = map[string]string{ownPrefix + "canary": "true", ownPrefix + "canary-by-header": "X-Canary"}
+	canary.Annotations = map[string]string{annotations.OwnPrefix + "canary": "true", annotations.OwnPrefix + "canary-by-header": "X-Canary"}
 	w := newWorld(t, logins, service("a"), slice("a", a), service("b"), slice("b", b), main, canary)
 	ask := func(login bool, header string) (int, string) {
 		resp, body := w.request("GET", "/", func(r *http.Request) {
@@ -101,7 +103,9 @@ func TestCanaryIsNoWayRound(t *testing.T) {
 			t.Errorf("login %v, canary %s: %d %q, want %d %q", row.login, row.header, code, body, row.code, row.body)
 		}
 	}
-	w.updateIngress("canary", func(ing *networkingv1.Ingress) { ing.Annotations[nginxPrefix+"enable-modsecurity"] = "true" })
+	w.updateIngress("canary", func(ing *networkingv1.Ingress) {
+		ing.Annotations[annotations.NginxPrefix+"enable-modsecurity"] = "true"
+	})
 	w.event("RouteClosed", "enable-modsecurity")
 	if code, body := ask(true, "always"); code != 503 {
 		t.Errorf("a closed canary: %d %q", code, body)
@@ -109,9 +113,9 @@ func TestCanaryIsNoWayRound(t *testing.T) {
 	if code, body := ask(true, "never"); code != 200 {
 		t.Errorf("beside a closed canary: %d %q", code, body)
 	}
-	w.updateIngress("canary", func(ing *networkingv1.Ingress) { delete(ing.Annotations, nginxPrefix+"enable-modsecurity") })
+	w.updateIngress("canary", func(ing *networkingv1.Ingress) { delete(ing.Annotations, annotations.NginxPrefix+"enable-modsecurity") })
 	w.updateIngress("main", func(ing *networkingv1.Ingress) {
-		ing.Annotations = map[string]string{ownPrefix + "auth-url": "http://auth.test"}
+		ing.Annotations = map[string]string{annotations.OwnPrefix + "auth-url": "http://auth.test"}
 	})
 	w.answers("toad", "/", 503, "this route is closed")
 	if code, body := ask(false, "always"); code != 503 {
@@ -125,7 +129,7 @@ func TestNoCertificateIsClaimed(t *testing.T) {
 		_, _ = w.Write([]byte("verified: " + r.Header.Get("Ssl-Client-Verify") + r.Header.Get("Ssl_client_verify") + ".")) // the test looks
 	})
 	ing := toService("toad")
-	ing.Annotations = map[string]string{nginxPrefix + "auth-tls-secret": "default/ca", nginxPrefix + "auth-tls-verify-client": "optional_no_ca"}
+	ing.Annotations = map[string]string{annotations.NginxPrefix + "auth-tls-secret": "default/ca", annotations.NginxPrefix + "auth-tls-verify-client": "optional_no_ca"}
 	w := newWorld(t, service("toad"), slice("toad", a), ing)
 	for _, name := range []string{"ssl-client-verify", "Ssl_client_verify"} {
 		resp, body := w.request("GET", "/", func(r *http.Request) { r.Header[name] = []string{"SUCCESS"} })

@@ -8,6 +8,10 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+
+	"svcplane/ingress/http1"
+	"svcplane/ingress/route"
+	"svcplane/ingress/serve"
 )
 
 // Explanation says where a URL leads and why.
@@ -25,10 +29,10 @@ const maxSteps = 200
 
 // wireHost is a host as clients send it: a name of letters outside of ASCII is written with "xn--" there (RFC 5891).
 func wireHost(host string) (string, error) {
-	if ascii, err := idna.Lookup.ToASCII(host); err == nil && !validHost([]byte(host)) {
+	if ascii, err := idna.Lookup.ToASCII(host); err == nil && !http1.ValidHost([]byte(host)) {
 		host = ascii
 	}
-	if !validHost([]byte(host)) {
+	if !http1.ValidHost([]byte(host)) {
 		return "", fmt.Errorf("it is refused with 400: %q is no host, or has a port that is none", host)
 	}
 	return host, nil
@@ -43,34 +47,28 @@ func (i *Ingress) Explain(text string) (Explanation, error) {
 	if err != nil {
 		return Explanation{}, fmt.Errorf("url %q: %w", text, err)
 	}
-	escaped := EscapedPath(u)
+	escaped := route.EscapedPath(u)
 	if escaped == "" {
 		escaped = "/"
 	}
 	if u.Host, err = wireHost(u.Host); err != nil {
 		return Explanation{}, fmt.Errorf("url %q: %w", text, err)
 	}
-	path, err := CleanPath(escaped)
+	path, err := route.CleanPath(escaped)
 	if err != nil {
 		return Explanation{}, fmt.Errorf("url %q is refused with 400: %w", text, err)
 	}
-	host := Host(u.Host)
-	listener := &i.server.plain
-	if u.Scheme == "https" {
-		listener = &i.server.secure
-	}
-	table := listener.table.Load()
+	host := route.Host(u.Host)
+	table := i.server.Table(u.Scheme == "https")
 	out := Explanation{Host: host, Path: path.Match}
-	winner, err := table.Choose(host, path, urlView{u}, asStrict)
+	winner, err := table.Choose(host, path, urlView{u}, serve.AsStrict)
 	if err != nil {
 		return Explanation{}, fmt.Errorf("url %q is refused with 400: %w", text, err)
 	}
 	if winner != nil {
 		info := infoOf(winner)
 		out.Route = &info
-		for _, g := range []*guard{winner.over, winner.guard} {
-			out.Policies = append(out.Policies, g.plan().Texts()...)
-		}
+		out.Policies = winner.Policies()
 	}
 	out.NotServed = i.assembly.source.NotServed(host, maxSteps)
 	out.Steps = steps(table, host, path.Match, winner)
@@ -85,26 +83,26 @@ func (v urlView) Header(string) string     { return "" }
 func (v urlView) Cookie(string) string     { return "" }
 func (v urlView) Query(name string) string { return v.u.Query().Get(name) }
 
-func steps(t *Table[Bound], host, path string, winner *Bound) []string {
+func steps(t *route.Table[serve.Route], host, path string, winner *serve.Route) []string {
 	var all []string
 	for _, level := range t.Levels(host) {
 		if len(level.All) == 0 {
 			all = append(all, level.Name+": no rules")
 			continue
 		}
-		routes := slices.SortedFunc(slices.Values(level.All), func(a, b *Bound) int { return Precedence(a.Route, b.Route) })
+		routes := slices.SortedFunc(slices.Values(level.All), func(a, b *serve.Route) int { return route.Precedence(a.Route, b.Route) })
 		for n, r := range routes {
 			if n == maxSteps {
 				all = append(all, fmt.Sprintf("%s: and %d more rules", level.Name, len(routes)-n))
 				break
 			}
-			all = append(all, fmt.Sprintf("%s: %s of %s: %s", level.Name, ruleText(r.Route), r.Origin, r.verdict(path, winner)))
+			all = append(all, fmt.Sprintf("%s: %s of %s: %s", level.Name, ruleText(r.Route), r.Origin, verdict(r, path, winner)))
 		}
 	}
 	return all
 }
 
-func ruleText(r *Route) string {
+func ruleText(r *route.Route) string {
 	text := string(r.Kind) + " " + r.Path
 	if r.When != nil {
 		text += " with " + r.When.String()
@@ -113,19 +111,19 @@ func ruleText(r *Route) string {
 }
 
 // verdict says what became of a route for a path.
-func (b *Bound) verdict(path string, winner *Bound) string {
+func verdict(b *serve.Route, path string, winner *serve.Route) string {
 	switch {
-	case b == winner && len(b.closed()) > 0:
+	case b == winner && len(b.Closed()) > 0:
 		return "takes it, and is closed"
 	case b == winner:
 		return "takes it, and sends it to " + b.Target()
-	case b.Kind == Default:
+	case b.Kind == route.Default:
 		return "is for what no rule takes, and one does or a more specific host has a default"
 	case !b.Covers(path):
-		if isPattern(b.Path) {
+		if route.IsPattern(b.Path) {
 			return "is taken letter by letter, and is not the beginning of the path: it is no pattern"
 		}
-		if b.Kind == Exact {
+		if b.Kind == route.Exact {
 			return "is not exactly the path"
 		}
 		return "the path is not below it"

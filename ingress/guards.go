@@ -5,43 +5,46 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"svcplane/ingress/route"
+	"svcplane/ingress/serve"
 )
 
 // guardSet keeps the policies of objects in force, so that what they count survives changes of other fields. It is not safe
 // for concurrent use; the guards are.
 type guardSet struct {
 	get      func(types.NamespacedName) *corev1.Secret
-	byObject map[Object]map[*Policy]*guard
-	byPolicy map[*Policy]*guard
-	bySecret map[types.NamespacedName]map[Object]bool
-	problems map[*guard]Problem // with the credentials
+	byObject map[route.Object]map[*route.Policy]*serve.Guard
+	byPolicy map[*route.Policy]*serve.Guard
+	bySecret map[types.NamespacedName]map[route.Object]bool
+	problems map[*serve.Guard]route.Problem // with the credentials
 }
 
 func newGuardSet(get func(types.NamespacedName) *corev1.Secret) *guardSet {
-	return &guardSet{get: get, byObject: map[Object]map[*Policy]*guard{}, byPolicy: map[*Policy]*guard{},
-		bySecret: map[types.NamespacedName]map[Object]bool{}, problems: map[*guard]Problem{}}
+	return &guardSet{get: get, byObject: map[route.Object]map[*route.Policy]*serve.Guard{}, byPolicy: map[*route.Policy]*serve.Guard{},
+		bySecret: map[types.NamespacedName]map[route.Object]bool{}, problems: map[*serve.Guard]route.Problem{}}
 }
 
 // of is the guard of a policy; nil if that is nil.
-func (s *guardSet) of(p *Policy) *guard { return s.byPolicy[p] }
+func (s *guardSet) of(p *route.Policy) *serve.Guard { return s.byPolicy[p] }
 
 // set puts the policies of an object (nil: gone) into force.
-func (s *guardSet) set(key Object, t *Translation) {
+func (s *guardSet) set(key route.Object, t *route.Translation) {
 	old := s.byObject[key]
 	s.forget(key)
-	now := map[*Policy]*guard{}
+	now := map[*route.Policy]*serve.Guard{}
 	for _, p := range policiesOf(t) {
 		if p == nil || now[p] != nil {
 			continue
 		}
 		g := guardLike(old, p)
 		if g == nil {
-			g = newGuard(p)
+			g = serve.NewGuard(p)
 		}
 		now[p], s.byPolicy[p] = g, g
 		if p.Auth != nil {
 			if s.bySecret[p.Auth.Secret] == nil {
-				s.bySecret[p.Auth.Secret] = map[Object]bool{}
+				s.bySecret[p.Auth.Secret] = map[route.Object]bool{}
 			}
 			s.bySecret[p.Auth.Secret][key] = true
 			s.load(g)
@@ -52,11 +55,11 @@ func (s *guardSet) set(key Object, t *Translation) {
 	}
 }
 
-func policiesOf(t *Translation) []*Policy {
+func policiesOf(t *route.Translation) []*route.Policy {
 	if t == nil {
 		return nil
 	}
-	all := []*Policy{t.Closes}
+	all := []*route.Policy{t.Closes}
 	for _, r := range t.Routes {
 		all = append(all, r.Policy)
 	}
@@ -64,7 +67,7 @@ func policiesOf(t *Translation) []*Policy {
 }
 
 // guardLike is the guard of a policy that says the same; nil: none does.
-func guardLike(guards map[*Policy]*guard, p *Policy) *guard {
+func guardLike(guards map[*route.Policy]*serve.Guard, p *route.Policy) *serve.Guard {
 	for other, g := range guards {
 		if reflect.DeepEqual(other, p) {
 			return g
@@ -73,7 +76,7 @@ func guardLike(guards map[*Policy]*guard, p *Policy) *guard {
 	return nil
 }
 
-func (s *guardSet) forget(key Object) {
+func (s *guardSet) forget(key route.Object) {
 	for p, g := range s.byObject[key] {
 		delete(s.byPolicy, p)
 		delete(s.problems, g)
@@ -89,7 +92,7 @@ func (s *guardSet) forget(key Object) {
 }
 
 // refresh reads a Secret again and returns the objects that ask for its credentials.
-func (s *guardSet) refresh(secret types.NamespacedName) map[Object]bool {
+func (s *guardSet) refresh(secret types.NamespacedName) map[route.Object]bool {
 	for key := range s.bySecret[secret] {
 		for p, g := range s.byObject[key] {
 			if p.Auth != nil && p.Auth.Secret == secret {
@@ -100,17 +103,15 @@ func (s *guardSet) refresh(secret types.NamespacedName) map[Object]bool {
 	return s.bySecret[secret]
 }
 
-func (s *guardSet) load(g *guard) {
-	u, problem := readUsers(g.Auth.Secret, s.get(g.Auth.Secret))
-	g.users.Store(u)
-	s.problems[g] = problem
+func (s *guardSet) load(g *serve.Guard) {
+	s.problems[g] = g.LoadUsers(s.get(g.Auth.Secret))
 }
 
 // problemsOf lists what is wrong with the credentials that an object asks for.
-func (s *guardSet) problemsOf(key Object) []Problem {
-	var all []Problem
+func (s *guardSet) problemsOf(key route.Object) []route.Problem {
+	var all []route.Problem
 	for _, g := range s.byObject[key] {
-		if p := s.problems[g]; p != (Problem{}) {
+		if p := s.problems[g]; p != (route.Problem{}) {
 			all = append(all, p)
 		}
 	}

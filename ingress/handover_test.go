@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"svcplane/ingress/listen"
 )
 
 // TestHandover ends an ingress and starts another on the same ports, a while later, while clients connect without
@@ -33,7 +35,7 @@ func TestHandover(t *testing.T) {
 		}
 		waiting := make(chan bool)
 		holder.Go(func() {
-			if err := Hold(context.Background(), name, own, func() { close(waiting) }); err != nil {
+			if err := listen.Hold(context.Background(), name, own, func() { close(waiting) }); err != nil {
 				t.Error(err)
 			}
 			for _, f := range own {
@@ -73,7 +75,7 @@ func TestHandover(t *testing.T) {
 	})
 	first.stop()
 	before := sent.Load()
-	listeners, err := Take(name)
+	listeners, err := listen.Take(name)
 	first.must(err)
 	holder.Wait()
 	if len(listeners) != 2 {
@@ -91,7 +93,7 @@ func TestHandover(t *testing.T) {
 	})
 	close(stop)
 	clients.Wait()
-	if left, err := Take(name); err != nil || len(left) != 0 {
+	if left, err := listen.Take(name); err != nil || len(left) != 0 {
 		t.Errorf("the holder is still there: %v %v", left, err)
 	}
 }
@@ -113,25 +115,4 @@ func askOnce(addr string) error {
 		return fmt.Errorf("%q %v", got, err)
 	}
 	return nil
-}
-
-// TestInheritedSocketsStayTheCallersList: whoever handed the sockets over closes them at the end, taken or not.
-func TestInheritedSocketsStayTheCallersList(t *testing.T) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	addr := l.Addr().(*net.TCPAddr).AddrPort()
-	held := []net.Listener{l}
-	s, err := newServer(Config{HTTP: addr, Inherited: held})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.inherit(addr) != l {
-		t.Error("the socket of the last run is not taken over")
-	}
-	if held[0] == nil {
-		t.Error("the caller's list has lost its socket")
-	}
 }

@@ -16,7 +16,10 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/record"
+
 	"svcplane/catalog"
+	"svcplane/ingress/route"
+	"svcplane/ingress/serve"
 )
 
 // Config is what an Ingress needs.
@@ -50,7 +53,7 @@ type Config struct {
 	Keep func(sockets []*os.File) error
 	// AccessLog receives a line per request in AccessLogFormat, for the share AccessLogSample (0 means all); nil: none.
 	AccessLog       io.Writer
-	AccessLogFormat LogFormat
+	AccessLogFormat serve.LogFormat
 	AccessLogSample float64
 	// DrainTimeout is how long requests under way may last after Run was told to end; 10 s if zero.
 	DrainTimeout time.Duration
@@ -62,6 +65,13 @@ type Config struct {
 	bodyTimeout, writeTimeout, slowGrace time.Duration // the constants of these names if zero
 }
 
+func (c *Config) serve() serve.Config {
+	return serve.Config{HTTP: c.HTTP, HTTPS: c.HTTPS, TrustedProxies: c.TrustedProxies, MaxConnections: c.MaxConnections, MaxPerClient: c.MaxPerClient,
+		PublicHTTPS: c.PublicHTTPS, Inherited: c.Inherited, Keep: c.Keep, AccessLog: c.AccessLog, AccessLogFormat: c.AccessLogFormat,
+		AccessLogSample: c.AccessLogSample, DrainTimeout: c.DrainTimeout, MinRate: c.MinRate,
+		BodyTimeout: c.bodyTimeout, WriteTimeout: c.writeTimeout, SlowGrace: c.slowGrace}
+}
+
 // DefaultClassNames are ours, and those that manifests for the usual controllers name.
 func DefaultClassNames() []string {
 	return []string{"svcplane", "nginx", "traefik", "contour", "haproxy", "kong"}
@@ -69,7 +79,7 @@ func DefaultClassNames() []string {
 
 // Ingress serves HTTP as the API's Ingress objects say.
 type Ingress struct {
-	server   *server
+	server   *serve.Server
 	assembly *assembly
 	ready    chan struct{}
 }
@@ -84,7 +94,7 @@ func New(cfg Config) (*Ingress, error) {
 		cfg.ClassNames = DefaultClassNames()
 	}
 	cfg.Controller = cmp.Or(cfg.Controller, "svcplane.io/ingress")
-	s, err := newServer(cfg)
+	s, err := serve.New(cfg.serve())
 	if err != nil {
 		return nil, err
 	}
@@ -98,13 +108,13 @@ func New(cfg Config) (*Ingress, error) {
 // Listen takes the ports, so that a port that is taken is known before anything else starts. Connections wait
 // until Run serves them. The error is one line: what, where, how to mend. Close gives the ports back if Run is
 // never called.
-func (i *Ingress) Listen() error { return i.server.listen() }
+func (i *Ingress) Listen() error { return i.server.Listen() }
 
 // Close gives back the ports that Listen took. It is for a start that failed elsewhere; Run closes by itself.
-func (i *Ingress) Close() error { return i.server.unlisten() }
+func (i *Ingress) Close() error { return i.server.Unlisten() }
 
 // Addrs are the addresses that Listen took; zero for one that is not served.
-func (i *Ingress) Addrs() (http, https netip.AddrPort) { return i.server.addrs() }
+func (i *Ingress) Addrs() (http, https netip.AddrPort) { return i.server.Addrs() }
 
 // Run serves until ctx ends, drains, and returns nil once everything it started has ended. It calls Listen if
 // nobody did.
@@ -116,20 +126,15 @@ func (i *Ingress) Run(ctx context.Context) error {
 	defer cancel()
 	defer i.assembly.end()
 	if !i.assembly.start(ctx) {
-		return i.server.unlisten()
+		return i.server.Unlisten()
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel() // before the wait: the rest ends when serving does
 	wg.Go(func() { i.assembly.run(ctx) })
 	wg.Go(func() { i.assembly.source.Run(ctx) })
-	if i.server.log != nil {
-		logs, end := context.WithCancel(context.WithoutCancel(ctx))
-		wg.Go(func() { i.server.log.run(logs) })
-		defer end() // after the drain, whose requests are logged, too
-	}
 	close(i.ready)
-	return i.server.run(ctx)
+	return i.server.Run(ctx)
 }
 
 // SetAddresses follows the node's addresses: the statuses of our Ingresses get them.
@@ -150,12 +155,12 @@ func (i *Ingress) Figure() string {
 type RouteInfo struct {
 	Host      string           `json:"host"` // "*" for every host
 	Path      string           `json:"path"`
-	Kind      PathKind         `json:"pathType"`
+	Kind      route.PathKind   `json:"pathType"`
 	When      string           `json:"when,omitempty"` // what else a request has to be like
 	Service   string           `json:"service"`        // namespace/name:port
 	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
 	Problem   string           `json:"problem,omitempty"` // why there are no endpoints; empty: none is ready, or all is well
-	Origin    Origin           `json:"origin"`
+	Origin    route.Origin     `json:"origin"`
 	Canaries  []string         `json:"canaries,omitempty"` // services that may take requests of this route
 	Closed    []string         `json:"closed,omitempty"`   // why every request is answered 503; empty: it is not
 }
@@ -164,33 +169,27 @@ type RouteInfo struct {
 // the default.
 func (i *Ingress) Routes() []RouteInfo {
 	var all []RouteInfo
-	for _, b := range i.server.bound() {
+	for _, b := range i.server.Routes() {
 		all = append(all, infoOf(b))
 	}
 	return all
 }
 
-func infoOf(b *Bound) RouteInfo {
+func infoOf(b *serve.Route) RouteInfo {
 	info := RouteInfo{Host: cmp.Or(b.Host, "*"), Path: b.Path, Kind: b.Kind, When: b.When.String(), Service: b.Target(), Origin: b.Origin}
-	for _, g := range b.groups {
-		state := g.state.Load()
-		info.Problem = cmp.Or(info.Problem, state.problem.Message)
-		for _, e := range state.endpoints {
-			info.Endpoints = append(info.Endpoints, e.addr)
-		}
-	}
-	for _, c := range b.canaries {
+	info.Endpoints, info.Problem = b.Endpoints()
+	for _, c := range b.Canaries() {
 		text := c.Target()
-		if why := c.closed(); len(why) > 0 {
+		if why := c.Closed(); len(why) > 0 {
 			text += " (closed: " + why[0] + ")"
 		}
 		info.Canaries = append(info.Canaries, text)
 	}
-	info.Closed = b.closed()
+	info.Closed = b.Closed()
 	return info
 }
 
 // Collector is for the registry that the process's metrics come from; never for the public listener.
 func (i *Ingress) Collector() prometheus.Collector {
-	return i.server.collector(i.assembly.certificates)
+	return i.server.Collector(i.assembly.certificates)
 }

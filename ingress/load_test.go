@@ -18,6 +18,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"svcplane/ingress/listen"
 )
 
 // TestChangesUnderLoad rolls the endpoints of a Service, as a rolling update does, and changes routes and
@@ -116,7 +118,7 @@ func (r *roller) add() {
 		fmt.Fprintf(w, "ok %s", body)
 	}))
 	// an address of its own, as a pod has: the catalog waits for addresses
-	l, err := listen("test", "--", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 9, r.next}), 0))
+	l, err := listen.Listen("test", "--", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 9, r.next}), 0))
 	r.w.must(err)
 	s.Listener.Close()
 	s.Listener = l

@@ -4,21 +4,20 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
-	"net/netip"
 	"net/textproto"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
-
-	"svcplane/ingress/pace"
 )
 
 // serving is a world where host "toad" goes to one endpoint.
@@ -265,64 +264,6 @@ func TestExpectContinueEarlyHintsAndTrailers(t *testing.T) {
 	}
 }
 
-func TestSlowBodyIsCutOff(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	server, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	under := newConn(server.(*net.TCPConn), newConnSet(1, 0, &pace.Limit{Most: time.Minute}))
-	c := &strictConn{Conn: under, under: under, bodies: &pace.Limit{Most: 20 * time.Millisecond}}
-	defer c.Close()
-	go func() { _, _ = io.WriteString(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc") }() // the read below sees it
-	buf := make([]byte, 1024)
-	n := 0
-	for {
-		k, err := c.Read(buf[n:])
-		n += k
-		if err == nil {
-			continue
-		}
-		if !isTimeout(err) || !strings.HasSuffix(string(buf[:n]), "abc") {
-			t.Errorf("%q, %v", buf[:n], err)
-		}
-		return
-	}
-}
-
-func TestTakenPort(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	s, err := newServer(Config{HTTP: netip.MustParseAddrPort("127.0.0.1:0"), HTTPS: addrOf(l), DrainTimeout: time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = s.listen()
-	if err == nil {
-		t.Fatal("listening on a taken port succeeded")
-	}
-	for _, want := range []string{"HTTPS", l.Addr().String(), "address already in use", "--ingress-https", "ss -ltnp"} {
-		if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%q says no %q in one line", err, want)
-		}
-	}
-	if s.plain.socket != nil {
-		t.Error("the other port is still held")
-	}
-}
-
 func TestStopDrains(t *testing.T) {
 	arrived, finish := make(chan struct{}), make(chan struct{})
 	_, addr := endpointServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -367,7 +308,7 @@ func TestStopDrains(t *testing.T) {
 		t.Errorf("the request under way got %q", text)
 	}
 	w.must(ws.SetReadDeadline(time.Now().Add(20 * time.Second)))
-	if _, _, err := ws.ReadMessage(); err == nil || isTimeout(err) {
+	if _, _, err := ws.ReadMessage(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the WebSocket is still open: %v", err)
 	}
 	select {

@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"svcplane/ingress/source/ingress/annotations"
 	"svcplane/metrics/metricstest"
 )
 
@@ -31,7 +32,6 @@ func slowWorld(t *testing.T, handler http.HandlerFunc) (w *world, says func(part
 	return w, func(parts ...string) {
 		t.Helper()
 		w.eventually(func() error {
-			w.ingress.server.log.flush()
 			for line := range strings.Lines(log.String()) {
 				if containsAll(line, parts) {
 					return nil
@@ -241,7 +241,7 @@ func TestPatience(t *testing.T) {
 		fmt.Fprint(w, "late ", n, err)
 	})
 	limited := toService("toad")
-	limited.Annotations = map[string]string{ownPrefix + "limit-rps": "1000"} // nothing takes the fast path
+	limited.Annotations = map[string]string{annotations.OwnPrefix + "limit-rps": "1000"} // nothing takes the fast path
 	var all sync.WaitGroup
 	defer all.Wait()
 	for _, ing := range []*networkingv1.Ingress{toService("toad"), limited} {

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"svcplane/ingress/source/ingress/annotations"
 )
 
 // wireWay is a way through the ingress for requests that no client library would send.
@@ -140,7 +142,7 @@ func wireWorld(t *testing.T, change func(*Config)) *world {
 		closed = append(closed, rule(to, path("/admin", networkingv1.PathTypePrefix, to)), rule(way.host("inner"), path("/", networkingv1.PathTypePrefix, to)))
 	}
 	kept := anIngress("closed", closed...)
-	kept.Annotations = map[string]string{ownPrefix + "denylist-source-range": "127.0.0.0/8"}
+	kept.Annotations = map[string]string{annotations.OwnPrefix + "denylist-source-range": "127.0.0.0/8"}
 	return newWorldWith(t, change, service("toad"), slice("toad", addr), serviceSpeaking("grpc-toad", "grpc"), slice("grpc-toad", addr), anIngress("open", open...), kept)
 }
 

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
+
 	"svcplane/catalog"
 )
 
@@ -127,7 +129,9 @@ func (w *world) get(host, path string) (*http.Response, string) {
 	w.t.Helper()
 	req, err := http.NewRequest("GET", "http://"+w.plain, nil)
 	w.must(err)
-	w.must(setPath(req.URL, Path{Sent: path}))
+	decoded, err := url.PathUnescape(path)
+	w.must(err)
+	req.URL.Path, req.URL.RawPath = decoded, path
 	req.Host = host
 	return w.do(http.DefaultClient, req)
 }

@@ -21,6 +21,8 @@ import (
 
 	"svcplane/address"
 	"svcplane/ingress"
+	"svcplane/ingress/listen"
+	"svcplane/ingress/serve"
 	"svcplane/server/admin"
 )
 
@@ -30,7 +32,7 @@ import (
 func DefaultIngressClasses() []string { return ingress.DefaultClassNames() }
 
 // AccessLogFormats are the values of IngressConfig.LogFormat.
-var AccessLogFormats = []string{string(ingress.LogJSON), string(ingress.LogCombined)}
+var AccessLogFormats = []string{string(serve.LogJSON), string(serve.LogCombined)}
 
 // openLog opens the access log for appending; nil when there is to be none.
 func (c *IngressConfig) openLog() (*logFile, error) {
@@ -55,10 +57,10 @@ func (n *Node) addIngress() error {
 		NodeName: n.cfg.NodeName, Recorder: n.access.recorder("svcplane-ingress", n.cfg.NodeName),
 		ClassNames: o.Classes, TrustedProxies: o.Trusted, MaxConnections: min(o.MaxConns, n.shares.IngressClients()), MaxPerClient: o.PerClient,
 		MaxEndpointConnections: n.shares.IngressEndpoints(), MinRate: o.MinRate,
-		AccessLogFormat: ingress.LogFormat(o.LogFormat), AccessLogSample: o.LogSample, Inherited: n.inherited,
+		AccessLogFormat: serve.LogFormat(o.LogFormat), AccessLogSample: o.LogSample, Inherited: n.inherited,
 	}
 	if o.Handover > 0 {
-		cfg.Keep = keepSockets(ingress.HolderName(n.cfg.HTTP, n.cfg.HTTPS), o.Handover)
+		cfg.Keep = keepSockets(listen.HolderName(n.cfg.HTTP, n.cfg.HTTPS), o.Handover)
 	}
 	log, err := o.openLog()
 	if err != nil {
@@ -181,7 +183,7 @@ func KeepSockets(ctx context.Context, args []string, out io.Writer) error {
 	defer s.outlive()()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return ingress.Hold(ctx, args[0], sockets, func() { fmt.Fprintln(out, "holding") })
+	return listen.Hold(ctx, args[0], sockets, func() { fmt.Fprintln(out, "holding") })
 }
 
 // takeSockets gets the listening sockets of an ingress that was stopped a moment ago on the same addresses.
@@ -189,7 +191,7 @@ func takeSockets(cfg *Config) ([]net.Listener, error) {
 	if !cfg.Enabled(PartIngress) {
 		return nil, nil
 	}
-	return ingress.Take(ingress.HolderName(cfg.HTTP, cfg.HTTPS))
+	return listen.Take(listen.HolderName(cfg.HTTP, cfg.HTTPS))
 }
 
 // dropSockets ends the processes that keep sockets, at whatever addresses.
@@ -208,14 +210,14 @@ func freePort(port uint16) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !ingress.HolderKeeps(name, port) })
+	names = slices.DeleteFunc(names, func(name string) bool { return !listen.HolderKeeps(name, port) })
 	return len(names) > 0, dropKept(names)
 }
 
 func dropKept(names []string) error {
 	var errs []error
 	for _, name := range names {
-		sockets, err := ingress.Take(name)
+		sockets, err := listen.Take(name)
 		errs = append(errs, err)
 		for _, l := range sockets {
 			errs = append(errs, l.Close())
@@ -233,7 +235,7 @@ func keepers() ([]string, error) {
 	defer f.Close()
 	var names []string
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if name, ok := ingress.HolderIn(lines.Text()); ok {
+		if name, ok := listen.HolderIn(lines.Text()); ok {
 			names = append(names, name)
 		}
 	}

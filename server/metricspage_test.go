@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"svcplane/dns"
-	"svcplane/ingress"
+	"svcplane/ingress/serve"
 	"svcplane/metrics"
 	"svcplane/node"
 	"svcplane/node/figures"
@@ -35,7 +35,7 @@ func chapters() []chapter {
 		{"eBPF data plane, while it is in force", ebpf.Families()},
 		{"iptables data plane, while it is in force", iptables.Families()},
 		{"DNS", dns.Families()},
-		{"Ingress", ingress.Families()},
+		{"Ingress", serve.Families()},
 		{"Node", node.Families()},
 		{"Node: /metrics/cadvisor on port 10250", figures.CadvisorFamilies()},
 		{"Node: /metrics/resource on port 10250", figures.ResourceFamilies()},

@@ -212,7 +212,7 @@ func (n *Node) addMetrics() {
 	cfg := scrape.Config{
 		Addresses: n.cfg.Metrics, Gatherer: legacyregistry.DefaultGatherer,
 		Listen: func(at netip.AddrPort) (net.Listener, error) {
-			l, err := listen(flagMetrics, at)
+			l, err := listenOn(flagMetrics, at)
 			if err != nil {
 				return nil, err
 			}

@@ -70,7 +70,7 @@ func reserve(ctx context.Context, cfg *Config, host Host) (*reservation, error) 
 
 func (r *reservation) take(ctx context.Context, cfg *Config) error {
 	var err error
-	if r.api, err = listen(flagAPI, cfg.API); err != nil {
+	if r.api, err = listenOn(flagAPI, cfg.API); err != nil {
 		return err
 	}
 	if r.inherited, err = takeSockets(cfg); err != nil {
@@ -108,7 +108,7 @@ func tryPorts(cfg *Config, inherited []net.Listener) error {
 		if own.Protocol != corev1.ProtocolTCP || own.Flag == flagAPI || among(inherited, own.At) {
 			continue
 		}
-		l, err := listen(own.Flag, own.At)
+		l, err := listenOn(own.Flag, own.At)
 		if err != nil {
 			return err
 		}
@@ -132,8 +132,8 @@ func sameAddr(a, b netip.Addr) bool {
 	return a.Unmap() == b.Unmap() || a.IsUnspecified() && b.IsUnspecified()
 }
 
-// listen opens a TCP port, also on an address that the machine does not have yet.
-func listen(flag string, at netip.AddrPort) (net.Listener, error) {
+// listenOn opens a TCP port, also on an address that the machine does not have yet.
+func listenOn(flag string, at netip.AddrPort) (net.Listener, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) error {
 		var inner error
 		err := rc.Control(func(fd uintptr) { inner = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
