@@ -16,12 +16,12 @@ import (
 
 // Explanation says where a URL leads and why.
 type Explanation struct {
-	Host      string     `json:"host"`                // as it is matched
-	Path      string     `json:"path"`                // as it is matched
-	Route     *RouteInfo `json:"route,omitempty"`     // nil: none takes it
-	Policies  []string   `json:"policies,omitempty"`  // what is done before or instead of sending it
-	Steps     []string   `json:"steps,omitempty"`     // the rules in the order of their precedence, each with what became of it
-	NotServed []string   `json:"notServed,omitempty"` // Ingresses with rules for the host that are not served, each with the reason
+	Host      string     // as it is matched
+	Path      string     // as it is matched
+	Route     *RouteInfo // nil: none takes it
+	Policies  []string   // what is done before or instead of sending it
+	Steps     []string   // the rules in the order of their precedence, each with what became of it
+	NotServed []string   // Ingresses with rules for the host that are not served, each with the reason
 }
 
 // maxSteps bounds an explanation: a host may have thousands of rules.

@@ -153,16 +153,16 @@ func (i *Ingress) Figure() string {
 
 // RouteInfo is a route as people read it.
 type RouteInfo struct {
-	Host      string           `json:"host"` // "*" for every host
-	Path      string           `json:"path"`
-	Kind      route.PathKind   `json:"pathType"`
-	When      string           `json:"when,omitempty"` // what else a request has to be like
-	Service   string           `json:"service"`        // namespace/name:port
-	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
-	Problem   string           `json:"problem,omitempty"` // why there are no endpoints; empty: none is ready, or all is well
-	Origin    route.Origin     `json:"origin"`
-	Canaries  []string         `json:"canaries,omitempty"` // services that may take requests of this route
-	Closed    []string         `json:"closed,omitempty"`   // why every request is answered 503; empty: it is not
+	Host      string // "*" for every host
+	Path      string
+	Kind      route.PathKind
+	When      string // what else a request has to be like
+	Service   string // namespace/name:port
+	Endpoints []netip.AddrPort
+	Problem   string // why there are no endpoints; empty: none is ready, or all is well
+	Origin    route.Origin
+	Canaries  []string // services that may take requests of this route
+	Closed    []string // why every request is answered 503; empty: it is not
 }
 
 // Routes is the live table, sorted by host, then in the order that paths are tried: Exact, the longest Prefix,

@@ -106,7 +106,7 @@ func (n *Node) handleIngress(a *admin.Server, i *ingress.Ingress) {
 
 func routeOf(r ingress.RouteInfo) admin.Route {
 	return admin.Route{
-		Host: r.Host, Path: r.Path, Kind: string(r.Kind), Service: r.Service, Endpoints: r.Endpoints, Problem: r.Problem,
+		Host: r.Host, Path: r.Path, Kind: string(r.Kind), When: r.When, Service: r.Service, Endpoints: r.Endpoints, Problem: r.Problem,
 		Origin:   admin.Origin{Kind: r.Origin.Kind, Namespace: r.Origin.Namespace, Name: r.Origin.Name, Created: r.Origin.Created},
 		Canaries: r.Canaries, Closed: r.Closed,
 	}

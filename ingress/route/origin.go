@@ -2,7 +2,6 @@ package route
 
 import (
 	"cmp"
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -19,16 +18,6 @@ type Object struct {
 type Origin struct {
 	Object
 	Created time.Time
-}
-
-// MarshalJSON gives {"kind","namespace","name","created"}, which the struct is read from.
-func (o Origin) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Kind      string    `json:"kind"`
-		Namespace string    `json:"namespace"`
-		Name      string    `json:"name"`
-		Created   time.Time `json:"created"`
-	}{o.Kind, o.Namespace, o.Name, o.Created})
 }
 
 // Compare puts the older first, and those of the same second in the order of their names.

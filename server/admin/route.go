@@ -9,8 +9,9 @@ import (
 type Route struct {
 	Host      string           `json:"host"` // "*" for every host
 	Path      string           `json:"path"`
-	Kind      string           `json:"pathType"` // Exact, Prefix, Default
-	Service   string           `json:"service"`  // namespace/name:port
+	Kind      string           `json:"pathType"`       // Exact, Prefix, Default
+	When      string           `json:"when,omitempty"` // what else a request has to be like; empty: anything
+	Service   string           `json:"service"`        // namespace/name:port, and each with its weight if there are several
 	Endpoints []netip.AddrPort `json:"endpoints,omitempty"`
 	Problem   string           `json:"problem,omitempty"` // why there are no endpoints; empty: none is ready, or all is well
 	Origin    Origin           `json:"origin"`
