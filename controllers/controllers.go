@@ -92,7 +92,7 @@ func New(ctx context.Context, cfg Config) (*Controllers, error) {
 	}
 	c.balance, err = loadbalancer.New(loadbalancer.Config{
 		Client: cfg.Client, Factory: cfg.Factory, Recorder: recorder("service-controller"),
-		Addrs: cfg.NodeAddrs, Own: cfg.Own,
+		NodeName: cfg.NodeName, Addrs: cfg.NodeAddrs, Own: cfg.Own,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("setting up load-balancer addresses: %w", err)

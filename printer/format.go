@@ -51,13 +51,13 @@ const FlagOutput = "output"
 // Register declares -o.
 func (f *Flags) Register(fs *pflag.FlagSet) {
 	f.Format = Table
-	fs.VarP(&f.Format, FlagOutput, "o", "how to print it: table, json or yaml")
+	fs.VarP(&f.Format, FlagOutput, "o", "output format: table, json or yaml")
 }
 
 // RegisterWatch declares -o and -w.
 func (f *Flags) RegisterWatch(fs *pflag.FlagSet) {
 	f.Register(fs)
-	fs.BoolVarP(&f.Watch, "watch", "w", false, "print it anew each time that it changed, until Ctrl-C")
+	fs.BoolVarP(&f.Watch, "watch", "w", false, "print it again whenever it has changed, until Ctrl-C")
 }
 
 // encode is a value as a document: JSON on one line or indented, or YAML. A slice that is nil is an empty list.

@@ -15,7 +15,7 @@ func newCleanup(dataDir *string) *cobra.Command {
 	var configFile string
 	cmd := &cobra.Command{
 		Use:   "cleanup",
-		Short: "Remove every trace from the kernel: pods, links, addresses, rules; with --data the data directory too",
+		Short: "Remove everything of svcplane from the kernel: pods, links, addresses, rules; with --data the data directory, too",
 		Example: "  svcplane cleanup\n" +
 			"  svcplane cleanup --data\n" +
 			"  svcplane cleanup --config /etc/svcplane/config.yaml",
@@ -34,8 +34,8 @@ func newCleanup(dataDir *string) *cobra.Command {
 			return server.CleanUp(cmd.Context(), *dataDir, data)
 		},
 	}
-	cmd.Flags().BoolVar(&data, "data", false, "remove the data directory too: every object, key, image and volume")
-	cmd.Flags().StringVar(&configFile, "config", "", "the server's, which may name the data directory")
+	cmd.Flags().BoolVar(&data, "data", false, "remove the data directory, too: every object, key, image and volume")
+	cmd.Flags().StringVar(&configFile, "config", "", "config file of the server, which may name the data directory")
 	return cmd
 }
 

@@ -35,38 +35,38 @@ type Options struct {
 // register declares the flags; their names are also the keys of the config file.
 func (o *Options) register(fs *pflag.FlagSet) {
 	usage.Group(fs, "Node", func(fs *pflag.FlagSet) {
-		fs.StringVar(&o.NodeName, "node-name", "", "name of this node (default: what it was called before, else the host's name)")
-		fs.StringVar(&o.NodeIP, "node-ip", "", "this node's address, IPv4[,IPv6] (default: those the default routes leave from, followed)")
-		fs.StringVar(&o.Cgroup, "cgroup", "", "cgroup v2 folder whose processes are this node's (default: the root)")
+		fs.StringVar(&o.NodeName, "node-name", "", "name of this node (default: the name that it had before, else the host's name)")
+		fs.StringVar(&o.NodeIP, "node-ip", "", "this node's address, IPv4[,IPv6] (default: the source addresses of the default routes, also when they change)")
+		fs.StringVar(&o.Cgroup, "cgroup", "", "cgroup v2 directory whose processes count as this node's (default: the root)")
 		fs.StringSliceVar(&o.Disable, "disable", nil, "parts to leave out: dns, ingress, node, proxy")
 		o.Node.register(fs)
 	})
 	usage.Group(fs, "Addresses of the cluster", func(fs *pflag.FlagSet) {
 		fs.StringVar(&o.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range that ClusterIPs come from, IPv4[,IPv6]")
-		fs.StringVar(&o.PodCIDR, "pod-cidr", "10.244.0.0/16", "range that pod addresses come from, IPv4[,IPv6]; with two ranges pods and Services have both families")
+		fs.StringVar(&o.PodCIDR, "pod-cidr", "10.244.0.0/16", "range that pod addresses come from, IPv4[,IPv6]; with two ranges pods and Services have addresses of both families")
 		fs.StringVar(&o.NodePorts, "node-port-range", "30000-32767", "ports that NodePorts come from")
 	})
 	usage.Group(fs, "API and store", func(fs *pflag.FlagSet) {
-		fs.StringVar(&o.API, "api-address", "0.0.0.0:6443", "where the API listens")
+		fs.StringVar(&o.API, "api-address", "0.0.0.0:6443", "address and port of the API")
 		fs.StringSliceVar(&o.Etcd, "etcd-endpoints", nil, "URLs of an external etcd instead of the embedded one")
 	})
 	usage.Group(fs, "Service proxy", func(fs *pflag.FlagSet) {
-		fs.StringVar(&o.ProxyMode, "proxy-mode", server.ModeAuto, "data plane of Services: ebpf, iptables, or auto: eBPF where it can be proven to work, else iptables")
+		fs.StringVar(&o.ProxyMode, "proxy-mode", server.ModeAuto, "data plane of Services: ebpf, iptables, or auto (eBPF if a test shows that it works on this machine, else iptables)")
 		o.Proxy.register(fs)
 	})
 	usage.Group(fs, "DNS", func(fs *pflag.FlagSet) {
 		fs.StringVar(&o.Domain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
-		fs.StringVar(&o.DNSIP, "dns-ip", "10.96.0.10", "address of the cluster's DNS server in the service range, IPv4[,IPv6]; the tenth of the range if the IPv6 one is left out")
+		fs.StringVar(&o.DNSIP, "dns-ip", "10.96.0.10", "address of the cluster's DNS server in the service range, IPv4[,IPv6] (default of the IPv6 one: the tenth of its range)")
 		o.DNS.register(fs)
 	})
 	usage.Group(fs, "Ingress", func(fs *pflag.FlagSet) {
-		fs.StringVar(&o.IngressHTTP, "ingress-http", "0.0.0.0:80", "where the ingress listens for HTTP")
-		fs.StringVar(&o.IngressHTTPS, "ingress-https", "0.0.0.0:443", "where the ingress listens for HTTPS")
+		fs.StringVar(&o.IngressHTTP, "ingress-http", "0.0.0.0:80", "address and port of the ingress for HTTP")
+		fs.StringVar(&o.IngressHTTPS, "ingress-https", "0.0.0.0:443", "address and port of the ingress for HTTPS")
 		o.Ingress.register(fs)
 	})
 	usage.Group(fs, "Metrics", o.Metrics.register)
 	usage.Group(fs, "Logging", func(fs *pflag.FlagSet) {
-		fs.IntVarP(&o.Verbosity, "verbosity", "v", 0, "log level; 0 logs what needs attention, 2 what happens, 4 and more every detail")
+		fs.IntVarP(&o.Verbosity, "verbosity", "v", 0, "log level: 0 logs what needs attention, 2 what happens, 4 and more every detail")
 	})
 }
 

@@ -28,18 +28,18 @@ type dnsOptions struct {
 }
 
 func (o *dnsOptions) register(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&o.Upstream, "dns-upstream", nil, "servers for names outside the cluster, address or address:port (default: those in /etc/resolv.conf, followed)")
-	fs.StringSliceVar(&o.Stub, "dns-stub", nil, "domain=address[:port]: a server for the names below a domain; may be repeated, also for one domain")
-	fs.StringSliceVar(&o.Alias, "dns-alias-domain", nil, "further domains under which every Service has its names")
-	fs.DurationVar(&o.TTL, "dns-ttl", 5*time.Second, "TTL of the cluster's names, whole seconds")
-	fs.IntVar(&o.CacheMB, "dns-cache-mb", 8, "memory for upstreams' answers")
-	fs.BoolVar(&o.Autopath, "dns-autopath", true, "answer the first name of a pod's search path with where the path leads; a namespace opts out by the annotation "+dns.AutopathAnnotation+": disabled")
-	fs.StringVar(&o.LANDomain, "dns-lan-domain", "", "answer on --node-ip too: SERVICE.NAMESPACE.DOMAIN of LoadBalancer Services, and Ingress hosts")
-	fs.StringSliceVar(&o.Allow, "dns-allow", nil, "ranges outside of this node that may ask for every name (default: none)")
-	fs.StringSliceVar(&o.Transfer, "dns-axfr", nil, "ranges that may transfer the zone (default: none)")
-	fs.IntVar(&o.ReplyLimit, "dns-reply-limit", 64<<10, "octets a second that one /24 or /56 outside of this node gets over UDP; more has to come by TCP")
-	fs.IntVar(&o.LogEvery, "dns-log-every", 0, "log every n-th question; 0: none")
-	fs.StringVar(&o.HTTP, "dns-http", "", "address:port for /health and /ready of the name server (default: on the admin socket only, below /dns)")
+	fs.StringSliceVar(&o.Upstream, "dns-upstream", nil, "servers for names outside of the cluster, address or address:port (default: those in /etc/resolv.conf, also when it changes)")
+	fs.StringSliceVar(&o.Stub, "dns-stub", nil, "domain=address[:port]: the server for the names below a domain; may be given several times, also for one domain")
+	fs.StringSliceVar(&o.Alias, "dns-alias-domain", nil, "further domains below which every Service has its names")
+	fs.DurationVar(&o.TTL, "dns-ttl", 5*time.Second, "TTL of the cluster's names, in whole seconds")
+	fs.IntVar(&o.CacheMB, "dns-cache-mb", 8, "megabytes of memory for the answers of upstream servers")
+	fs.BoolVar(&o.Autopath, "dns-autopath", true, "answer the first name of a pod's search path with the result of the whole path; a namespace opts out by the annotation "+dns.AutopathAnnotation+": disabled")
+	fs.StringVar(&o.LANDomain, "dns-lan-domain", "", "answer on --node-ip, too: SERVICE.NAMESPACE.DOMAIN for LoadBalancer Services, and the hosts of Ingresses")
+	fs.StringSliceVar(&o.Allow, "dns-allow", nil, "address ranges outside of this node whose clients may ask for every name (default: none)")
+	fs.StringSliceVar(&o.Transfer, "dns-axfr", nil, "address ranges whose clients may transfer the zone (default: none)")
+	fs.IntVar(&o.ReplyLimit, "dns-reply-limit", 64<<10, "bytes of UDP answers a second for each /24 (IPv6: /56) outside of this node, so that the node is no amplifier; clients get further answers over TCP")
+	fs.IntVar(&o.LogEvery, "dns-log-every", 0, "log every n-th question; 0 logs none")
+	fs.StringVar(&o.HTTP, "dns-http", "", "address:port of /health and /ready of the name server (default: they are on the admin socket only, below /dns)")
 }
 
 // check turns the flags into what people choose of the name server.
@@ -120,7 +120,7 @@ func serverAddr(text string) (netip.AddrPort, error) {
 func newDNS(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "dns",
-		Short:   "Look at what the name server answers",
+		Short:   "Inspect the answers of the name server",
 		Example: "  svcplane dns query web.shop.svc.cluster.local",
 	}
 	cmd.AddCommand(newDNSQuery(dataDir))
@@ -132,7 +132,7 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "query NAME [TYPE]",
-		Short: "Print what a name is answered with, and why: which record, which rule, which upstream; exit 1 if it does not exist",
+		Short: "Ask the name server for a name, and explain the answer: which record, which rule, which upstream; exit 1 if it does not exist",
 		Example: "  svcplane dns query web.shop.svc.cluster.local\n" +
 			"  svcplane dns query web SRV --from pod/client -n shop\n" +
 			"  svcplane dns query web.shop.svc.cluster.local --watch",
@@ -156,7 +156,7 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 			return d.problem(args[0])
 		},
 	}
-	cmd.Flags().StringVar(&from, "from", "", "ask as this pod does, with its search path: pod/NAME")
+	cmd.Flags().StringVar(&from, "from", "", "ask as this pod does, with its search path: pod/NAME (default: as the node)")
 	cmd.Flags().StringVarP(&namespace, flagNamespace, "n", "default", "the namespace of that pod")
 	how.RegisterWatch(cmd.Flags())
 	return cmd

@@ -27,7 +27,7 @@ const (
 var exitCodes = []string{
 	"0 it is so, or it was done",
 	"1 it is not so (a part does not serve, the kernel differs, no rule takes the URL), or it failed",
-	"2 the command was called wrongly: an unknown command or flag, too many or too few arguments, a value that can't be",
+	"2 the command was called wrongly: an unknown command or flag, too many or too few arguments, a value that no machine would take",
 }
 
 // checkCall is check, whose errors it tells apart: flags that no machine would take are the caller's mistake, what this machine
@@ -178,7 +178,7 @@ func flagMistake(c *cobra.Command, err error) error {
 func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use:     "help [COMMAND]",
-		Short:   "Tell about a command",
+		Short:   "Show the help of a command",
 		Example: "  svcplane help proxy explain",
 		ValidArgsFunction: func(c *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			var names []cobra.Completion

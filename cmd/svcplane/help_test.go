@@ -40,6 +40,17 @@ func TestEveryHelpHasExamplesAndIsNarrow(t *testing.T) {
 	})
 }
 
+// TestValuesOfFlagsAreOneWord: pflag takes what is in backquotes for the name of the value.
+func TestValuesOfFlagsAreOneWord(t *testing.T) {
+	everyCommand(newRoot(), func(c *cobra.Command) {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if name, _ := pflag.UnquoteUsage(f); strings.Contains(name, " ") {
+				t.Errorf("%s --%s has a value called %q", c.CommandPath(), f.Name, name)
+			}
+		})
+	})
+}
+
 func TestFlagsOfTheServerAreGrouped(t *testing.T) {
 	cmd := newServer(new(string))
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {

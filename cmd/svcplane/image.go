@@ -149,7 +149,7 @@ func imageTable(w io.Writer, all []listedImage) error {
 func newImageAlias(dataDir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "alias REF IMAGE",
-		Short: "Have pods that ask for REF run another image, such as svcplane/echo",
+		Short: "Make pods that ask for REF run another image, such as svcplane/echo",
 		Example: "  svcplane image alias nginx svcplane/echo\n" +
 			"  svcplane image alias registry.k8s.io/pause:3.10 svcplane/echo",
 		Args:              cobra.ExactArgs(2),

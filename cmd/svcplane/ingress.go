@@ -23,7 +23,7 @@ import (
 func newIngress(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ingress",
-		Short: "Look at where HTTP requests go",
+		Short: "Inspect where HTTP requests go",
 		Example: "  svcplane ingress routes\n" +
 			"  svcplane ingress explain https://shop.example/cart",
 	}
@@ -91,7 +91,7 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "explain URL",
-		Short: "Say which rule takes a URL and why the others do not; exit 1 if none does",
+		Short: "Explain which rule takes a URL, and why the others do not; exit 1 if none does",
 		Example: "  svcplane ingress explain https://shop.example/cart\n" +
 			"  svcplane ingress explain shop.example/cart -o yaml",
 		Args:              cobra.ExactArgs(1),
@@ -129,16 +129,16 @@ type ingressOptions struct {
 }
 
 func (o *ingressOptions) register(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&o.Trusted, "ingress-trusted-proxies", nil, "networks of proxies in front of the ingress, whose X-Forwarded-* and PROXY protocol are believed")
-	fs.StringSliceVar(&o.Classes, "ingress-classes", server.DefaultIngressClasses(), "classes of Ingresses that are served as long as no IngressClass of that name exists, which may be another controller's")
-	fs.IntVar(&o.MaxConns, "ingress-max-connections", server.IngressMaxConns, "open connections of clients, as far as the limit of open files (ulimit -n) allows; more are answered 503")
-	fs.IntVar(&o.Client, "ingress-max-connections-per-client", 0, "the same for one address (default: half of all)")
+	fs.StringSliceVar(&o.Trusted, "ingress-trusted-proxies", nil, "address ranges of the proxies in front of the ingress, whose X-Forwarded-* headers and PROXY protocol are believed")
+	fs.StringSliceVar(&o.Classes, "ingress-classes", server.DefaultIngressClasses(), "classes of Ingresses that are served unless an IngressClass of that name exists, which may be another controller's")
+	fs.IntVar(&o.MaxConns, "ingress-max-connections", server.IngressMaxConns, "how many connections clients may have open, as far as the limit of open files (ulimit -n) allows; further ones are answered 503")
+	fs.IntVar(&o.Client, "ingress-max-connections-per-client", 0, "the same for one client address (default: half of all)")
 	fs.IntVar(&o.MinRate, "ingress-min-rate", 240,
-		"octets a second that a client must send of a request's body and take of an answer while it is waited for, on average and after 5s; 0: any number")
-	fs.StringVar(&o.Log, "ingress-access-log", "", "file for a line per request; - is stdout, empty none")
-	fs.StringVar(&o.LogFormat, "ingress-access-log-format", "json", "json or combined")
-	fs.Float64Var(&o.Sample, "ingress-access-log-sample", 1, "share of the requests that are logged, above 0 and up to 1")
-	fs.DurationVar(&o.Handover, "ingress-handover", 20*time.Second, "how long after its end connections wait for the next start instead of being refused; 0: not at all")
+		"bytes a second that a client must send of a request's body, and take of an answer, while the ingress waits for it, on average once 5s have passed; 0: any rate")
+	fs.StringVar(&o.Log, "ingress-access-log", "", "file that gets a line for each request; - is standard output, empty is none")
+	fs.StringVar(&o.LogFormat, "ingress-access-log-format", "json", "format of the access log: json or combined")
+	fs.Float64Var(&o.Sample, "ingress-access-log-sample", 1, "share of requests that are logged, above 0 and up to 1")
+	fs.DurationVar(&o.Handover, "ingress-handover", 20*time.Second, "how long after the end of the server connections wait for its next start, instead of being refused; 0: they do not wait")
 }
 
 func (o *ingressOptions) check(all *server.Config) error {

@@ -26,8 +26,8 @@ type placement struct {
 }
 
 func (p *placement) register(fs *pflag.FlagSet) {
-	fs.BoolVar(&p.systemd, "systemd", false, "as a service of systemd")
-	fs.StringVar(&p.root, "root", "/", "only write files, below this directory: of a machine's image, or / where systemd does not run")
+	fs.BoolVar(&p.systemd, "systemd", false, "the service manager is systemd")
+	fs.StringVar(&p.root, "root", "/", "only write files, below this directory: the root of an image, or / on a machine where systemd does not run")
 }
 
 // config checks the flags against the machine.
@@ -58,7 +58,7 @@ func newInstall(dataDir *string) *cobra.Command {
 	var now bool
 	cmd := &cobra.Command{
 		Use:   "install --systemd [-- FLAG-OF-SERVER...]",
-		Short: "Put this program, its unit, config file and completion on this machine; --now starts the server",
+		Short: "Install this program, its unit, config file and shell completion on this machine; --now starts the server",
 		Example: "  svcplane install --systemd --now\n" +
 			"  svcplane install --systemd -- --proxy-mode iptables\n" +
 			"  svcplane install --systemd --root /mnt/image",
@@ -93,7 +93,7 @@ func newInstall(dataDir *string) *cobra.Command {
 		},
 	}
 	p.register(cmd.Flags())
-	cmd.Flags().BoolVar(&now, "now", false, "start the server, or start it again if something has changed")
+	cmd.Flags().BoolVar(&now, "now", false, "start the server, or restart it if something has changed")
 	return cmd
 }
 
@@ -136,7 +136,7 @@ func newUninstall(dataDir *string) *cobra.Command {
 	var purge bool
 	cmd := &cobra.Command{
 		Use:   "uninstall --systemd",
-		Short: "Stop the server, end its pods, and remove what install has written; --purge the data directory too",
+		Short: "Stop the server, end its pods, and remove what install has written; with --purge the data directory, too",
 		Example: "  svcplane uninstall --systemd\n" +
 			"  svcplane uninstall --systemd --purge",
 		Args: cobra.NoArgs,
@@ -173,7 +173,7 @@ func newUninstall(dataDir *string) *cobra.Command {
 		},
 	}
 	p.register(cmd.Flags())
-	cmd.Flags().BoolVar(&purge, "purge", false, "remove the data directory and the config file too: every object, key, image and volume")
+	cmd.Flags().BoolVar(&purge, "purge", false, "remove the data directory and the config file, too: every object, key, image and volume")
 	return cmd
 }
 

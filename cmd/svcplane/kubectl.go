@@ -24,7 +24,7 @@ import (
 func newKubectl(dataDir *string) *cobra.Command {
 	own := &cobra.Command{
 		Use:   "kubectl",
-		Short: "kubectl, with this server's kubeconfig unless another is given",
+		Short: "Run kubectl, with this server's kubeconfig unless another one is given",
 		Example: "  svcplane kubectl get services --all-namespaces\n" +
 			"  svcplane kubectl --data-dir /srv/svcplane get pods",
 		DisableFlagParsing: true,

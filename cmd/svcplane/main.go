@@ -45,7 +45,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.PersistentFlags().StringVar(&dataDir, "data-dir", dataDir, "where the store, keys and pods' state lie (also $SVCPLANE_DATA_DIR)")
+	root.PersistentFlags().StringVar(&dataDir, "data-dir", dataDir, "directory of the store, the keys and the pods' state (also $SVCPLANE_DATA_DIR)")
 	root.AddCommand(
 		newServer(&dataDir),
 		newKubectl(&dataDir),

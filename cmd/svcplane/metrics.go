@@ -17,7 +17,7 @@ type metricsOptions struct{ Addresses []string }
 
 func (o *metricsOptions) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.Addresses, flagMetrics, nil, "addresses where Prometheus may scrape /metrics over plain HTTP, such as "+
-		"127.0.0.1:9100, or :10249,:9153, where jobs for kube-proxy and CoreDNS look (default: none)")
+		"127.0.0.1:9100; at :10249,:9153 the scrape jobs of kube-proxy and CoreDNS find them (default: none)")
 }
 
 func (o *metricsOptions) check(c *server.Config) error {

@@ -20,8 +20,8 @@ type nodeOptions struct {
 }
 
 func (o *nodeOptions) register(fs *pflag.FlagSet) {
-	fs.StringVar(&o.HostImages, "host-images", string(hostimages.On), "who may have the host's root, by svcplane/host or an exec into svcplane/echo: on (pods of namespaces where PodSecurity enforces no more than privileged), privileged-namespaces (only where the label pod-security.kubernetes.io/enforce says privileged), off")
-	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods in place of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")
+	fs.StringVar(&o.HostImages, "host-images", string(hostimages.On), "which pods may have this machine's root, by the image svcplane/host or an exec into svcplane/echo: on (those of namespaces where PodSecurity enforces no more than privileged), privileged-namespaces (only where the label pod-security.kubernetes.io/enforce says privileged), off (none)")
+	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods, instead of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")
 }
 
 func (o *nodeOptions) check(c *server.Config) error {

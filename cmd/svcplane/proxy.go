@@ -16,7 +16,7 @@ import (
 func newProxy(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "proxy",
-		Short: "Look at what the Service proxy does, and exchange its data plane",
+		Short: "Inspect the Service proxy, and switch its data plane",
 		Example: "  svcplane proxy show\n" +
 			"  svcplane proxy explain web:80 --from pod/client\n" +
 			"  svcplane proxy switch ebpf",
@@ -50,7 +50,7 @@ func newProxyShow(dataDir *string) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&namespace, flagNamespace, "n", "default", "the namespace of that Service")
-	cmd.Flags().BoolVar(&kernel, "kernel", false, "read it back from the kernel's rules or maps, instead of what they were told")
+	cmd.Flags().BoolVar(&kernel, "kernel", false, "print what the kernel's rules or maps say, instead of what they were given")
 	how.RegisterWatch(cmd.Flags())
 	return cmd
 }
@@ -60,7 +60,7 @@ func newProxyDiff(dataDir *string) *cobra.Command {
 	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "diff",
-		Short: "Compare what the kernel does with what the Services want; prints nothing when they agree",
+		Short: "Compare what the kernel does with what the Services want; print nothing when they agree",
 		Example: "  svcplane proxy diff\n" +
 			"  svcplane proxy diff --repair",
 		Args: cobra.NoArgs,
@@ -85,7 +85,7 @@ func newProxyDiff(dataDir *string) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "put right what differs; prints what was")
+	cmd.Flags().BoolVar(&repair, "repair", false, "repair the differences, and print what they were")
 	how.Register(cmd.Flags())
 	return cmd
 }
@@ -99,13 +99,13 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 		Example: "  svcplane proxy counters\n" +
 			"  svcplane proxy counters --on\n" +
 			"  svcplane proxy counters --watch",
-		Long: "Print connections, packets and bytes by Service and endpoint; - is what the data plane cannot know.\n\n" +
-			"With eBPF it is what the programs have counted since they were loaded: OPEN connections and those in TOTAL, and the packets and bytes, " +
-			"with IP headers, of connections that are translated packet by packet. Those of this node's own programs and pods are " +
-			"connected to the endpoint at the socket, and nobody sees their packets. (refused) had no endpoint, and (gone) is all " +
+		Long: "Print connections, packets and bytes by Service and endpoint; a dash stands for what the data plane cannot know.\n\n" +
+			"With eBPF the counts begin when the programs were loaded. OPEN and TOTAL are connections; packets, and bytes with IP headers, " +
+			"are those of connections that are translated packet by packet. Programs and pods of this node are connected to the endpoint " +
+			"at their socket, and their packets are not counted. (refused) are connections that got no endpoint, and (gone) is the sum of all " +
 			"endpoints of the past.\n\n" +
-			"With iptables it is the kernel's connection table: what is open, or was a moment ago. Packets and bytes are counted for " +
-			"connections that begin after --on.",
+			"With iptables the counts are those of the kernel's connection table: connections that are open now, or ended a moment ago. " +
+			"Packets and bytes are counted for connections that begin after --on.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if on || off {
@@ -117,8 +117,8 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&on, "on", false, "begin to count packets and bytes with iptables (sysctl net.netfilter.nf_conntrack_acct)")
-	cmd.Flags().BoolVar(&off, "off", false, "count no longer")
+	cmd.Flags().BoolVar(&on, "on", false, "start counting packets and bytes with iptables (sysctl net.netfilter.nf_conntrack_acct)")
+	cmd.Flags().BoolVar(&off, "off", false, "stop counting packets and bytes")
 	cmd.MarkFlagsMutuallyExclusive("on", "off")
 	how.RegisterWatch(cmd.Flags())
 	return cmd

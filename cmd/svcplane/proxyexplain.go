@@ -12,7 +12,7 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "explain ADDRESS:PORT[/PROTOCOL] | [NAMESPACE/]SERVICE[:PORT]",
-		Short: "Print what becomes of a new connection, and why: which endpoints take it, whose address they see, where the kernel does it",
+		Short: "Explain what becomes of a new connection: which endpoints it may reach, whose address they see, where the kernel decides it",
 		Example: "  svcplane proxy explain 10.96.0.5:80\n" +
 			"  svcplane proxy explain toad-svc:http --from pod/client\n" +
 			"  svcplane proxy explain 192.0.2.1:30123 --from 192.0.2.77",
@@ -24,7 +24,7 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&from, "from", "", "who dials: pod/NAME or an address; the node itself when empty")
+	cmd.Flags().StringVar(&from, "from", "", "who connects: pod/NAME or an address (default: the node itself)")
 	cmd.Flags().StringVarP(&namespace, flagNamespace, "n", "default", "the namespace of the Service and of that pod")
 	how.Register(cmd.Flags())
 	return cmd

@@ -24,14 +24,14 @@ type proxyOptions struct {
 }
 
 func (o *proxyOptions) register(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&o.NodePortAddresses, "node-port-addresses", nil, "ranges: NodePorts answer on this machine's addresses in them (default: on --node-ip only)")
-	fs.BoolVar(&o.Loopback, "node-port-loopback", false, "NodePorts answer on 127.0.0.1, too, by way of a listener in this process")
-	fs.BoolVar(&o.ExternalIPs, "external-ips", true, "serve spec.externalIPs; =false refuses them with an Event")
-	fs.DurationVar(&o.Drain, "proxy-drain-timeout", time.Hour, "how long connections may go on with a data plane that another one has replaced")
-	fs.StringVar(&o.Scheduler, "ebpf-scheduler", ebpf.Random.String(), "which endpoint a new connection gets with eBPF: random; round-robin; least-connections: of 8 at most, that with the fewest open ones; maglev: the same for the same addresses and ports on every node, but for sockets of the node itself, which get any")
-	fs.StringVar(&o.Shortcut, "ebpf-shortcut", valueAuto, "auto: packets between pods, and of Services' clients, pass the node's own stack by while nobody has rules about them (eBPF); off: they never do")
-	fs.StringVar(&o.XDP, "xdp", valueOff, "auto: what source ranges and traffic policies drop is dropped before the kernel makes packets of it, on links that lead outward whose drivers can (eBPF); off: with all the rest")
-	fs.StringVar(&o.Health, "proxy-health-address", "0.0.0.0:10256", "where /healthz and /livez of the Service proxy answer as kube-proxy's; empty: nowhere")
+	fs.StringSliceVar(&o.NodePortAddresses, "node-port-addresses", nil, "address ranges: NodePorts answer on those addresses of this machine that lie in them (default: on --node-ip only)")
+	fs.BoolVar(&o.Loopback, "node-port-loopback", false, "make NodePorts answer on 127.0.0.1, too, through a listener in this process")
+	fs.BoolVar(&o.ExternalIPs, "external-ips", true, "serve spec.externalIPs of Services; false refuses them with an Event")
+	fs.DurationVar(&o.Drain, "proxy-drain-timeout", time.Hour, "how long connections may stay with a data plane after another one has replaced it")
+	fs.StringVar(&o.Scheduler, "ebpf-scheduler", ebpf.Random.String(), "how eBPF chooses the endpoint of a new connection: random; round-robin; least-connections (of at most 8 endpoints the one with the fewest open connections); maglev (the same endpoint on every node for the same addresses and ports, except for connections of the node itself, which get any)")
+	fs.StringVar(&o.Shortcut, "ebpf-shortcut", valueAuto, "auto: with eBPF, packets between pods and of Services' clients bypass the node's network stack while it has no rules about them; off: they never do")
+	fs.StringVar(&o.XDP, "xdp", valueOff, "auto: with eBPF, packets that source ranges and traffic policies refuse are dropped by XDP, before the kernel allocates anything for them, on outward links whose drivers support it; off: they are dropped later")
+	fs.StringVar(&o.Health, "proxy-health-address", "0.0.0.0:10256", "address and port of /healthz and /livez of the Service proxy, which answer as kube-proxy's do; empty: none")
 }
 
 // The values of --xdp and --ebpf-shortcut.

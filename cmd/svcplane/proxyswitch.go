@@ -18,13 +18,13 @@ func newProxySwitch(dataDir *string) *cobra.Command {
 	var detach bool
 	cmd := &cobra.Command{
 		Use:   "switch iptables|ebpf",
-		Short: "Put the other data plane in place of the one that serves; no connection breaks",
+		Short: "Replace the data plane that serves by the other one; no connection breaks",
 		Example: "  svcplane proxy switch ebpf\n" +
 			"  svcplane proxy switch iptables --drain-timeout 5m --detach",
-		Long: "Put the other data plane in place of the one that serves. It is built beside it and proven, then takes new " +
-			"connections; those of the old one go on until they end, or until --drain-timeout, and then the old one is removed. " +
-			"The command prints how far that is; ending it changes nothing. During this time a switch the other way is possible at any moment. " +
-			"The choice counts after a restart also, until --proxy-mode of the server is changed.",
+		Long: "Replace the data plane that serves by the other one. The new one is built beside the old one and tested, then takes new " +
+			"connections; connections of the old one stay with it until they end, or until --drain-timeout, and then the old one is removed. " +
+			"The command prints how far the switch is; interrupting the command does not interrupt the switch. Until the old one is removed, " +
+			"a switch back is possible at any moment. The choice survives a restart, until --proxy-mode of the server is changed.",
 		ValidArgsFunction: arguments(oneOf(server.ModeEBPF, server.ModeIPTables)),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] != server.ModeIPTables && args[0] != server.ModeEBPF {
@@ -44,8 +44,8 @@ func newProxySwitch(dataDir *string) *cobra.Command {
 			return watchSwitch(cmd.Context(), *dataDir, cmd.OutOrStdout(), now, detach)
 		},
 	}
-	cmd.Flags().DurationVar(&drain, "drain-timeout", 0, "how long connections of the old data plane may go on (default: --proxy-drain-timeout of the server)")
-	cmd.Flags().BoolVar(&detach, "detach", false, "return as soon as new connections are taken; `svcplane status` shows the rest")
+	cmd.Flags().DurationVar(&drain, "drain-timeout", 0, "how long connections may stay with the old data plane (default: --proxy-drain-timeout of the server)")
+	cmd.Flags().BoolVar(&detach, "detach", false, "return as soon as the new data plane takes connections; svcplane status shows the rest")
 	return cmd
 }
 

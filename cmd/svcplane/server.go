@@ -43,8 +43,8 @@ func newServer(dataDir *string) *cobra.Command {
 		},
 	}
 	opts.register(cmd.Flags())
-	cmd.Flags().StringVar(&configFile, "config", "", "YAML file with these flags as keys; the command line wins")
-	cmd.Flags().BoolVar(&checkOnly, "check", false, "only see whether the flags and the config file are right")
+	cmd.Flags().StringVar(&configFile, "config", "", "YAML file whose keys are these flags; the command line wins")
+	cmd.Flags().BoolVar(&checkOnly, "check", false, "only check the flags and the config file")
 	return cmd
 }
 

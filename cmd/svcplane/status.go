@@ -19,7 +19,7 @@ func newStatus(dataDir *string) *cobra.Command {
 	var how printer.Flags
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show each part: its state, since when, one figure; exit 1 if one is not serving",
+		Short: "Show the state of each part, since when it has it, and one figure; exit 1 if a part does not serve",
 		Example: "  svcplane status\n" +
 			"  svcplane status --watch\n" +
 			"  svcplane status -o json --data-dir /srv/svcplane",

@@ -160,7 +160,7 @@ func world(addrs []string, reserved listeners.Set, listening map[string]string, 
 		},
 		Listener: func(a netip.Addr, p PortKey) string { return listening[a.String()+" "+p.String()] },
 		Holds: func(svc *corev1.Service, a netip.Addr, _ PortKey) bool {
-			return slices.Contains(statusAddrs(svc), a)
+			return slices.Contains(statusAddrs(svc, nil), a)
 		},
 	}
 }

@@ -13,6 +13,7 @@
 //     older Service.
 //   - A local process comes before a Service only if it listened first: what a Service holds it keeps.
 //   - A Service that gets no address says so in one Event that names who has the port and how to mend it.
+//   - What another node has put into a status, an address of its own, stays there: only this node's are written and removed.
 //   - The cost of one change depends on the Services that share a port with it, not on all of them.
 //   - Sockets are looked at again only while a Service waits for one of them to close: nothing announces that.
 package loadbalancer

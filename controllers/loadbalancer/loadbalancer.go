@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
@@ -25,6 +26,7 @@ type Config struct {
 	Client   kubernetes.Interface // may update services/status
 	Factory  informers.SharedInformerFactory
 	Recorder record.EventRecorder
+	NodeName string        // of the node that Addrs and Own are on
 	Addrs    []netip.Addr  // of the node, in order of preference; see SetAddrs
 	Own      listeners.Set // svcplane's on the node
 }
@@ -36,7 +38,9 @@ type Controller struct {
 	addrs    atomic.Pointer[[]netip.Addr]
 	own      listeners.Set
 	services cache.SharedIndexInformer
-	synced   cache.DoneChecker
+	node     string
+	nodes    corelisters.NodeLister
+	synced   []cache.DoneChecker
 	queue    workqueue.TypedRateLimitingInterface[types.NamespacedName]
 	ready    chan struct{}
 	given    atomic.Int64 // Services that have an address
@@ -61,14 +65,16 @@ const (
 
 // New registers with the informers of cfg.Factory; the caller starts the factory, then calls Run.
 func New(cfg Config) (*Controller, error) {
-	if cfg.Client == nil || cfg.Factory == nil || cfg.Recorder == nil || len(cfg.Addrs) == 0 {
-		return nil, errors.New("load-balancer addresses need a client, an informer factory, an event recorder and an address of the node")
+	if cfg.Client == nil || cfg.Factory == nil || cfg.Recorder == nil || cfg.NodeName == "" || len(cfg.Addrs) == 0 {
+		return nil, errors.New("load-balancer addresses need a client, an informer factory, an event recorder, and the node's name and address")
 	}
 	c := &Controller{
 		client:   cfg.Client,
 		recorder: cfg.Recorder,
 		own:      cfg.Own,
 		services: cfg.Factory.Core().V1().Services().Informer(),
+		node:     cfg.NodeName,
+		nodes:    cfg.Factory.Core().V1().Nodes().Lister(),
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](firstLook, lastLook)),
 		ready: make(chan struct{}),
@@ -86,7 +92,7 @@ func New(cfg Config) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watching services: %w", err)
 	}
-	c.synced = registration.HasSyncedChecker()
+	c.synced = []cache.DoneChecker{registration.HasSyncedChecker(), cfg.Factory.Core().V1().Nodes().Informer().HasSyncedChecker()}
 	return c, nil
 }
 
@@ -155,7 +161,7 @@ func (c *Controller) rivals(port PortKey) []*corev1.Service {
 
 // Run gives addresses until ctx ends.
 func (c *Controller) Run(ctx context.Context) error {
-	if !cache.WaitFor(ctx, "", c.synced) {
+	if !cache.WaitFor(ctx, "", c.synced...) {
 		return nil // ctx ended first
 	}
 	stop := context.AfterFunc(ctx, c.queue.ShutDown)

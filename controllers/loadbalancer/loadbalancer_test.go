@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
@@ -26,7 +27,7 @@ type bench struct {
 
 const nodeAddr = "127.83.2.1"
 
-func start(t *testing.T, objects ...*corev1.Service) *bench {
+func start(t *testing.T, objects ...runtime.Object) *bench {
 	t.Helper()
 	b := &bench{T: t, api: fake.NewClientset(), events: record.NewFakeRecorder(100)}
 	for _, o := range objects {
@@ -35,7 +36,7 @@ func start(t *testing.T, objects ...*corev1.Service) *bench {
 		}
 	}
 	factory := informers.NewSharedInformerFactory(b.api, 0)
-	c, err := New(Config{Client: b.api, Factory: factory, Recorder: b.events, Addrs: []netip.Addr{netip.MustParseAddr(nodeAddr)}})
+	c, err := New(Config{Client: b.api, Factory: factory, Recorder: b.events, NodeName: "n", Addrs: []netip.Addr{netip.MustParseAddr(nodeAddr)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,4 +198,19 @@ func TestGivenBeforeTheRestartStays(t *testing.T) {
 	b.has("web", nodeAddr) // now with its ipMode: it was written
 	b.create(service("other", 1, asking("192.0.2.1")))
 	b.event("spec.loadBalancerIP") // and none before it: nothing was new about web
+}
+
+// TestOtherNodesAreLeftAlone: what another node has given of its own stays, what nobody has any more goes.
+func TestOtherNodesAreLeftAlone(t *testing.T) {
+	vip := corev1.LoadBalancerIPModeVIP
+	web := service("web", 9)
+	web.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.8", IPMode: &vip}, {IP: "192.0.2.9", IPMode: &vip}}
+	there := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "m"},
+		Status:     corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.8"}}},
+	}
+	b := start(t, there, web)
+	b.has("web", nodeAddr+"192.0.2.8")
+	b.update("web", typed(corev1.ServiceTypeClusterIP))
+	b.has("web", "")
 }

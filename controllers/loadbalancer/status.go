@@ -10,16 +10,20 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// write puts addrs into the status, if they are not there already. done is false when the Service changed or went
+// write puts addrs into the status, beside those that other nodes have put there, if they are not there already. done is false when the Service changed or went
 // meanwhile: that event is on its way and starts over.
 func (c *Controller) write(ctx context.Context, svc *corev1.Service, addrs []netip.Addr) (done bool, err error) {
 	wanted := corev1.LoadBalancerStatus{}
 	for _, a := range addrs {
 		vip := corev1.LoadBalancerIPModeVIP
 		wanted.Ingress = append(wanted.Ingress, corev1.LoadBalancerIngress{IP: a.String(), IPMode: &vip})
+	}
+	if svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		wanted.Ingress = append(wanted.Ingress, c.othersIngress(svc)...)
 	}
 	if equality.Semantic.DeepEqual(svc.Status.LoadBalancer, wanted) {
 		return true, nil
@@ -51,7 +55,7 @@ func (c *Controller) tell(svc *corev1.Service, made Decision) {
 	if made.Trouble != "" && made.Trouble != before.trouble {
 		c.recorder.Event(svc, corev1.EventTypeWarning, "LoadBalancerAddressNotAvailable", made.Trouble)
 	}
-	if len(made.Addrs) > 0 && !slices.Equal(made.Addrs, before.addrs) && !slices.Equal(made.Addrs, statusAddrs(svc)) {
+	if len(made.Addrs) > 0 && !slices.Equal(made.Addrs, before.addrs) && !slices.Equal(made.Addrs, statusAddrs(svc, c.othersAddrs())) {
 		c.recorder.Eventf(svc, corev1.EventTypeNormal, "EnsuredLoadBalancer", "Ensured load balancer: %s", join(made.Addrs))
 	}
 }
@@ -76,7 +80,7 @@ func (c *Controller) count() (n int64) {
 func (c *Controller) holds(svc *corev1.Service, addr netip.Addr, port PortKey) bool {
 	k, ok := c.known[keyOf(svc)]
 	if !ok || k.uid != svc.UID {
-		return c.stands(addr, statusAddrs(svc))
+		return c.stands(addr, statusAddrs(svc, c.othersAddrs()))
 	}
 	return c.stands(addr, k.addrs) && slices.Contains(k.ports, port)
 }
@@ -88,14 +92,44 @@ func (c *Controller) stands(addr netip.Addr, given []netip.Addr) bool {
 	})
 }
 
-func statusAddrs(svc *corev1.Service) []netip.Addr {
+// statusAddrs are the addresses in the status but for those of other nodes.
+func statusAddrs(svc *corev1.Service, others map[netip.Addr]bool) []netip.Addr {
 	var addrs []netip.Addr
 	for _, in := range svc.Status.LoadBalancer.Ingress {
-		if a, err := netip.ParseAddr(in.IP); err == nil {
+		if a, err := netip.ParseAddr(in.IP); err == nil && !others[a.Unmap()] {
 			addrs = append(addrs, a.Unmap())
 		}
 	}
 	return addrs
+}
+
+// othersIngress are the entries of the status that other nodes have put there.
+func (c *Controller) othersIngress(svc *corev1.Service) []corev1.LoadBalancerIngress {
+	others := c.othersAddrs()
+	var kept []corev1.LoadBalancerIngress
+	for _, in := range svc.Status.LoadBalancer.Ingress {
+		if a, err := netip.ParseAddr(in.IP); err == nil && others[a.Unmap()] {
+			kept = append(kept, in)
+		}
+	}
+	return kept
+}
+
+// othersAddrs are the addresses of the other nodes, but for those that are this one's.
+func (c *Controller) othersAddrs() map[netip.Addr]bool {
+	nodes, _ := c.nodes.List(labels.Everything()) // a lister does not fail
+	others := map[netip.Addr]bool{}
+	for _, n := range nodes {
+		if n.Name == c.node {
+			continue
+		}
+		for _, at := range n.Status.Addresses {
+			if a, err := netip.ParseAddr(at.Address); err == nil && !slices.Contains(*c.addrs.Load(), a.Unmap()) {
+				others[a.Unmap()] = true
+			}
+		}
+	}
+	return others
 }
 
 func keyOf(svc *corev1.Service) types.NamespacedName {

@@ -16,5 +16,6 @@
 //   - The directory is there before its volume and goes before it: no volume is ever without one, and what no volume
 //     speaks of is empty and removed at the start.
 //   - Nothing is removed but <dir>/<name of a volume of ours>, and only once its claim is gone and its policy is Delete.
+//   - Claims and volumes of another node are left to the provisioner of that node, which has the directories.
 //   - Requested sizes are promises that nobody holds: a volume may fill the disk, as with k3s.
 package localpath

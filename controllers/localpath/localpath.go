@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
+	storagehelpers "k8s.io/component-helpers/storage/volume"
 	"k8s.io/klog/v2"
 )
 
@@ -37,6 +38,7 @@ type Provisioner struct {
 	claims  corelisters.PersistentVolumeClaimLister
 	volumes corelisters.PersistentVolumeLister
 	classes storagelisters.StorageClassLister
+	nodes   corelisters.NodeLister
 	synced  []cache.DoneChecker
 	queue   workqueue.TypedRateLimitingInterface[types.NamespacedName] // of claims, and without a namespace of volumes
 }
@@ -62,6 +64,7 @@ func New(cfg Config) (*Provisioner, error) {
 		claims:  core.PersistentVolumeClaims().Lister(),
 		volumes: core.PersistentVolumes().Lister(),
 		classes: classes.Lister(),
+		nodes:   core.Nodes().Lister(),
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](firstPause, lastPause)),
 	}
@@ -77,6 +80,7 @@ func New(cfg Config) (*Provisioner, error) {
 		}
 		p.synced = append(p.synced, registration.HasSyncedChecker())
 	}
+	p.synced = append(p.synced, core.Nodes().Informer().HasSyncedChecker())
 	return p, nil
 }
 
@@ -84,14 +88,24 @@ func New(cfg Config) (*Provisioner, error) {
 func (p *Provisioner) changed(o any) {
 	switch o := o.(type) {
 	case *corev1.PersistentVolumeClaim:
-		if Wanted(o) {
+		if Wanted(o) && !p.isOthers(o.Annotations[storagehelpers.AnnSelectedNode]) {
 			p.queue.Add(types.NamespacedName{Namespace: o.Namespace, Name: o.Name})
 		}
 	case *corev1.PersistentVolume:
-		if FateOf(o) != Keep {
+		if FateOf(o) != Keep && !p.isOthers(nodeOf(o)) {
 			p.queue.Add(types.NamespacedName{Name: o.Name})
 		}
 	}
+}
+
+// isOthers says whether a node is another that there is: its own Provisioner then sees to its claims and volumes. Those of a node
+// that is no more are seen to by whoever is there.
+func (p *Provisioner) isOthers(node string) bool {
+	if node == "" || node == p.cfg.NodeName {
+		return false
+	}
+	_, err := p.nodes.Get(node)
+	return err == nil // the only error of a lister is that it is not there
 }
 
 // Run makes and removes volumes until ctx ends, and waits for what is being done.

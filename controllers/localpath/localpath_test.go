@@ -226,3 +226,39 @@ func TestNewWantsAnAbsolutePath(t *testing.T) {
 		t.Errorf("New = %v", err)
 	}
 }
+
+// TestOtherNodesAreLeftAlone: what another node has on its disk is not made or forgotten here. Of a node that is no more it is.
+func TestOtherNodesAreLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	there := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "m"}}
+	released := func(name, node string) *corev1.PersistentVolume {
+		return ours(t, dir, phase(corev1.VolumeReleased), func(pv *corev1.PersistentVolume) {
+			pv.Name, pv.Spec.NodeAffinity = name, onNode(node)
+		})
+	}
+	wants := claim(selected("m"))
+	b := start(t, dir, there, wants, released("pvc-theirs", "m"), released("pvc-lost", "gone"), released("pvc-ours", "n"))
+	volumes := b.api.CoreV1().PersistentVolumes()
+	for _, name := range []string{"pvc-lost", "pvc-ours"} {
+		b.eventually(func(ctx context.Context) string {
+			if _, err := volumes.Get(ctx, name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+				return name + " is still there"
+			}
+			return ""
+		})
+	}
+	if _, err := volumes.Get(t.Context(), "pvc-theirs", metav1.GetOptions{}); err != nil {
+		t.Errorf("the volume of another node: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "pvc-theirs", "deep/file")); err != nil {
+		t.Errorf("its directory: %v", err)
+	}
+	if _, err := b.volume(t.Context()); !apierrors.IsNotFound(err) {
+		t.Errorf("a claim of another node has a volume: %v", err)
+	}
+	select {
+	case e := <-b.events.Events:
+		t.Errorf("an Event about it: %s", e)
+	default:
+	}
+}

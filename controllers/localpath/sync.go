@@ -27,7 +27,7 @@ const (
 // provision gives a claim that asks for one its volume.
 func (p *Provisioner) provision(ctx context.Context, key types.NamespacedName) error {
 	claim, err := p.claims.PersistentVolumeClaims(key.Namespace).Get(key.Name)
-	if err != nil || !Wanted(claim) {
+	if err != nil || !Wanted(claim) || p.isOthers(claim.Annotations[storagehelpers.AnnSelectedNode]) {
 		return nil // the only error of a lister is that it is not there
 	}
 	if _, err := p.volumes.Get(volumeName(claim)); err == nil {
@@ -75,6 +75,9 @@ func (p *Provisioner) reclaim(ctx context.Context, key types.NamespacedName) err
 	pv, err := volumes.Get(ctx, key.Name, metav1.GetOptions{})
 	if err != nil {
 		return ignoreGone(err)
+	}
+	if p.isOthers(nodeOf(pv)) {
+		return nil
 	}
 	switch FateOf(pv) {
 	case Keep:

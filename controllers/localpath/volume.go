@@ -87,6 +87,21 @@ func onNode(name string) *corev1.VolumeNodeAffinity {
 	}}
 }
 
+// nodeOf is the node that a volume of ours is on, empty for one without any.
+func nodeOf(pv *corev1.PersistentVolume) string {
+	if pv.Spec.NodeAffinity == nil || pv.Spec.NodeAffinity.Required == nil {
+		return ""
+	}
+	for _, term := range pv.Spec.NodeAffinity.Required.NodeSelectorTerms {
+		for _, e := range term.MatchExpressions {
+			if e.Key == corev1.LabelHostname && e.Operator == corev1.NodeSelectorOpIn && len(e.Values) == 1 {
+				return e.Values[0]
+			}
+		}
+	}
+	return ""
+}
+
 // Fate is what is to become of a volume.
 type Fate int
 
