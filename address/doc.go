@@ -1,6 +1,6 @@
-// Package address says by which addresses the node is known, one of a family, and tells the rooms when that changes: a
-// lease gives another one, a cable is pulled, a laptop leaves the Wi-Fi. Nobody else asks the machine for its addresses;
-// rooms get them when they are made, and from then on as a value that changes.
+// Package address decides by which addresses the node is known, one of each family, and calls its followers when that changes: a
+// lease gives another one, a cable is pulled, a laptop leaves the Wi-Fi. No other package asks the machine for its addresses:
+// the parts of the server get them when they are made, and follow their changes.
 //
 //	netlink: addresses, links, ──▶ Read ──▶ Decide (pure) ──▶ Source ──▶ followers, each by itself, again until it works:
 //	default routes; every 5 s               stay, move,         │         pods' routes, data planes, certificates, Node,

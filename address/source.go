@@ -12,7 +12,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// State is what the rooms are told.
+// State is the addresses at one moment.
 type State struct {
 	// Node is the node's address of each family, in the order of preference.
 	Node []netip.Addr
@@ -24,8 +24,8 @@ func (s State) equal(o State) bool {
 	return slices.Equal(s.Node, o.Node) && slices.Equal(s.Machine, o.Machine)
 }
 
-// Door is an address that the node was told to listen on.
-type Door struct {
+// FlagAddress is an address that a flag names for a listener.
+type FlagAddress struct {
 	Flag string
 	At   netip.AddrPort
 }
@@ -33,7 +33,7 @@ type Door struct {
 // Config says what a Source chooses from.
 type Config struct {
 	Wish
-	Doors []Door // that do not work while no link has their address
+	FlagAddresses []FlagAddress // a listener does not work while no link has its address
 	// Read lists the machine's addresses; Read of this package when nil.
 	Read func() ([]Candidate, error)
 	// Link carries the spare addresses; sp-node when empty.
@@ -42,8 +42,8 @@ type Config struct {
 
 const (
 	defaultLink = "sp-node"
-	// settleTime gathers the events of one change: an address goes, another comes, a route follows.
-	settleTime = 100 * time.Millisecond
+	// debounce gathers the events of one change: an address goes, another comes, a route follows.
+	debounce = 100 * time.Millisecond
 	// patience is how long the node waits for another address before it goes by the spare one.
 	patience = 2 * time.Second
 	// lookPeriod is the time between two looks at the machine that no event asks for.
@@ -61,15 +61,15 @@ type Source struct {
 	choices   []Choice
 	machine   []Candidate
 	state     State
-	turn      uint64 // counts what followers are told
+	turn      uint64 // counts the States that followers have to follow
 	followers []*follower
 	problem   string    // with the last look
 	lost      time.Time // since when an address is missing that the node still goes by; zero: none is
-	touched   bool      // an address of the node went since followers were told last
+	touched   bool      // an address of the node went since followers last had a State
 	since     time.Time // since when the choices are as they are
 }
 
-// follower is who has to be told.
+// follower is somebody who needs each State.
 type follower struct {
 	who  string
 	do   func(context.Context, State) error
@@ -149,7 +149,7 @@ func (s *Source) Run(ctx context.Context) error {
 			return nil
 		case e := <-events:
 			gone = append(gone, e.gone...)
-			due.Reset(settleTime)
+			due.Reset(debounce)
 			continue
 		case <-tick.C:
 		case <-due.C:
@@ -302,7 +302,7 @@ func (s *Source) Trouble() string {
 			all = append(all, s.missing(c))
 		}
 	}
-	for _, d := range s.cfg.Doors {
+	for _, d := range s.cfg.FlagAddresses {
 		if !d.At.Addr().IsUnspecified() && !d.At.Addr().IsLoopback() && !s.has(d.At.Addr()) {
 			all = append(all, fmt.Sprintf("--%s %s: no link that is up has that address, so nobody gets there: add it, or start with another", d.Flag, d.At))
 		}

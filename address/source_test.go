@@ -50,10 +50,10 @@ func machine(t *testing.T) {
 	t.Cleanup(func() { sh(t, "ip link del eth0; ip link del sp-node 2>/dev/null || true") })
 }
 
-// told is a follower that hands on what it is told.
-type told chan State
+// follows is a follower that hands on each State that it gets.
+type follows chan State
 
-func (c told) follow(ctx context.Context, s State) error {
+func (c follows) follow(ctx context.Context, s State) error {
 	select {
 	case c <- s:
 	case <-ctx.Done():
@@ -62,7 +62,7 @@ func (c told) follow(ctx context.Context, s State) error {
 }
 
 // next waits for a State with these addresses.
-func (c told) next(t *testing.T, want ...string) {
+func (c follows) next(t *testing.T, want ...string) {
 	t.Helper()
 	var last []string
 	for deadline := time.After(10 * time.Second); ; {
@@ -76,18 +76,18 @@ func (c told) next(t *testing.T, want ...string) {
 				return
 			}
 		case <-deadline:
-			t.Fatalf("not told of %s within ten seconds, but last of %s", want, last)
+			t.Fatalf("no State with %s within ten seconds, but last of %s", want, last)
 		}
 	}
 }
 
-func start(t *testing.T, cfg Config) (*Source, told) {
+func start(t *testing.T, cfg Config) (*Source, follows) {
 	t.Helper()
 	now, err := Read()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, c := New(cfg, now), make(told)
+	s, c := New(cfg, now), make(follows)
 	s.Follow("test", c.follow)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -136,8 +136,8 @@ func TestSourceFollowsTheMachine(t *testing.T) {
 func TestSourceKeepsToWhatWasAskedFor(t *testing.T) {
 	machine(t)
 	sh(t, "ip addr add 198.51.100.1/24 dev eth0")
-	door := Door{Flag: "api-address", At: netip.MustParseAddrPort("198.51.100.1:6443")}
-	s, c := start(t, Config{Wish: Wish{Pinned: []netip.Addr{netip.MustParseAddr("198.51.100.1")}, Spares: spares[:1]}, Doors: []Door{door}})
+	door := FlagAddress{Flag: "api-address", At: netip.MustParseAddrPort("198.51.100.1:6443")}
+	s, c := start(t, Config{Wish: Wish{Pinned: []netip.Addr{netip.MustParseAddr("198.51.100.1")}, Spares: spares[:1]}, FlagAddresses: []FlagAddress{door}})
 	sh(t, "ip addr del 198.51.100.1/24 dev eth0")
 	c.next(t, "10.244.0.0")
 	for _, want := range []string{"--node-ip 198.51.100.1", "--api-address 198.51.100.1:6443"} {
@@ -149,13 +149,13 @@ func TestSourceKeepsToWhatWasAskedFor(t *testing.T) {
 	c.next(t, "198.51.100.1")
 }
 
-// TestFollowersAreAskedAgain: one that fails holds up nobody, and is told the newest.
+// TestFollowersAreAskedAgain: one that fails holds up nobody, and gets the newest.
 func TestFollowersAreAskedAgain(t *testing.T) {
 	now := []Candidate{on("eth0", "192.0.2.1/24", outward)}
 	var read atomic.Pointer[[]Candidate]
 	read.Store(&now)
 	s := New(Config{Wish: Wish{Spares: spares[:1]}, Read: func() ([]Candidate, error) { return *read.Load(), nil }}, now)
-	fine, late := make(told, 8), make(told, 8)
+	fine, late := make(follows, 8), make(follows, 8)
 	var tries atomic.Int32
 	s.Follow("late", func(ctx context.Context, now State) error {
 		if tries.Add(1) < 3 {

@@ -24,7 +24,7 @@ import (
 )
 
 // advertised is the address that default/kubernetes leads to. Upstream's reconciler writes it, for the one API server that
-// there is, and is told another address here. At the end the endpoint stays: what is left in the kernel leads there, and
+// there is, and gets another address here. At the end the endpoint stays: what is left in the kernel leads there, and
 // the next start finds it.
 type advertised struct {
 	upstream reconcilers.EndpointReconciler

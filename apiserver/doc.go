@@ -5,7 +5,7 @@
 //
 //	store (etcd, unix socket) ◀── aggregator ─▶ kube API groups ─▶ apiextensions (CRDs) ─▶ 404
 //	                                  ▲                ▲
-//	PKI (CA, keys, certificates) ─────┘                └── loopback client ── informers ── all other rooms
+//	PKI (CA, keys, certificates) ─────┘                └── loopback client ── informers ── all other packages
 //	      └── kubeconfig (admin, 0600)
 //
 // Invariants:
@@ -14,6 +14,6 @@
 //     or on its clock; only the serving certificate follows the addresses.
 //   - The store listens on a unix socket in the data directory and on nothing else.
 //   - Keys and store belong together: one without the other is refused, and nothing new is made in its place.
-//   - Whoever writes what nobody carries out is told by a Warning; package fields says what that is.
+//   - A request that sets what nobody carries out gets a Warning; package fields says what that is.
 //   - One API server per process: upstream keeps schemes and feature gates in package variables.
 package apiserver

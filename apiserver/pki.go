@@ -134,7 +134,7 @@ func (p *PKI) ensureCA(pair, commonName string) (*signer, error) {
 		return s, nil
 	} else if !errors.Is(err, os.ErrNotExist) {
 		if pair == pairFrontCA {
-			return nil, fmt.Errorf("%w: restore it from a copy, or remove it to make a new one (only API servers behind an APIService have to be told)", err)
+			return nil, fmt.Errorf("%w: restore it from a copy, or remove it to make a new one (only API servers behind an APIService have to get it)", err)
 		}
 		return nil, fmt.Errorf("%w: restore it from a copy, or begin anew without the cluster: `svcplane cleanup --data`", err)
 	}

@@ -72,9 +72,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err := writeKubeconfig(cfg.Kubeconfig, cfg.PKI, address); err != nil {
 		return nil, err
 	}
-	doors := inprocess.Listen(cfg.Listener)
+	listener := inprocess.Listen(cfg.Listener)
 	opts := cfg.options()
-	opts.SecureServing.Listener = doors
+	opts.SecureServing.Listener = listener
 	if err := restrict(opts); err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if errs := completed.Validate(); len(errs) > 0 {
 		return nil, fmt.Errorf("checking the api server's options: %w", utilerrors.NewAggregate(errs))
 	}
-	config, err := newConfig(completed, doors.Dial)
+	config, err := newConfig(completed, listener.Dial)
 	if err != nil {
 		return nil, fmt.Errorf("configuring the api server: %w", err)
 	}
@@ -109,7 +109,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the api server: %w", err)
 	}
-	loopback, err := shared(chain.GenericAPIServer.LoopbackClientConfig, doors.Dial)
+	loopback, err := shared(chain.GenericAPIServer.LoopbackClientConfig, listener.Dial)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ func (s *Server) Informers() informers.SharedInformerFactory { return s.informer
 const startEnds = 5 * time.Second
 
 // Run serves until ctx ends and all requests are answered. If ctx ends during the start, that is ended first: upstream's
-// hooks take it for a fault that they are told to stop, and end the process at once, with a stack and exit code 255.
+// hooks take an order to stop for a fault, and end the process at once, with a stack and exit code 255.
 func (s *Server) Run(ctx context.Context) error {
 	prepared, err := s.chain.PrepareRun()
 	if err != nil {
@@ -224,7 +224,7 @@ func (s *Server) Run(ctx context.Context) error {
 const readyInterval = 5 * time.Millisecond
 
 // The paths that answer 200 when the stages of readiness are reached. Upstream makes the default roles and
-// priority classes at the first tick of a one-second poll; rooms with the loopback client need not wait for
+// priority classes at the first tick of a one-second poll; what uses the loopback client need not wait for
 // that, and after a restart they are there already: these are the last ones it makes.
 var (
 	pathsReady        = []string{"/readyz?exclude=poststarthook/rbac/bootstrap-roles&exclude=poststarthook/scheduling/bootstrap-system-priority-classes"}

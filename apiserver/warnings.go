@@ -40,7 +40,7 @@ func (w *warnings) Handles(op admission.Operation) bool {
 // Admit implements admission.MutationInterface.
 func (w *warnings) Admit(ctx context.Context, a admission.Attributes, _ admission.ObjectInterfaces) error {
 	if by := a.GetUserInfo(); by != nil && by.GetName() == user.APIServerUser {
-		return nil // the house itself: its controllers copy what others have written and were told of
+		return nil // svcplane itself: its controllers copy what others have written and got Warnings for
 	}
 	of := a.GetResource().GroupResource()
 	if sub := a.GetSubresource(); sub != "" && sub != "ephemeralcontainers" {

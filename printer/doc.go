@@ -10,5 +10,5 @@
 // Invariants:
 //   - What is printed for programs depends on the value alone: not on the clock, the terminal, the order of a map.
 //   - Watching prints nothing while nothing changed, ends without an error when its context does, and outlives what it asks:
-//     a failure after the first answer is told once, and the next answer is printed.
+//     a failure after the first answer is printed once, and the next answer is printed again.
 package printer

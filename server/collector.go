@@ -67,7 +67,7 @@ func followBursts(ctx context.Context) {
 	}
 }
 
-// burst is told once a second how many collections there have been, and says when a burst of them begins and ends.
+// burst gets the number of collections once a second, and says when a burst of them begins and ends.
 type burst struct {
 	last  uint64
 	on    bool

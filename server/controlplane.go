@@ -16,9 +16,11 @@ import (
 
 	"svcplane/address"
 	"svcplane/apiserver"
+	"svcplane/apiserver/hostimages"
 	"svcplane/apiserver/store"
 	"svcplane/controllers"
 	"svcplane/disk"
+	"svcplane/node/runtime/image"
 )
 
 // ControlPlaneConfig is what a ControlPlane is made of.
@@ -177,4 +179,14 @@ func (c *Config) apiNames(node []netip.Addr) apiserver.Names {
 
 func (c *Config) nodeNames(node []netip.Addr) apiserver.Names {
 	return apiserver.Names{DNS: []string{c.NodeName}, IPs: node}
+}
+
+// hostImages tells the API what svcplane/host is here, aliases included.
+func (c *Config) hostImages() hostimages.Config {
+	store := ImageStore(c.DataDir)
+	return hostimages.Config{Mode: c.HostImages, IsHost: func(ref string) bool {
+		// Where the aliases can't be read, the names decide here, and the node when it starts the container.
+		_ = store.Load()
+		return store.Builtin(ref) == image.Host
+	}}
 }

@@ -15,7 +15,7 @@ import (
 type Host struct {
 	Name    string
 	Machine []address.Candidate // its global addresses
-	// Served: a server has run on this data directory. What it was told was right then, and may be again.
+	// Served: a server has run on this data directory. The addresses that it was given were right then, and may be again.
 	Served bool
 	// Node is what the node of the data directory is called; empty: it has none yet.
 	Node string
@@ -32,7 +32,7 @@ func ReadHost(dataDir string) (Host, error) {
 		return h, err
 	}
 	_, err = os.Stat(apiserver.StoreDir(dataDir))
-	h.Served = err == nil // what is wrong with the directory is told by who opens it
+	h.Served = err == nil // whoever opens the directory says what is wrong with it
 	h.Node = node.Name(nodeDir(dataDir))
 	return h, nil
 }

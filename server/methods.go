@@ -6,7 +6,7 @@ import (
 	"svcplane/server/admin"
 )
 
-// What commands ask of a running server: for each question its path, what is told with it, and what the answer is.
+// The methods of a running server, which commands call: for each its path, what is asked, and what is answered.
 var (
 	GetStatus = admin.Method[admin.None, []admin.Status]{Verb: "GET", Path: "/status"}
 	GetNames  = admin.Method[NamesRequest, []string]{Verb: "GET", Path: "/names"}

@@ -13,7 +13,6 @@ import (
 	_ "k8s.io/component-base/metrics/prometheus/version"  // kubernetes_build_info
 
 	"svcplane/address"
-	"svcplane/apiserver/hostimages"
 	"svcplane/catalog"
 	"svcplane/descriptors"
 	"svcplane/metrics/scrape"
@@ -162,16 +161,6 @@ func (n *Node) addPods() error {
 		return n.pods.SetAddrs(now.Node, serving)
 	})
 	return nil
-}
-
-// hostImages tells the API what svcplane/host is here, aliases included.
-func (c *Config) hostImages() hostimages.Config {
-	store := ImageStore(c.DataDir)
-	return hostimages.Config{Mode: c.HostImages, IsHost: func(ref string) bool {
-		// Where the aliases can't be read, the names decide here, and the node when it starts the container.
-		_ = store.Load()
-		return store.Builtin(ref) == image.Host
-	}}
 }
 
 // hostAccess says why the pods of a namespace may not have the host's root, or nil.

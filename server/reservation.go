@@ -59,7 +59,7 @@ func reserve(ctx context.Context, cfg *Config, host Host) (*reservation, error) 
 		lock.release()
 		return nil, err
 	}
-	r := &reservation{data: lock, addresses: address.New(address.Config{Wish: cfg.Addresses, Doors: cfg.doors()}, host.Machine)}
+	r := &reservation{data: lock, addresses: address.New(address.Config{Wish: cfg.Addresses, FlagAddresses: cfg.flagAddresses()}, host.Machine)}
 	if err := r.take(ctx, cfg); err != nil {
 		r.release()
 		lock.abandon()
@@ -88,19 +88,19 @@ func (r *reservation) take(ctx context.Context, cfg *Config) error {
 	return err
 }
 
-// doors are the addresses that flags name for listeners.
-func (c *Config) doors() []address.Door {
-	doors := []address.Door{{Flag: flagAPI, At: c.API}}
+// flagAddresses are the addresses that flags name for listeners.
+func (c *Config) flagAddresses() []address.FlagAddress {
+	all := []address.FlagAddress{{Flag: flagAPI, At: c.API}}
 	if c.Enabled(PartIngress) {
-		doors = append(doors, address.Door{Flag: "ingress-http", At: c.HTTP}, address.Door{Flag: "ingress-https", At: c.HTTPS})
+		all = append(all, address.FlagAddress{Flag: "ingress-http", At: c.HTTP}, address.FlagAddress{Flag: "ingress-https", At: c.HTTPS})
 	}
 	if c.Enabled(PartProxy) && c.Proxy.Health.IsValid() {
-		doors = append(doors, address.Door{Flag: "proxy-health-address", At: c.Proxy.Health})
+		all = append(all, address.FlagAddress{Flag: "proxy-health-address", At: c.Proxy.Health})
 	}
 	for _, at := range c.Metrics {
-		doors = append(doors, address.Door{Flag: flagMetrics, At: at})
+		all = append(all, address.FlagAddress{Flag: flagMetrics, At: at})
 	}
-	return doors
+	return all
 }
 
 func tryPorts(cfg *Config, inherited []net.Listener) error {

@@ -1,5 +1,5 @@
 // Package fields says of every field that a manifest can set what becomes of it: who carries it out or, where nobody does,
-// how the one who set it is told. The API server takes whatever Kubernetes' types allow; this table is what keeps
+// which Warning the one who set it gets. The API server takes whatever Kubernetes' types allow; this table is what keeps
 // it from taking silently what has no effect here. Admission makes Warnings of it, docs/fields.md is written from it.
 //
 //	Structs (one per Go type) ──walk──▶ kinds ──┬─ Warnings(kind, object, what it was) ─▶ admission ─▶ kubectl's stderr

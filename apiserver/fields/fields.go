@@ -24,7 +24,7 @@ type Struct struct {
 
 // Honoured are fields that are carried out.
 type Honoured struct {
-	By     string // who does: a room of this house or an upstream controller
+	By     string // who does: a package of svcplane or an upstream controller
 	Fields string // their names in manifests
 }
 

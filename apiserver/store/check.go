@@ -135,7 +135,7 @@ func readDatabase(path string) (index uint64, err error) {
 	case err == nil:
 		return index, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return 0, &Damage{File: path, At: -1, What: "another process has it open", Mend: "stop that process" + holders(path)}
+		return 0, &Damage{File: path, At: -1, What: "another process has it open", Mend: "stop that process" + openedBy(path)}
 	case errors.Is(err, os.ErrPermission):
 		return 0, fmt.Errorf("opening the store: %w: mend the permissions", err)
 	}
@@ -158,8 +158,8 @@ func checkRevisions(stored *bolt.Bucket) error {
 
 var errNoIndex = errors.New("it has a member and does not say how much of the write-ahead log it holds")
 
-// holders names the processes that have a file open, as far as /proc tells.
-func holders(path string) string {
+// openedBy names the processes that have a file open, as far as /proc tells.
+func openedBy(path string) string {
 	want, err := os.Stat(path)
 	if err != nil {
 		return ""

@@ -49,7 +49,7 @@ func Open(ctx context.Context, dir string, external []string) (*Store, error) {
 	if err := check(dir); err != nil {
 		return nil, err
 	}
-	if err := room(dir); err != nil {
+	if err := checkSpace(dir); err != nil {
 		return nil, err
 	}
 	s := &Store{dir: dir, logLevel: zap.NewAtomicLevelAt(zapcore.ErrorLevel), failed: newFailure()}
@@ -67,8 +67,8 @@ func Open(ctx context.Context, dir string, external []string) (*Store, error) {
 	return s, nil
 }
 
-// room sees to it that the store has the space on the disk that it needs for itself.
-func room(dir string) error {
+// checkSpace sees to it that the store has the space on the disk that it needs for itself.
+func checkSpace(dir string) error {
 	space, err := disk.Look(dir)
 	if err != nil {
 		return err

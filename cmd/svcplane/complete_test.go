@@ -15,7 +15,7 @@ import (
 	"svcplane/server/admin"
 )
 
-// offered is what a shell is told for words of which the last is being typed.
+// offered is what a shell offers for words of which the last is being typed.
 func offered(t *testing.T, words ...string) []string {
 	t.Helper()
 	code, out, errOut := invoke(t, append([]string{cobra.ShellCompNoDescRequestCmd}, words...)...)

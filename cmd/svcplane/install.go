@@ -16,7 +16,7 @@ import (
 	"svcplane/server/admin"
 )
 
-// standardDataDir is the server's unless it is told another.
+// standardDataDir is the server's unless a flag, the config file or the environment names another.
 const standardDataDir = "/var/lib/svcplane"
 
 // placement are the flags that install and uninstall have both.

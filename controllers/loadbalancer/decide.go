@@ -28,7 +28,7 @@ func (k PortKey) String() string { return fmt.Sprintf("%d/%s", k.Port, k.Protoco
 type Node struct {
 	Addrs []netip.Addr  // in order of preference
 	Own   listeners.Set // svcplane's, whose ports no Service gets
-	// Rivals lists every Service that claims the port, the one in question included (Claims).
+	// Rivals lists every Service that wants the port, the one in question included (PortsOf).
 	Rivals func(PortKey) []*corev1.Service
 	// Listener names the local process that has the port of the address; empty: none has.
 	Listener func(netip.Addr, PortKey) string
@@ -168,13 +168,13 @@ func before(a, b *corev1.Service) bool {
 	return a.Namespace+"/"+a.Name < b.Namespace+"/"+b.Name
 }
 
-// Claims lists the ports through which svc can be in another Service's way on the node's addresses.
-func Claims(svc *corev1.Service) []PortKey {
-	claims := nodePorts(svc)
+// PortsOf lists the ports through which svc can be in another Service's way on the node's addresses.
+func PortsOf(svc *corev1.Service) []PortKey {
+	ports := nodePorts(svc)
 	if Ours(svc) || len(svc.Spec.ExternalIPs) > 0 {
-		claims = append(claims, servicePorts(svc)...)
+		ports = append(ports, servicePorts(svc)...)
 	}
-	return claims
+	return ports
 }
 
 func servicePorts(svc *corev1.Service) []PortKey {

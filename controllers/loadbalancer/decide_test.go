@@ -152,7 +152,7 @@ func world(addrs []string, reserved listeners.Set, listening map[string]string, 
 		Addrs: parse(addrs), Own: reserved,
 		Rivals: func(port PortKey) (found []*corev1.Service) {
 			for _, svc := range all {
-				if slices.Contains(Claims(svc), port) {
+				if slices.Contains(PortsOf(svc), port) {
 					found = append(found, svc)
 				}
 			}

@@ -120,7 +120,7 @@ func indexByPort(o any) ([]string, error) {
 		return nil, nil
 	}
 	var values []string
-	for _, p := range Claims(svc) {
+	for _, p := range PortsOf(svc) {
 		values = append(values, p.String())
 	}
 	return values, nil
@@ -137,7 +137,7 @@ func (c *Controller) changed(states ...any) {
 			continue
 		}
 		c.queue.Add(keyOf(svc))
-		for _, port := range Claims(svc) {
+		for _, port := range PortsOf(svc) {
 			for _, rival := range c.rivals(port) {
 				if Ours(rival) {
 					c.queue.Add(keyOf(rival))

@@ -142,7 +142,7 @@ func (p *Provisioner) work(ctx context.Context) {
 		if err := sync(ctx, key); err == nil {
 			p.queue.Forget(key)
 		} else if ctx.Err() == nil {
-			if _, known := errors.AsType[told](err); !known && !apierrors.IsConflict(err) {
+			if _, known := errors.AsType[reported](err); !known && !apierrors.IsConflict(err) {
 				klog.ErrorS(err, "Making or removing a volume failed, it will be tried again", "object", key)
 			}
 			p.queue.AddRateLimited(key)
@@ -151,8 +151,8 @@ func (p *Provisioner) work(ctx context.Context) {
 	}
 }
 
-// told is an error of which an Event has told already: it is not logged too.
-type told struct{ error }
+// reported is an error that is in an Event already: it is not logged, too.
+type reported struct{ error }
 
 // sweep removes what a crash between making a directory and making its volume has left. Only empty directories can be
 // removed this way, whoever they belong to.

@@ -37,7 +37,7 @@ func (p *Provisioner) provision(ctx context.Context, key types.NamespacedName) e
 	if err != nil {
 		p.cfg.Recorder.Eventf(claim, corev1.EventTypeWarning, eventFailed, "failed to provision volume with StorageClass %q: %v",
 			storagehelpers.GetPersistentVolumeClaimClass(claim), err)
-		return told{err}
+		return reported{err}
 	}
 	if pv != nil {
 		p.cfg.Recorder.Eventf(claim, corev1.EventTypeNormal, eventSucceeded, "Successfully provisioned volume %s", pv.Name)
@@ -85,7 +85,7 @@ func (p *Provisioner) reclaim(ctx context.Context, key types.NamespacedName) err
 	case Remove:
 		if err := p.remove(pv); err != nil {
 			p.cfg.Recorder.Event(pv, corev1.EventTypeWarning, eventFailedDelete, err.Error())
-			return told{err}
+			return reported{err}
 		}
 		if pv.DeletionTimestamp == nil {
 			err = volumes.Delete(ctx, pv.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pv.UID))})
