@@ -36,7 +36,6 @@ type draft struct {
 	set   bool // something is wanted
 
 	cors, canary, auth, cookie bool
-	originsSet                 bool
 	corsWants                  route.CORS
 	canaryWants                route.Canary
 	authWants                  route.Auth
