@@ -19,7 +19,7 @@
 //   - A Service is acknowledged to the catalog only when no request can start on an endpoint that left it.
 //   - Whatever way a request takes, the endpoint and the client see the same; what net/http's way refuses, the others
 //     never accept.
-//   - What cannot be served is told by an Event on its object; everything else is served.
+//   - What cannot be served has an Event on its object; everything else is served.
 //   - A protection that is asked for and not carried out closes the routes; a canary is no way round what its main route
 //     asks of requests.
 package ingress

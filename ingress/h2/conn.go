@@ -74,7 +74,7 @@ type Conn struct {
 	out       []byte    // frames to be written
 	writing   bool      // somebody is writing
 	yielding  bool      // somebody is about to
-	room      sync.Cond // out has become shorter
+	space     sync.Cond // out has become shorter
 	broken    error     // for good
 	send      int       // window of the connection
 	sends     pace.Meter
@@ -96,7 +96,7 @@ type Conn struct {
 func NewConn(cfg *Config, rw net.Conn, read []byte) *Conn {
 	c := &Conn{cfg: cfg, rw: rw, dec: hpack.NewDecoder(4096, nil), send: defaultWindow, sendFirst: defaultWindow, recv: connWindow,
 		streams: map[uint32]*Stream{}, lastID: maxWindow, since: time.Now(), resetAt: time.Now()}
-	c.room.L = &c.mu
+	c.space.L = &c.mu
 	c.sends.Start(&cfg.Answers)
 	c.buf = make([]byte, max(8<<10, len(read)))
 	c.w = copy(c.buf, read)
@@ -179,7 +179,7 @@ func (c *Conn) ensure(n int) error {
 		if err := c.arm(); err != nil {
 			return err
 		}
-		if err := c.settle(); err != nil {
+		if err := c.writeOut(); err != nil {
 			return err
 		}
 		got, err := c.rw.Read(c.buf[c.w:])
@@ -193,13 +193,13 @@ func (c *Conn) ensure(n int) error {
 	return nil
 }
 
-// settle writes what waits, and waits itself if the peer takes nothing.
-func (c *Conn) settle() error {
+// writeOut writes what waits, and waits itself if the peer takes nothing.
+func (c *Conn) writeOut() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
 	for len(c.out) > outMost && c.broken == nil {
-		c.room.Wait()
+		c.space.Wait()
 	}
 	if c.done() {
 		return errClosed
@@ -284,7 +284,7 @@ func (c *Conn) end(err error) {
 	}
 	if bad.why != "" || c.done() {
 		for c.flush(); c.writing && c.broken == nil; {
-			c.room.Wait() // for at most the time that a write may take
+			c.space.Wait() // for at most the time that a write may take
 		}
 	}
 	lost := c.broken != nil
@@ -318,7 +318,7 @@ func (c *Conn) fail(err error) {
 	for _, st := range c.streams {
 		c.drop(st, err)
 	}
-	c.room.Broadcast()
+	c.space.Broadcast()
 }
 
 // flush writes what waits, unless somebody does already; called with mu held, which it gives up meanwhile.
@@ -342,10 +342,10 @@ func (c *Conn) flush() {
 			c.fail(reason)
 			c.hangUp()
 		}
-		c.room.Broadcast()
+		c.space.Broadcast()
 	}
 	c.writing = false
-	c.room.Broadcast()
+	c.space.Broadcast()
 }
 
 // buffer is where the next frame goes; called with mu held.

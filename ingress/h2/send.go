@@ -18,7 +18,7 @@ func (st *Stream) Send(head *Block, body []byte, end bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.out) > outMost && st.err == nil {
-		c.room.Wait()
+		c.space.Wait()
 	}
 	if st.err != nil {
 		return st.err
@@ -100,7 +100,7 @@ func (st *Stream) window(want int) (int, error) {
 		case len(c.out) > 0 && !c.writing:
 			c.flush()
 		case n > 0:
-			c.room.Wait() // whoever writes has a limit for it
+			c.space.Wait() // whoever writes has a limit for it
 		default:
 			if !st.waitWindow() && st.err == nil {
 				err := fmt.Errorf("the client keeps its window shut: %w", pace.ErrSlow)

@@ -37,18 +37,18 @@ func (m *Meter) Start(l *Limit) {
 // Wait begins a wait for the peer and returns when to end it: to look whether octets have moved of which nobody told, and
 // whether the peer is slow. That is a time that has passed if it has used up what it had.
 func (m *Meter) Wait(now time.Time) time.Time {
-	m.settle(now)
+	m.account(now)
 	m.waiting++
 	return now.Add(min(m.credit, cmp.Or(m.limit.Grace, m.limit.Most)))
 }
 
 // Done ends a wait, whatever ended it.
 func (m *Meter) Done(now time.Time) {
-	m.settle(now)
+	m.account(now)
 	m.waiting--
 }
 
-func (m *Meter) settle(now time.Time) {
+func (m *Meter) account(now time.Time) {
 	if m.waiting > 0 {
 		m.credit -= now.Sub(m.since)
 	}

@@ -23,7 +23,7 @@ type call struct {
 	client   netip.Addr     // who asked, through trusted proxies
 	chain    string         // X-Forwarded-For from trusted proxies, without peer; empty: none
 	proto    string         // "http" or "https", as the client sees it
-	said     claims         // of a trusted peer; empty: it is not trusted, or says nothing
+	said     forwarding     // of a trusted peer; empty: it is not trusted, or says nothing
 	route    *Route
 	group    *upstream.Group  // of the route, that was entered
 	decision *route.Decision  // nil: the route has no policy
@@ -68,7 +68,7 @@ func (s *Server) identify(r *http.Request) *call {
 	if len(s.trusted) == 0 || !route.Within(s.trusted, c.client) {
 		return c
 	}
-	c.said = claimsOf(r.Header)
+	c.said = forwardingOf(r.Header)
 	c.client = c.said.client(s.trusted, c.client)
 	c.chain = c.said.chain
 	if p := c.said.proto; p == "http" || p == "https" {

@@ -9,16 +9,16 @@ import (
 	"svcplane/ingress/http1"
 )
 
-// claims are what a proxy in front of us says about a request.
-type claims struct {
+// forwarding is what a proxy in front of us says about a request: whom it forwards it for.
+type forwarding struct {
 	chain             string // X-Forwarded-For: who asked it, then each proxy but the last
 	proto, host, port string // the first X-Forwarded-Proto, -Host, -Port; empty: not said
 	forwarded         string // Forwarded (RFC 7239)
 }
 
-// trustedChain is what a head whose fields were not kept claims: it reads the head again, which only peers that are
+// trustedChain is what a head says whose fields were not kept: it reads the head again, which only peers that are
 // trusted cost.
-func trustedChain(head []byte) (said claims) {
+func trustedChain(head []byte) (said forwarding) {
 	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
 		if name, value, found := bytes.Cut(line, []byte(":")); found {
 			said.add(name, http1.TrimSpace(value))
@@ -27,7 +27,7 @@ func trustedChain(head []byte) (said claims) {
 	return said
 }
 
-func claimsOf(h http.Header) (said claims) {
+func forwardingOf(h http.Header) (said forwarding) {
 	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded"} {
 		for _, value := range h[name] {
 			said.add(http1.Bytes(name), http1.Bytes(value))
@@ -36,7 +36,7 @@ func claimsOf(h http.Header) (said claims) {
 	return said
 }
 
-func (s *claims) add(name, value []byte) {
+func (s *forwarding) add(name, value []byte) {
 	switch {
 	case http1.IsName(name, "x-forwarded-for"):
 		s.chain = joined(s.chain, value)
@@ -61,7 +61,7 @@ func joined(list string, value []byte) string {
 
 // client decides who asked, by what peer, who is trusted, says. X-Forwarded-For comes before Forwarded, which counts
 // only if all of it can be understood.
-func (s *claims) client(trusted []netip.Prefix, peer netip.Addr) (client netip.Addr) {
+func (s *forwarding) client(trusted []netip.Prefix, peer netip.Addr) (client netip.Addr) {
 	hops, ok := parseForwarded(s.forwarded)
 	if s.chain != "" || !ok {
 		return lastUntrusted(s.chain, trusted, peer)
@@ -167,7 +167,7 @@ func isToken(text string) bool {
 }
 
 // tell puts what peer, who is trusted, says into what the endpoint is told.
-func (s *claims) tell(who *http1.Forwarded, trusted []netip.Prefix, peer netip.Addr) {
+func (s *forwarding) tell(who *http1.Forwarded, trusted []netip.Prefix, peer netip.Addr) {
 	who.Client = s.client(trusted, peer)
 	who.Node = nodeText(who.Client)
 	who.Chain, who.Host = s.chain, s.host

@@ -180,7 +180,7 @@ func (f *http1Conn) step(fd uintptr) bool {
 			}
 			return false
 		}
-		if f.w == len(f.buf) && !f.room() {
+		if f.w == len(f.buf) && !f.makeSpace() {
 			f.end = toHandler
 			return true
 		}
@@ -223,8 +223,8 @@ func (f *http1Conn) next() outcome {
 	return f.request()
 }
 
-// room makes place in the buffer for more of a head; false when the head is longer than the buffer.
-func (f *http1Conn) room() bool {
+// makeSpace makes place in the buffer for more of a head; false when the head is longer than the buffer.
+func (f *http1Conn) makeSpace() bool {
 	if f.r == 0 {
 		return false
 	}
@@ -253,7 +253,7 @@ func (f *http1Conn) serveTLS() outcome {
 		default:
 			return end
 		}
-		if f.w == len(f.buf) && !f.room() {
+		if f.w == len(f.buf) && !f.makeSpace() {
 			return toHandler
 		}
 		if f.r == f.w {

@@ -34,7 +34,7 @@ func (q *http2Stream) serve() bool {
 	}
 	who := q.p.who
 	if q.p.trusted {
-		var said claims
+		var said forwarding
 		for _, f := range q.st.Fields {
 			said.add(http1.Bytes(f.Name), http1.Bytes(f.Value))
 		}

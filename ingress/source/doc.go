@@ -7,5 +7,5 @@
 // Invariants:
 //   - Events of the API carry no data: an object that changed is read again.
 //   - An object that translates to the same as before is no change.
-//   - The status of an object that another controller has is never touched.
+//   - The status of an object that another controller has is not touched, but to take back addresses that were written before.
 package source

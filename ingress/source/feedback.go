@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// reportAfter is how long a problem must last to be told: an Ingress is often applied just before its Service.
+	// reportAfter is how long a problem must last before there is an Event: an Ingress is often applied just before its Service.
 	reportAfter   = time.Second
 	statusWorkers = 4
 	minBackOff    = 20 * time.Millisecond
@@ -83,7 +83,7 @@ func loadBalancerStatus(addresses []netip.Addr) []networkingv1.IngressLoadBalanc
 // status has the status of an Ingress compared and, if need be, written.
 func (f *feedback) status(key route.Object) { f.statuses.Add(key) }
 
-// report has the problems of Ingresses told, those that last.
+// report queues objects whose problems become Events if they last.
 func (f *feedback) report(keys ...route.Object) {
 	for _, key := range keys {
 		f.reports.AddAfter(key, reportAfter)
@@ -196,7 +196,7 @@ func (f *feedback) problems(key route.Object) (runtime.Object, []route.Problem) 
 	return ing, f.from.problemsOf(ing)
 }
 
-// sendEvents tells the problems of an object that were not told before.
+// sendEvents writes an Event for each problem of an object that had none before.
 func (f *feedback) sendEvents(key route.Object) error {
 	about, problems := f.problems(key)
 	if about == nil {

@@ -183,7 +183,7 @@ func (s *Source) owned(key route.Object) *route.Translation {
 	return s.inForce[key]
 }
 
-// Report has the problems of objects told, those that last.
+// Report has Events written for the problems of objects, those that last.
 func (s *Source) Report(keys ...route.Object) { s.feedback.report(keys...) }
 
 // SetAddresses has the statuses of our objects name other addresses.
