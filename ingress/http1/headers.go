@@ -2,9 +2,17 @@ package http1
 
 import "strings"
 
+// FieldList are the fields of a head.
+type FieldList struct {
+	Fields []field // of which the first N are there
+	N      int
+}
+
+type field struct{ Name, Value []byte }
+
 // Get is the first value of a field; nil: there is none.
-func (h *RequestHead) Get(name string) []byte {
-	for _, f := range h.Fields[:h.N] {
+func (l *FieldList) Get(name string) []byte {
+	for _, f := range l.Fields[:l.N] {
 		if sameName(f.Name, name) {
 			return f.Value
 		}
@@ -28,37 +36,20 @@ func (h *RequestHead) Cookie(name string) string {
 }
 
 // Del removes a field.
-func (h *RequestHead) Del(name string) { h.N = without(h.Fields[:h.N], name) }
+func (l *FieldList) Del(name string) { l.N = without(l.Fields[:l.N], name) }
 
-// Add drops what does not fit: whoever calls it looks.
-func (h *RequestHead) Add(name, value string) {
-	if h.N < len(h.Fields) {
-		h.Fields[h.N] = field{Bytes(name), Bytes(value)}
-		h.N++
+// Add drops what does not fit: a request that may lack a field is left to net/http, and an answer has spareFields to fill.
+func (l *FieldList) Add(name, value string) {
+	if l.N < len(l.Fields) {
+		l.Fields[l.N] = field{Bytes(name), Bytes(value)}
+		l.N++
 	}
 }
 
 // Set replaces a field, or adds it.
-func (h *RequestHead) Set(name, value string) {
-	h.Del(name)
-	h.Add(name, value)
-}
-
-// Del removes a field.
-func (h *ResponseHead) Del(name string) { h.N = without(h.Fields[:h.N], name) }
-
-// Add has spareFields to fill.
-func (h *ResponseHead) Add(name, value string) {
-	if h.N < len(h.Fields) {
-		h.Fields[h.N] = field{Bytes(name), Bytes(value)}
-		h.N++
-	}
-}
-
-// Set replaces a field, or adds it.
-func (h *ResponseHead) Set(name, value string) {
-	h.Del(name)
-	h.Add(name, value)
+func (l *FieldList) Set(name, value string) {
+	l.Del(name)
+	l.Add(name, value)
 }
 
 // without removes a field from fields and returns how many are left.

@@ -8,14 +8,14 @@ import (
 	"unsafe"
 )
 
-// RequestHead is the head of a plain request: slices of the connection's buffer, good until
-// the request has been answered.
+// RequestHead is the head of a plain request: slices of the connection's buffer, good until the request has been answered. It
+// must not be copied once Reset or Parse was called.
 type RequestHead struct {
 	Method, Target []byte
 	Verb           Verb
 	Host           []byte // as it came
-	Fields         [maxFields]field
-	N              int
+	FieldList             // those that are passed on
+	space          [maxFields]field
 	Size           int // bytes of the head, with the empty line
 	Length         int // of the body
 	Close          bool
@@ -24,8 +24,6 @@ type RequestHead struct {
 	Trace          []byte
 }
 
-type field struct{ Name, Value []byte }
-
 // upgrade is what a head says about switching to WebSocket; only both make a handshake (RFC 6455 section 4.1).
 type upgrade uint8
 
@@ -33,11 +31,13 @@ const (
 	namesWebSocket upgrade = 1 << iota // in Upgrade
 	listsUpgrade                       // in Connection
 
+	// IsHandshake: both.
 	IsHandshake = namesWebSocket | listsUpgrade
 )
 
 const (
-	maxFields    = 48
+	maxFields = 48
+	// MaxSmallBody is the length of the largest body that is read as a whole before the request is sent.
 	MaxSmallBody = 64 << 10
 )
 
@@ -93,6 +93,9 @@ func (h *RequestHead) Parse(b []byte) HeadState {
 
 // Reset makes it ready for another head.
 func (h *RequestHead) Reset() {
+	if h.Fields == nil {
+		h.Fields = h.space[:]
+	}
 	h.N, h.Length, h.Close, h.Upgrade, h.Host, h.Size = 0, -1, false, 0, nil, 0
 	h.Agent, h.Referer, h.Trace = nil, nil, nil
 }
@@ -100,7 +103,8 @@ func (h *RequestHead) Reset() {
 var (
 	crlf2        = []byte("\r\n\r\n")
 	prefaceStart = []byte("PRI * HTTP/2.0\r\n")
-	Methods      = [...]string{"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"}
+	// Methods are those that plain requests have.
+	Methods = [...]string{"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"}
 )
 
 func (h *RequestHead) requestLine(line []byte) bool {

@@ -6,19 +6,19 @@ import (
 	"strconv"
 )
 
-// ResponseHead is the head of an endpoint's answer, slices of its connection's buffer.
+// ResponseHead is the head of an endpoint's answer: slices of its connection's buffer. It must not be copied once Parse was
+// called.
 type ResponseHead struct {
-	status  []byte // "200 OK"
-	Code    int
-	Fields  []field // space, or larger if there are more; fields[:n] are there
-	space   [usualAnswerFields + spareFields]field
-	N       int
-	Size    int   // bytes, with the empty line
-	Length  int64 // -1: not said
-	Chunked bool
-	Close   bool // the connection is not to be used again
-	Listed  []byte
-	Upgrade []byte // the protocol it switches to
+	status    []byte // "200 OK"
+	Code      int
+	FieldList // in space, or a larger one if there are more
+	space     [usualAnswerFields + spareFields]field
+	Size      int   // bytes, with the empty line
+	Length    int64 // -1: not said
+	Chunked   bool
+	Close     bool // the connection is not to be used again
+	Listed    []byte
+	Upgrade   []byte // the protocol it switches to
 }
 
 const (
