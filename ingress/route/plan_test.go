@@ -131,3 +131,28 @@ func TestEdits(t *testing.T) {
 		}
 	}
 }
+
+// TestChoice: what decides about the endpoint.
+func TestChoice(t *testing.T) {
+	view := asked{method: "GET", headers: map[string]string{"X-User": "toad"}, query: map[string]string{"q": "1"}, cookies: map[string]string{"at": "1f", "user": "toad"}}
+	r := Request{View: view, Client: netip.MustParseAddr("192.0.2.1"), Host: "H.test:80", Path: Path{Sent: "/a", Match: "/a"}, RawQuery: "q=1"}
+	for of, text := range map[HashSource]string{
+		{Of: HashURI}: "/a?q=1", {Of: HashPath}: "/a", {Of: HashHost}: "h.test", {Of: HashClient}: "192.0.2.1",
+		{Of: HashHeader, Name: "X-User"}: "toad", {Of: HashCookie, Name: "user"}: "toad", {Of: HashQuery, Name: "q"}: "1",
+	} {
+		plan := Compile(&Policy{Hash: of}, nil)
+		var d Decision
+		Decide(&r, nil, plan, &d)
+		if want := (Choice{Hashed: true, Hash: Hash(text)}); d.Choice != want {
+			t.Errorf("%+v: %+v, want %+v", of, d.Choice, want)
+		}
+		if plan.Fast != (of.Of != HashQuery) {
+			t.Errorf("%+v: without net/http %v", of, plan.Fast)
+		}
+	}
+	var d Decision
+	Decide(&r, nil, Compile(&Policy{Sticky: &Sticky{Cookie: "at"}, Balance: LeastRequests}, nil), &d)
+	if want := (Choice{Balance: LeastRequests, Pinned: 0x1f}); d.Choice != want {
+		t.Errorf("%+v, want %+v", d.Choice, want)
+	}
+}

@@ -21,13 +21,13 @@ func object(name string) Object {
 
 // asked is a request with a method, headers and query parameters.
 type asked struct {
-	method         string
-	headers, query map[string]string
+	method                  string
+	headers, query, cookies map[string]string
 }
 
 func (a asked) Method() string            { return a.method }
 func (a asked) Header(name string) string { return a.headers[name] }
-func (a asked) Cookie(string) string      { return "" }
+func (a asked) Cookie(name string) string { return a.cookies[name] }
 func (a asked) Query(name string) string  { return a.query[name] }
 
 // Table merges routes by the rules of Set.
