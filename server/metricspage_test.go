@@ -24,6 +24,7 @@ import (
 	"svcplane/proxy/iptables"
 )
 
+//go:generate go test -vet=off -run TestMetricsPage -update .
 var update = flag.Bool("update", false, "write the families into docs/metrics.md")
 
 const metricsPage = "../docs/metrics.md"

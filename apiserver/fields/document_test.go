@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+//go:generate go test -vet=off -run TestTheDocumentIsWhatTheTableSays -update .
 var update = flag.Bool("update", false, "rewrite docs/fields.md")
 
 func TestTheDocumentIsWhatTheTableSays(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+//go:generate go test -vet=off -run TestDocuments -update .
 var update = flag.Bool("update", false, "write the tables into the documents")
 
 // TestJudge has the values that matter: what restricts, what switches it off, and what only looks like it.
