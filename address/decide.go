@@ -86,7 +86,7 @@ func decideOne(before Choice, machine []Candidate, wish Wish, spare netip.Addr) 
 			return Choice{Addr: have.Addr(), Link: have.Link, Stopgap: before.Stopgap && !have.Outward}
 		}
 	}
-	// what has come to a link that nobody is at is a bridge of some other program, but for a cable at the first start
+	// an address on a link without carrier belongs to the bridge of another program, except at the first start, when a cable may be missing
 	if best.Link == "" || !best.Carrier && before.Addr.IsValid() {
 		return Choice{Addr: spare, Spare: true}
 	}

@@ -9,7 +9,7 @@
 //
 // Invariants:
 //   - The node stays with an address as long as the machine has it on a link that is up, whatever else comes.
-//   - A node without an address goes by a spare one that never leaves it, the first of its pod range: what is on the node
-//     goes on among itself. An address that was asked for (--node-ip) is never replaced by another of the machine.
-//   - A short gap moves nothing; but what the kernel threw away with an address is put back also when the address is.
+//   - A node without an address goes by a spare one that never leaves it, the first of its pod range, so that pods and Services
+//     of the node keep reaching one another. An address that was asked for (--node-ip) is never replaced by another of the machine.
+//   - A short gap moves nothing. When the address is back, followers put back what the kernel removed with it.
 package address

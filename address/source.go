@@ -243,7 +243,7 @@ func (f *follower) poke() {
 	}
 }
 
-// serve tells one follower the newest state until it has followed.
+// serve calls one follower with the newest State until it succeeds.
 func (s *Source) serve(ctx context.Context, f *follower) {
 	wait := retryFirst
 	for {

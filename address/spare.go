@@ -18,8 +18,8 @@ type event struct {
 	gone []netip.Addr
 }
 
-// listen reports changes until ctx ends; they are gathered while nobody takes them. When the kernel had more to say than it
-// could, it asks anew: what was missed is found by the next look.
+// listen reports changes until ctx ends; they are gathered while nobody takes them. When the kernel's queue
+// of messages overflowed, it subscribes anew: what was missed is found by the next look.
 func listen(ctx context.Context, to chan event) {
 	for ctx.Err() == nil {
 		if err := subscribe(ctx, to); err != nil {

@@ -38,8 +38,8 @@ type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 // resync is upstream's for the informers of the API server.
 const resync = 10 * time.Minute
 
-// newConfig puts the parts of the API server together. Upstream's app.NewConfig does the same, but leaves nobody room to
-// give the clients that the server has of itself a way of their own: the first are made where their configuration is.
+// newConfig puts the parts of the API server together. Upstream's app.NewConfig does the same, but makes
+// the server's clients of itself at once, before anybody could give them another way to connect.
 func newConfig(opts options.CompletedOptions, dial dialer) (*app.Config, error) {
 	g := &generic{opts: opts, schemes: []*runtime.Scheme{legacyscheme.Scheme, apiextensionsapiserver.Scheme, aggregatorscheme.Scheme}}
 	if err := g.build(dial); err != nil {

@@ -21,8 +21,8 @@ func StoreDir(dataDir string) string { return storeDir(dataDir) }
 func PKIDir(dataDir string) string { return pkiDir(dataDir) }
 
 // CheckIdentity refuses a data directory that has lost a part of what makes it this cluster and no other: making a new one
-// in its place would begin another cluster, in silence, and overwrite what a copy could mend. What it returns for people
-// to read is lost too, and does no such harm. External says that the store is elsewhere.
+// in its place would begin another cluster, in silence, and overwrite what a copy could mend. The notes that it
+// returns are about parts that are lost, too, but can be made anew without harm. External says that the store is elsewhere.
 func CheckIdentity(dataDir string, external bool) (notes []string, err error) {
 	p := &PKI{dir: pkiDir(dataDir)}
 	var have [2]bool

@@ -9,8 +9,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// shared makes of a configuration one whose clients have their connections in common, as those of the network have. A
-// dialer would keep them apart.
+// shared changes a configuration so that its clients share their connections, as clients over a network do: with a dialer of
+// its own each client would have connections of its own.
 func shared(config *rest.Config, dial dialer) (*rest.Config, error) {
 	secured, err := rest.TLSConfigFor(config)
 	if err != nil {

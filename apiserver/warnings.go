@@ -17,7 +17,7 @@ import (
 	"svcplane/apiserver/fields"
 )
 
-// warningsPlugin is the admission plugin that tells who writes an object of what in it nobody carries out.
+// warningsPlugin is the admission plugin that answers a write with Warnings of what in the object nobody carries out.
 const warningsPlugin = "WhatIsNotCarriedOut"
 
 // warnings tells. It stands among the mutating plugins, which see an object before the API server drops the fields of

@@ -46,7 +46,7 @@ func (l *Listener) acceptNetwork() {
 	}
 }
 
-// hand gives what came to who accepts next; false when nobody will.
+// hand passes a connection to the next Accept; false when there will be none.
 func (l *Listener) hand(a accepted) bool {
 	select {
 	case l.accepted <- a:

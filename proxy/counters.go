@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -99,33 +96,4 @@ func (p *Proxy) countTracked(ctx context.Context, sums map[Counted]*Tally) error
 		p.mu.Unlock()
 	}
 	return nil
-}
-
-// WriteCounts prints counts for people.
-func WriteCounts(w io.Writer, counts []Tally) error {
-	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tab, strings.Join([]string{"SERVICE", "ENDPOINT", "OPEN", "TOTAL", "PACKETS", "BYTES"}, "\t"))
-	for _, c := range counts {
-		endpoint, open := c.Endpoint.String(), fmt.Sprint(c.Open)
-		if c.Subject != Serving {
-			endpoint = "(" + c.Subject.String() + ")"
-		}
-		if c.Subject == Refused {
-			open = "-"
-		}
-		both := c.Sent.plus(c.Received)
-		fmt.Fprintln(tab, strings.Join([]string{c.Origin + "/" + string(c.Protocol), endpoint, open, known(c.Total), known(both.Packets), known(both.Bytes)}, "\t"))
-	}
-	if err := tab.Flush(); err != nil {
-		return fmt.Errorf("printing the counts: %w", err)
-	}
-	return nil
-}
-
-// known is a sum for people; nothing that is listed had none.
-func known(sum uint64) string {
-	if sum == 0 {
-		return "-"
-	}
-	return fmt.Sprint(sum)
 }

@@ -23,34 +23,28 @@ var subjectNames = map[Subject]string{Serving: "serving", Gone: "gone", Refused:
 
 func (s Subject) String() string { return subjectNames[s] }
 
-// MarshalText is the name: serving, gone, refused.
-func (s Subject) MarshalText() ([]byte, error) { return nameOf(subjectNames, s) }
-
-// UnmarshalText reads the name.
-func (s *Subject) UnmarshalText(text []byte) error { return parseName(subjectNames, s, text) }
-
 // Counted says what a Tally is of.
 type Counted struct {
-	Origin   string          `json:"service"` // Frontend.Origin
-	Protocol corev1.Protocol `json:"protocol"`
-	Subject  Subject         `json:"subject"`
-	Endpoint netip.AddrPort  `json:"endpoint,omitzero"` // of Serving only
+	Origin   string // Frontend.Origin
+	Protocol corev1.Protocol
+	Subject  Subject
+	Endpoint netip.AddrPort // of Serving only
 }
 
 // Tally is what was counted. What is zero may be unknown: nothing is listed that had no traffic.
 type Tally struct {
 	Counted
-	Open  uint64 `json:"open"`  // connections that are open now
-	Total uint64 `json:"total"` // connections since the data plane was loaded
+	Open  uint64 // connections that are open now
+	Total uint64 // connections since the data plane was loaded
 	// Sent is towards the endpoint, Received what came from it; both are unknown of what is connected at the socket.
-	Sent     Volume `json:"sent"`
-	Received Volume `json:"received"`
+	Sent     Volume
+	Received Volume
 }
 
 // Volume is packets, and octets with their IP headers.
 type Volume struct {
-	Packets uint64 `json:"packets"`
-	Bytes   uint64 `json:"bytes"`
+	Packets uint64
+	Bytes   uint64
 }
 
 func (v Volume) plus(w Volume) Volume {

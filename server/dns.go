@@ -40,7 +40,7 @@ func (n *Node) addDNS() error {
 	n.add(PartDNS, d)
 	n.handlers = append(n.handlers, func(a *admin.Server) {
 		a.Mount("/dns/", d.Handler())
-		ExplainName.Handle(a, func(ctx context.Context, r ExplainRequest) ([]admin.Explanation, error) {
+		admin.ExplainName.Handle(a, func(ctx context.Context, r admin.ExplainRequest) ([]admin.Explanation, error) {
 			return n.explainName(ctx, r, d)
 		})
 	})
@@ -50,7 +50,7 @@ func (n *Node) addDNS() error {
 
 // explainName asks as the resolver of a pod, or of the node, would: for the names of the search path one after the other, until
 // one exists.
-func (n *Node) explainName(ctx context.Context, r ExplainRequest, d *dns.Server) ([]admin.Explanation, error) {
+func (n *Node) explainName(ctx context.Context, r admin.ExplainRequest, d *dns.Server) ([]admin.Explanation, error) {
 	resolver, from, asker, err := n.resolverOf(ctx, r)
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (n *Node) explainName(ctx context.Context, r ExplainRequest, d *dns.Server)
 }
 
 // resolverOf is how names are looked up by the pod that asks, its address, and what it is called.
-func (n *Node) resolverOf(ctx context.Context, r ExplainRequest) (resolver names.Resolver, from netip.Addr, asker string, err error) {
+func (n *Node) resolverOf(ctx context.Context, r admin.ExplainRequest) (resolver names.Resolver, from netip.Addr, asker string, err error) {
 	if r.From == "" {
 		return resolver, from, "the node", nil
 	}

@@ -87,7 +87,7 @@ func (n *Node) addIngress() error {
 
 // handleIngress carries out what `svcplane ingress` asks for.
 func (n *Node) handleIngress(a *admin.Server, i *ingress.Ingress) {
-	GetRoutes.Handle(a, func(ctx context.Context, r RoutesRequest) ([]admin.Route, error) {
+	admin.GetRoutes.Handle(a, func(ctx context.Context, r admin.RoutesRequest) ([]admin.Route, error) {
 		routes := []admin.Route{}
 		for _, info := range i.Routes() {
 			if r.Host == "" || info.Host == r.Host {
@@ -99,7 +99,7 @@ func (n *Node) handleIngress(a *admin.Server, i *ingress.Ingress) {
 		}
 		return routes, nil
 	})
-	ExplainURL.Handle(a, func(ctx context.Context, r ExplainRequest) (admin.Explanation, error) {
+	admin.ExplainURL.Handle(a, func(ctx context.Context, r admin.ExplainRequest) (admin.Explanation, error) {
 		return n.explainURL(ctx, i, r.To)
 	})
 }
@@ -196,7 +196,7 @@ func takeSockets(cfg *Config) ([]net.Listener, error) {
 
 // dropSockets ends the processes that keep sockets, at whatever addresses.
 func dropSockets() error {
-	names, err := keepers()
+	names, err := holders()
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func dropSockets() error {
 // freePort ends the processes that keep sockets of a port, and says whether there was one: they wait for a start that did
 // not come, since this one has other addresses than the last.
 func freePort(port uint16) (bool, error) {
-	names, err := keepers()
+	names, err := holders()
 	if err != nil {
 		return false, err
 	}
@@ -226,8 +226,8 @@ func dropKept(names []string) error {
 	return errors.Join(errs...)
 }
 
-// keepers are the names under which sockets are kept in this network namespace.
-func keepers() ([]string, error) {
+// holders are the names under which sockets are kept in this network namespace.
+func holders() ([]string, error) {
 	f, err := os.Open("/proc/net/unix")
 	if err != nil {
 		return nil, err

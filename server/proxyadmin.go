@@ -22,59 +22,91 @@ import (
 
 // handleProxy carries out what `svcplane proxy` asks for.
 func (n *Node) handleProxy(a *admin.Server, p *proxy.Proxy) {
-	GetTable.Handle(a, func(ctx context.Context, r TableRequest) (proxy.Table, error) { return n.table(ctx, r, p) })
-	GetDiff.Handle(a, func(ctx context.Context, _ admin.None) ([]string, error) { return p.Diff(ctx) })
-	Repair.Handle(a, func(ctx context.Context, _ admin.None) ([]string, error) { return p.Repair(ctx) })
-	GetCounters.Handle(a, func(ctx context.Context, _ admin.None) ([]proxy.Tally, error) { return p.Counts(ctx) })
-	SetCounting.Handle(a, func(ctx context.Context, r CountingRequest) ([]proxy.Tally, error) {
+	admin.GetTable.Handle(a, func(ctx context.Context, r admin.TableRequest) (admin.Table, error) { return n.table(ctx, r, p) })
+	admin.GetDiff.Handle(a, func(ctx context.Context, _ admin.None) ([]string, error) { return p.Diff(ctx) })
+	admin.Repair.Handle(a, func(ctx context.Context, _ admin.None) ([]string, error) { return p.Repair(ctx) })
+	admin.GetCounters.Handle(a, func(ctx context.Context, _ admin.None) ([]admin.Tally, error) { return tallies(ctx, p) })
+	admin.SetCounting.Handle(a, func(ctx context.Context, r admin.CountingRequest) ([]admin.Tally, error) {
 		if err := p.Count(r.On); err != nil {
 			return nil, err
 		}
-		return p.Counts(ctx)
+		return tallies(ctx, p)
 	})
-	ExplainDial.Handle(a, func(ctx context.Context, r ExplainRequest) ([]admin.Explanation, error) {
+	admin.ExplainDial.Handle(a, func(ctx context.Context, r admin.ExplainRequest) ([]admin.Explanation, error) {
 		return n.explainDial(ctx, r, p)
 	})
-	GetSwitch.Handle(a, func(context.Context, admin.None) (switchover.Status, error) { return n.planes.Status(), nil })
-	SwitchTo.Handle(a, n.switchTo)
+	admin.GetSwitch.Handle(a, func(context.Context, admin.None) (admin.Switchover, error) { return n.switchover(), nil })
+	admin.SwitchTo.Handle(a, n.switchTo)
 }
 
-func (n *Node) table(ctx context.Context, r TableRequest, p *proxy.Proxy) (proxy.Table, error) {
+func (n *Node) table(ctx context.Context, r admin.TableRequest, p *proxy.Proxy) (admin.Table, error) {
 	table := p.Table()
 	if r.Kernel {
 		var err error
 		if table, err = p.Kernel(ctx); err != nil {
-			return table, err
+			return admin.Table{}, err
 		}
 	}
 	if r.Service == "" {
-		return table, nil
+		return tableOf(table), nil
 	}
 	key := serviceKey(r.Service, metav1.NamespaceDefault)
 	if table = table.Of(key); len(table.Frontends) == 0 {
-		return table, n.hints.noAddress(ctx, key)
+		return admin.Table{}, n.hints.noAddress(ctx, key)
 	}
-	return table, nil
+	return tableOf(table), nil
 }
 
-func (n *Node) switchTo(ctx context.Context, r SwitchRequest) (switchover.Status, error) {
+func tableOf(t proxy.Table) admin.Table {
+	table := admin.Table{Faults: t.Faults}
+	for _, f := range t.Frontends {
+		front := admin.Frontend{
+			Address: f.AddrPort, Protocol: string(f.Protocol), Clients: f.Scope.String(), Service: f.Service.String(), PortName: f.PortName,
+			Action: f.Verdict.String(), Masquerade: f.Masquerade.String(), Affinity: int(f.Affinity / time.Second), SourceRanges: f.SourceRanges,
+		}
+		for _, e := range f.Endpoints {
+			front.Endpoints = append(front.Endpoints, e.AddrPort)
+		}
+		table.Frontends = append(table.Frontends, front)
+	}
+	return table
+}
+
+func tallies(ctx context.Context, p *proxy.Proxy) ([]admin.Tally, error) {
+	counts, err := p.Counts(ctx)
+	all := []admin.Tally{}
+	for _, c := range counts {
+		all = append(all, admin.Tally{
+			Service: c.Origin, Protocol: string(c.Protocol), Subject: c.Subject.String(), Endpoint: c.Endpoint, Open: c.Open, Total: c.Total,
+			Sent: admin.Volume(c.Sent), Received: admin.Volume(c.Received),
+		})
+	}
+	return all, err
+}
+
+func (n *Node) switchover() admin.Switchover {
+	now := n.planes.Status()
+	return admin.Switchover{Serving: now.Serving, Over: now.Phase == switchover.Settled, Problem: now.Problem, Line: now.String()}
+}
+
+func (n *Node) switchTo(ctx context.Context, r admin.SwitchRequest) (admin.Switchover, error) {
 	limit := n.cfg.Proxy.Drain
 	if r.Drain != "" {
 		var err error
 		if limit, err = time.ParseDuration(r.Drain); err != nil {
-			return switchover.Status{}, admin.Blame(fmt.Errorf("--drain-timeout: %w", err))
+			return admin.Switchover{}, admin.Blame(fmt.Errorf("--drain-timeout: %w", err))
 		}
 	}
 	if limit < 0 {
-		return switchover.Status{}, admin.Blame(errors.New("--drain-timeout must not be negative"))
+		return admin.Switchover{}, admin.Blame(errors.New("--drain-timeout must not be negative"))
 	}
 	// whoever asks may go; a switch in the middle would be turned back
 	err := n.planes.To(context.WithoutCancel(ctx), r.Mode, limit)
-	return n.planes.Status(), err
+	return n.switchover(), err
 }
 
 // explainDial explains a new connection to each address that it may be for.
-func (n *Node) explainDial(ctx context.Context, r ExplainRequest, p *proxy.Proxy) ([]admin.Explanation, error) {
+func (n *Node) explainDial(ctx context.Context, r admin.ExplainRequest, p *proxy.Proxy) ([]admin.Explanation, error) {
 	targets, key, err := n.dialled(ctx, r.To, r.Namespace, p)
 	if err != nil {
 		return nil, err
@@ -114,7 +146,7 @@ func (n *Node) explainDial(ctx context.Context, r ExplainRequest, p *proxy.Proxy
 }
 
 // clients are who dials, with each of its addresses; none: the node itself.
-func (n *Node) clients(ctx context.Context, r ExplainRequest) ([]proxy.Client, error) {
+func (n *Node) clients(ctx context.Context, r admin.ExplainRequest) ([]proxy.Client, error) {
 	name, ok := admin.PodNamed(r.From)
 	if !ok && r.From == "" {
 		return nil, nil

@@ -146,8 +146,8 @@ func listenOn(flag string, at netip.AddrPort) (net.Listener, error) {
 	l, err := lc.Listen(context.Background(), network, at.String())
 	if errors.Is(err, unix.EADDRINUSE) {
 		freed, _ := freePort(at.Port())
-		// a keeper that was asked to give the sockets up has them for a moment yet
-		for end := time.Now().Add(keeperPatience); freed && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(end); {
+		// a holder that was asked to give the sockets up has them for a moment yet
+		for end := time.Now().Add(holderPatience); freed && errors.Is(err, unix.EADDRINUSE) && time.Now().Before(end); {
 			time.Sleep(10 * time.Millisecond)
 			l, err = lc.Listen(context.Background(), network, at.String())
 		}
@@ -161,8 +161,8 @@ func listenOn(flag string, at netip.AddrPort) (net.Listener, error) {
 	return l, nil
 }
 
-// keeperPatience is how long the process that keeps the sockets of an ingress that has ended may take to end itself.
-const keeperPatience = 5 * time.Second
+// holderPatience is how long the process that keeps the sockets of an ingress that has ended may take to end itself.
+const holderPatience = 5 * time.Second
 
 func takenBy(at netip.AddrPort) string {
 	owner, ok := loadbalancer.PortOwner(at.Addr(), loadbalancer.PortKey{Port: at.Port(), Protocol: corev1.ProtocolTCP})

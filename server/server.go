@@ -99,9 +99,9 @@ func (s *Server) build(r *reservation) error {
 
 // handle answers what commands ask.
 func (s *Server) handle() {
-	GetStatus.Handle(s.admin, func(context.Context, admin.None) ([]admin.Status, error) { return s.parts.status(), nil })
+	admin.GetStatus.Handle(s.admin, func(context.Context, admin.None) ([]admin.Status, error) { return s.parts.status(), nil })
 	known := hints{client: s.client, domain: s.cfg.Domain}
-	GetNames.Handle(s.admin, func(ctx context.Context, r NamesRequest) ([]string, error) {
+	admin.GetNames.Handle(s.admin, func(ctx context.Context, r admin.NamesRequest) ([]string, error) {
 		return known.names(ctx, r.Kind, r.Namespace)
 	})
 	s.node.handle(s.admin)

@@ -93,7 +93,7 @@ func (m *Manager) notify(messages ...string) error {
 	return nil
 }
 
-// Run looks at the process and tells, until ctx ends; it returns nil then.
+// Run looks at the process again and again and reports what it finds, until ctx ends; it returns nil then.
 func (m *Manager) Run(ctx context.Context, look Health) error {
 	if m.socket == "" {
 		<-ctx.Done()
@@ -109,7 +109,7 @@ func (m *Manager) Run(ctx context.Context, look Health) error {
 	}
 }
 
-// round looks once, tells, and returns when to look again.
+// round looks once, reports, and returns when to look again.
 func (m *Manager) round(ctx context.Context, look Health) time.Duration {
 	limit := m.interval(nil)
 	hangs := time.AfterFunc(limit, func() {

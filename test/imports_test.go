@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"proxy/proxytest":        {"proxy", "catalog", "listeners"},
 	// builds all of the others and joins them; nobody but the command may import it
 	"server":       {everything},
-	"cmd/svcplane": {"server", "server/admin", "apiserver/hostimages", "diagnose", "dns", "node/runtime", "packaging", "printer", "proxy", "proxy/ebpf", "proxy/switchover", "usage"},
+	"cmd/svcplane": {"server", "server/admin", "apiserver/hostimages", "diagnose", "dns", "node/runtime", "packaging", "printer", "proxy/ebpf", "usage"},
 }
 
 // everything is every other room but the command.

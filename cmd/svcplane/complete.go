@@ -41,7 +41,7 @@ func serverNames(dataDir *string, kind string, of func(*cobra.Command) string) c
 func knownNames(c *cobra.Command, dataDir, kind, namespace string) []string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), completionLimit)
 	defer cancel()
-	names, _ := server.GetNames.Call(ctx, dataDir, server.NamesRequest{Kind: kind, Namespace: namespace}) // nobody would read an error
+	names, _ := admin.GetNames.Call(ctx, dataDir, admin.NamesRequest{Kind: kind, Namespace: namespace}) // nobody would read an error
 	return names
 }
 

@@ -142,12 +142,12 @@ func newDNSQuery(dataDir *string) *cobra.Command {
 			if _, ok := admin.PodNamed(from); from != "" && !ok {
 				return admin.Blame(fmt.Errorf("--from %q: must be pod/NAME", from))
 			}
-			r := server.ExplainRequest{To: args[0], Type: "A", From: from, Namespace: namespace}
+			r := admin.ExplainRequest{To: args[0], Type: "A", From: from, Namespace: namespace}
 			if len(args) == 2 {
 				r.Type = args[1]
 			}
 			d, err := show(cmd, how, printer.Source[nameDocument]{
-				Get: as(calling(server.ExplainName, *dataDir, r), nameDocumentOf), Essence: nameDocument.essence,
+				Get: as(calling(admin.ExplainName, *dataDir, r), nameDocumentOf), Essence: nameDocument.essence,
 				Table: func(w io.Writer, d nameDocument) error { return d.write(w) },
 			})
 			if err != nil || how.Watch {

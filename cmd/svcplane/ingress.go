@@ -42,11 +42,11 @@ func newIngressRoutes(dataDir *string) *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: arguments(serverNames(dataDir, admin.NamesOfHosts, nil)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var r server.RoutesRequest
+			var r admin.RoutesRequest
 			if len(args) == 1 {
 				r.Host = args[0]
 			}
-			_, err := show(cmd, how, printer.Source[[]admin.Route]{Get: calling(server.GetRoutes, *dataDir, r), Table: routesTable})
+			_, err := show(cmd, how, printer.Source[[]admin.Route]{Get: calling(admin.GetRoutes, *dataDir, r), Table: routesTable})
 			return err
 		},
 	}
@@ -105,7 +105,7 @@ func newIngressExplain(dataDir *string) *cobra.Command {
 				return admin.Blame(fmt.Errorf("%q is no URL: %w", args[0], err))
 			}
 			d, err := show(cmd, how, printer.Source[urlDocument]{
-				Get:   as(calling(server.ExplainURL, *dataDir, server.ExplainRequest{To: args[0]}), urlDocumentOf),
+				Get:   as(calling(admin.ExplainURL, *dataDir, admin.ExplainRequest{To: args[0]}), urlDocumentOf),
 				Table: func(w io.Writer, d urlDocument) error { return d.write(w) },
 			})
 			if err != nil {

@@ -8,8 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"svcplane/printer"
-	"svcplane/proxy"
-	"svcplane/server"
 	"svcplane/server/admin"
 )
 
@@ -38,13 +36,13 @@ func newProxyShow(dataDir *string) *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: arguments(serviceNames(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r := server.TableRequest{Kernel: kernel}
+			r := admin.TableRequest{Kernel: kernel}
 			if len(args) == 1 {
 				r.Service = inNamespace(args[0], namespace)
 			}
-			_, err := show(cmd, how, printer.Source[proxy.Table]{
-				Get:   calling(server.GetTable, *dataDir, r),
-				Table: func(w io.Writer, t proxy.Table) error { return t.Write(w) },
+			_, err := show(cmd, how, printer.Source[admin.Table]{
+				Get:   calling(admin.GetTable, *dataDir, r),
+				Table: frontendsTable,
 			})
 			return err
 		},
@@ -65,9 +63,9 @@ func newProxyDiff(dataDir *string) *cobra.Command {
 			"  svcplane proxy diff --repair",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			method := server.GetDiff
+			method := admin.GetDiff
 			if repair {
-				method = server.Repair
+				method = admin.Repair
 			}
 			lines, err := show(cmd, how, printer.Source[[]string]{
 				Get: calling(method, *dataDir, admin.None{}),
@@ -109,11 +107,11 @@ func newProxyCounters(dataDir *string) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if on || off {
-				if _, err := server.SetCounting.Call(cmd.Context(), *dataDir, server.CountingRequest{On: on}); err != nil {
+				if _, err := admin.SetCounting.Call(cmd.Context(), *dataDir, admin.CountingRequest{On: on}); err != nil {
 					return err
 				}
 			}
-			_, err := show(cmd, how, printer.Source[[]proxy.Tally]{Get: calling(server.GetCounters, *dataDir, admin.None{}), Table: proxy.WriteCounts})
+			_, err := show(cmd, how, printer.Source[[]admin.Tally]{Get: calling(admin.GetCounters, *dataDir, admin.None{}), Table: countsTable})
 			return err
 		},
 	}

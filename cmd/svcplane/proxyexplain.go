@@ -4,7 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"svcplane/printer"
-	"svcplane/server"
+	"svcplane/server/admin"
 )
 
 func newProxyExplain(dataDir *string) *cobra.Command {
@@ -19,8 +19,8 @@ func newProxyExplain(dataDir *string) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: arguments(serviceNames(dataDir)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r := server.ExplainRequest{To: args[0], From: from, Namespace: namespace}
-			_, err := show(cmd, how, printer.Source[[]dialDocument]{Get: as(calling(server.ExplainDial, *dataDir, r), dialDocuments), Table: writeDials})
+			r := admin.ExplainRequest{To: args[0], From: from, Namespace: namespace}
+			_, err := show(cmd, how, printer.Source[[]dialDocument]{Get: as(calling(admin.ExplainDial, *dataDir, r), dialDocuments), Table: writeDials})
 			return err
 		},
 	}

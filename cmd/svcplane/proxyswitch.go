@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"svcplane/proxy/switchover"
 	"svcplane/server"
 	"svcplane/server/admin"
 )
@@ -33,11 +32,11 @@ func newProxySwitch(dataDir *string) *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r := server.SwitchRequest{Mode: args[0]}
+			r := admin.SwitchRequest{Mode: args[0]}
 			if cmd.Flags().Changed("drain-timeout") {
 				r.Drain = drain.String()
 			}
-			now, err := server.SwitchTo.Call(cmd.Context(), *dataDir, r)
+			now, err := admin.SwitchTo.Call(cmd.Context(), *dataDir, r)
 			if err != nil {
 				return err
 			}
@@ -53,17 +52,17 @@ func newProxySwitch(dataDir *string) *cobra.Command {
 const watchPeriod = 200 * time.Millisecond
 
 // watchSwitch prints each change until the old data plane is gone.
-func watchSwitch(ctx context.Context, dataDir string, out io.Writer, now switchover.Status, detach bool) error {
+func watchSwitch(ctx context.Context, dataDir string, out io.Writer, now admin.Switchover, detach bool) error {
 	mode := now.Serving
 	for last := ""; ; {
-		if line := now.String(); line != last {
+		if line := now.Line; line != last {
 			fmt.Fprintln(out, line)
 			last = line
 		}
 		if now.Serving != mode {
 			return fmt.Errorf("%s serves again: %s", now.Serving, now.Problem)
 		}
-		if detach || now.Phase == switchover.Settled {
+		if detach || now.Over {
 			return nil
 		}
 		select {
@@ -72,7 +71,7 @@ func watchSwitch(ctx context.Context, dataDir string, out io.Writer, now switcho
 		case <-time.After(watchPeriod):
 		}
 		var err error
-		if now, err = server.GetSwitch.Call(ctx, dataDir, admin.None{}); err != nil {
+		if now, err = admin.GetSwitch.Call(ctx, dataDir, admin.None{}); err != nil {
 			return err
 		}
 	}

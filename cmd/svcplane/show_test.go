@@ -10,11 +10,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"svcplane/printer"
-	"svcplane/proxy"
 	"svcplane/server/admin"
 )
 
@@ -65,11 +63,11 @@ func TestShapes(t *testing.T) {
 				`"origin":{"kind":"Ingress","namespace":"shop","name":"web","created":"2026-01-02T03:04:05Z"}}`},
 		{urlDocumentOf(admin.Explanation{To: "a.b/", Steps: admin.Sentences(admin.StepRule, []string{"s"}), Mistakes: []string{"m"}}),
 			`{"host":"a.b","path":"/","steps":["s"],"mistakes":["m"]}`},
-		{proxy.NewTable(proxy.Frontend{ID: proxy.ID{Address: proxy.Address{AddrPort: at, Protocol: corev1.ProtocolTCP}, Scope: proxy.Everywhere},
-			Service: key, PortName: "http", Affinity: time.Hour}),
+		{admin.Table{Frontends: []admin.Frontend{{Address: at, Protocol: "TCP", Clients: "everybody", Service: "shop/web", PortName: "http",
+			Action: "balance", Masquerade: "hairpin", Affinity: 3600}}},
 			`{"frontends":[{"address":"10.244.0.5:8080","protocol":"TCP","clients":"everybody","service":"shop/web",` +
 				`"portName":"http","action":"balance","masquerade":"hairpin","affinitySeconds":3600}]}`},
-		{proxy.Tally{Counted: proxy.Counted{Origin: "shop/web:http", Protocol: corev1.ProtocolTCP, Endpoint: at}, Open: 1, Total: 2},
+		{admin.Tally{Service: "shop/web:http", Protocol: "TCP", Subject: admin.CountedServing, Endpoint: at, Open: 1, Total: 2},
 			`{"service":"shop/web:http","protocol":"TCP","subject":"serving","endpoint":"10.244.0.5:8080","open":1,"total":2,` +
 				`"sent":{"packets":0,"bytes":0},"received":{"packets":0,"bytes":0}}`},
 		{dialDocuments([]admin.Explanation{{From: "c", To: "a", Outcome: "balance", Steps: []admin.Step{

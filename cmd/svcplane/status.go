@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"svcplane/printer"
-	"svcplane/server"
 	"svcplane/server/admin"
 )
 
@@ -25,7 +24,7 @@ func newStatus(dataDir *string) *cobra.Command {
 			"  svcplane status -o json --data-dir /srv/svcplane",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := show(cmd, how, printer.Source[[]admin.Status]{Get: calling(server.GetStatus, *dataDir, admin.None{}), Table: statusTable})
+			all, err := show(cmd, how, printer.Source[[]admin.Status]{Get: calling(admin.GetStatus, *dataDir, admin.None{}), Table: statusTable})
 			if err != nil || how.Watch {
 				return err
 			}

@@ -7,13 +7,13 @@ import (
 
 // Status is how things stand.
 type Status struct {
-	Serving string    `json:"serving"`
-	Phase   Phase     `json:"phase"`
-	Other   string    `json:"other,omitempty"` // the data plane that comes or goes
-	Left    int       `json:"left,omitempty"`  // connections that it still has
-	Until   time.Time `json:"until,omitzero"`  // when it goes at the latest
-	Problem string    `json:"problem,omitempty"`
-	Reason  string    `json:"reason,omitempty"` // why it is not the preferred one
+	Serving string
+	Phase   Phase
+	Other   string    // the data plane that comes or goes
+	Left    int       // connections that it still has
+	Until   time.Time // when it goes at the latest
+	Problem string
+	Reason  string // why it is not the preferred one
 }
 
 // Status says how things stand.
