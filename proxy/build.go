@@ -78,7 +78,7 @@ func clusterFrontend(svc *catalog.Service, port *catalog.Port, node Node, addr n
 	if svc.InternalLocal {
 		endpoints = found.local
 	}
-	masquerade := MasqueradeOutsiders
+	masquerade := MasqueradeOutsidePods
 	if node.MasqueradeAll {
 		masquerade = MasqueradeEverybody
 	}
@@ -92,7 +92,7 @@ func externalFrontends(svc *catalog.Service, port *catalog.Port, node Node, dial
 	var all []Frontend
 	if svc.ExternalLocal && found.any {
 		all = append(all,
-			frontend(svc, port, dial, Internal, found.cluster, true, MasqueradeOutsiders),
+			frontend(svc, port, dial, Internal, found.cluster, true, MasqueradeOutsidePods),
 			frontend(svc, port, dial, External, found.local, true, MasqueradeHairpin))
 	} else {
 		all = append(all, frontend(svc, port, dial, Everywhere, found.cluster, found.any, MasqueradeEverybody))

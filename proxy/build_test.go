@@ -34,8 +34,8 @@ func testEndpoint(addr, node string) catalog.Endpoint {
 }
 
 const (
-	cluster4 = "10.96.0.5:80/TCP  default/toad:http  everybody  balance, masquerade outsiders  10.244.0.1:8080 10.244.0.2:8080"
-	cluster6 = "[fd00:96::5]:80/TCP  default/toad:http  everybody  balance, masquerade outsiders  [fd00:244::1]:8080"
+	cluster4 = "10.96.0.5:80/TCP  default/toad:http  everybody  balance, masquerade outside-pods  10.244.0.1:8080 10.244.0.2:8080"
+	cluster6 = "[fd00:96::5]:80/TCP  default/toad:http  everybody  balance, masquerade outside-pods  [fd00:244::1]:8080"
 	node4    = "192.0.2.1:30080/TCP  default/toad:http  everybody  balance, masquerade everybody  10.244.0.1:8080 10.244.0.2:8080"
 	node6    = "[2001:db8::1]:30080/TCP  default/toad:http  everybody  balance, masquerade everybody  [fd00:244::1]:8080"
 	external = "198.51.100.1:80/TCP  default/toad:http  everybody  balance, masquerade everybody  10.244.0.1:8080 10.244.0.2:8080"
@@ -55,7 +55,7 @@ func TestBuild(t *testing.T) {
 		"sticky": {func(s *catalog.Service) {
 			only4(s)
 			s.Affinity = 3 * time.Hour
-		}, []string{strings.Replace(cluster4, "outsiders", "outsiders, sticky 3h0m0s", 1)}},
+		}, []string{strings.Replace(cluster4, "outside-pods", "outside-pods, affinity 3h0m0s", 1)}},
 		"nobody there": {func(s *catalog.Service) {
 			only4(s)
 			s.Affinity, s.Ports[0].Endpoints = time.Hour, nil
@@ -63,7 +63,7 @@ func TestBuild(t *testing.T) {
 		"external policy local": {func(s *catalog.Service) {
 			s.ClusterIPs, s.ExternalIPs, s.Ports[0].NodePort, s.ExternalLocal = nil, nil, 0, true
 		}, []string{
-			"198.51.100.2:80/TCP  default/toad:http  cluster  balance, masquerade outsiders  10.244.0.1:8080 10.244.0.2:8080",
+			"198.51.100.2:80/TCP  default/toad:http  cluster  balance, masquerade outside-pods  10.244.0.1:8080 10.244.0.2:8080",
 			"198.51.100.2:80/TCP  default/toad:http  outside  balance  10.244.0.1:8080",
 		}},
 		"source ranges are for load balancers of their family": {func(s *catalog.Service) {

@@ -12,12 +12,12 @@ import (
 type Role uint8
 
 const (
-	// Passive goes on with the connections that it has and leaves new ones to the other one.
-	Passive Role = iota
-	// Leading takes new connections and leaves those of the other one alone.
-	Leading
-	// Alone is that there is no other one.
-	Alone
+	// Draining goes on with the connections that it has and leaves new ones to the other one.
+	Draining Role = iota
+	// Active takes new connections and leaves those of the other one alone.
+	Active
+	// Sole is that there is no other one.
+	Sole
 )
 
 // Exchangeable is a Dataplane that can take the place of another one while connections live. Resync and Prove
@@ -34,17 +34,17 @@ type Exchangeable interface {
 	// Left counts the connections to addresses of table that need this Dataplane: that would break, or see
 	// another address than the one dialled, if it closed now.
 	Left(ctx context.Context, table Table) (int, error)
-	// Remembered are the clients that are to stay with an endpoint; Remember takes over those of another Dataplane.
-	Remembered(ctx context.Context, table Table) ([]Sticky, error)
-	Remember(ctx context.Context, all []Sticky) error
+	// Affinities are the clients that are to stay with an endpoint; SetAffinities takes over those of another Dataplane.
+	Affinities(ctx context.Context, table Table) ([]ClientAffinity, error)
+	SetAffinities(ctx context.Context, all []ClientAffinity) error
 }
 
 // ForwardMark is the bit of the packet mark that says that a data plane without rules has translated a packet, and
 // that it is to pass a host's own rules about forwarding.
 const ForwardMark = 0x1000
 
-// Sticky is a client that is to stay with an endpoint of one port of a Service.
-type Sticky struct {
+// ClientAffinity is a client that is to stay with an endpoint of one port of a Service.
+type ClientAffinity struct {
 	Origin   string // of the Frontend
 	Protocol corev1.Protocol
 	Client   netip.Addr

@@ -57,12 +57,12 @@ func (p *Proxy) Explain(ctx context.Context, client Client, to Address) (Explana
 		e.Kernel = where.Where(*x.frontend, client.Addr)
 	}
 	keeper, ok := p.cfg.Dataplane.(interface {
-		Remembered(context.Context, Table) ([]Sticky, error)
+		Affinities(context.Context, Table) ([]ClientAffinity, error)
 	})
 	if !ok || x.frontend.Affinity == 0 {
 		return e, nil
 	}
-	all, err := keeper.Remembered(ctx, NewTable(*x.frontend))
+	all, err := keeper.Affinities(ctx, NewTable(*x.frontend))
 	for _, s := range all {
 		if s.Client == client.Addr {
 			e.Steps = append(e.Steps, fmt.Sprintf("this client stays with %s", s.Endpoint))
@@ -303,7 +303,7 @@ func (x inquiry) source(f Frontend) string {
 		return "the endpoint sees the node's own address"
 	case f.Masquerade == MasqueradeEverybody:
 		return nodes + ", so that its answer comes back here (externalTrafficPolicy Cluster)"
-	case f.Masquerade == MasqueradeOutsiders && !x.isPod():
+	case f.Masquerade == MasqueradeOutsidePods && !x.isPod():
 		return nodes + ": the client is outside, and the answer has to come back here"
 	case slices.ContainsFunc(f.Endpoints, func(e Endpoint) bool { return e.Addr() == x.client.Addr }):
 		return "the endpoint sees the client's address; where it is the client itself, this node's"

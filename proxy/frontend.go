@@ -69,8 +69,8 @@ type Masquerade uint8
 const (
 	// MasqueradeHairpin is only a connection from an endpoint to itself.
 	MasqueradeHairpin Masquerade = iota
-	// MasqueradeOutsiders is also every client that is not a pod.
-	MasqueradeOutsiders
+	// MasqueradeOutsidePods is also every client that is not a pod.
+	MasqueradeOutsidePods
 	// MasqueradeEverybody is every client.
 	MasqueradeEverybody
 )
@@ -125,7 +125,7 @@ func SplitOrigin(text string) (key catalog.Key, portName string, ok bool) {
 var (
 	scopeNames      = map[Scope]string{Internal: "cluster", External: "outside", Everywhere: "everybody"}
 	verdictNames    = map[Verdict]string{Balance: "balance", Reject: "reject", Drop: "drop"}
-	masqueradeNames = map[Masquerade]string{MasqueradeHairpin: "hairpin", MasqueradeOutsiders: "outsiders", MasqueradeEverybody: "everybody"}
+	masqueradeNames = map[Masquerade]string{MasqueradeHairpin: "hairpin", MasqueradeOutsidePods: "outside-pods", MasqueradeEverybody: "everybody"}
 )
 
 func (s Scope) String() string      { return scopeNames[s] }
@@ -138,7 +138,7 @@ func (s Scope) MarshalText() ([]byte, error) { return nameOf(scopeNames, s) }
 // MarshalText is the name: balance, reject, drop.
 func (v Verdict) MarshalText() ([]byte, error) { return nameOf(verdictNames, v) }
 
-// MarshalText is the name: hairpin, outsiders, everybody.
+// MarshalText is the name: hairpin, outside-pods, everybody.
 func (m Masquerade) MarshalText() ([]byte, error) { return nameOf(masqueradeNames, m) }
 
 // UnmarshalText reads the name.

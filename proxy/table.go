@@ -77,7 +77,7 @@ func (f Frontend) String() string {
 		notes = append(notes, "masquerade "+f.Masquerade.String())
 	}
 	if f.Affinity > 0 {
-		notes = append(notes, "sticky "+f.Affinity.String())
+		notes = append(notes, "affinity "+f.Affinity.String())
 	}
 	if len(f.SourceRanges) > 0 {
 		notes = append(notes, "only "+joined(f.SourceRanges))

@@ -53,7 +53,7 @@ type ProxyConfig struct {
 	Drain             time.Duration
 	XDP               bool
 	Scheduler         ebpf.Scheduler
-	NoShortcut        bool
+	NoBypass          bool
 }
 
 // IngressConfig is what people choose of the ingress.

@@ -44,7 +44,7 @@ func kinds(cfg *Config) (map[string]switchover.Kind, error) {
 		iptables.Config{PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIPs, Own: cfg.listeners(), IPv6: hasIPv6()},
 		ebpf.Config{
 			Cgroup: cfg.Cgroup, Own: cfg.listeners(), PodCIDRs: cfg.PodCIDRs, ServiceCIDRs: cfg.ServiceCIDRs, Source: cfg.NodeIPs,
-			XDP: cfg.Proxy.XDP, NoShortcut: cfg.Proxy.NoShortcut, Scheduler: cfg.Proxy.Scheduler, NodePorts: [2]uint16{uint16(ports.Base), uint16(ports.Base + ports.Size - 1)},
+			XDP: cfg.Proxy.XDP, NoBypass: cfg.Proxy.NoBypass, Scheduler: cfg.Proxy.Scheduler, NodePorts: [2]uint16{uint16(ports.Base), uint16(ports.Base + ports.Size - 1)},
 		}), nil
 }
 

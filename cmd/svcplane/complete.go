@@ -148,7 +148,7 @@ var flagValues = map[string]cobra.CompletionFunc{
 	"disable":                   someOf(server.OptionalParts...),
 	"host-images":               oneOf(string(hostimages.On), string(hostimages.PrivilegedNamespaces), string(hostimages.Off)),
 	"xdp":                       oneOf(valueAuto, valueOff),
-	"ebpf-shortcut":             oneOf(valueAuto, valueOff),
+	"ebpf-bypass":               oneOf(valueAuto, valueOff),
 	"ebpf-scheduler":            oneOf(ebpf.Random.String(), ebpf.RoundRobin.String(), ebpf.LeastConnections.String(), ebpf.Maglev.String()),
 	"ingress-access-log-format": oneOf(server.AccessLogFormats...),
 	"ingress-classes":           someOf(server.DefaultIngressClasses()...),

@@ -34,6 +34,7 @@ type Options struct {
 
 // register declares the flags; their names are also the keys of the config file.
 func (o *Options) register(fs *pflag.FlagSet) {
+	fs.SetNormalizeFunc(presentName)
 	usage.Group(fs, "Node", func(fs *pflag.FlagSet) {
 		fs.StringVar(&o.NodeName, "node-name", "", "name of this node (default: the name that it had before, else the host's name)")
 		fs.StringVar(&o.NodeIP, "node-ip", "", "this node's address, IPv4[,IPv6] (default: the source addresses of the default routes, also when they change)")

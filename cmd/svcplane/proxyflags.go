@@ -20,7 +20,15 @@ type proxyOptions struct {
 	Loopback          bool
 	Drain             time.Duration
 	XDP, Scheduler    string
-	Shortcut          string
+	Bypass            string
+}
+
+// presentName lets command lines and config files that have a flag's former name go on working.
+func presentName(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	if name == "ebpf-shortcut" {
+		name = "ebpf-bypass"
+	}
+	return pflag.NormalizedName(name)
 }
 
 func (o *proxyOptions) register(fs *pflag.FlagSet) {
@@ -29,24 +37,24 @@ func (o *proxyOptions) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.ExternalIPs, "external-ips", true, "serve spec.externalIPs of Services; false refuses them with an Event")
 	fs.DurationVar(&o.Drain, "proxy-drain-timeout", time.Hour, "how long connections may stay with a data plane after another one has replaced it")
 	fs.StringVar(&o.Scheduler, "ebpf-scheduler", ebpf.Random.String(), "how eBPF chooses the endpoint of a new connection: random; round-robin; least-connections (of at most 8 endpoints the one with the fewest open connections); maglev (the same endpoint on every node for the same addresses and ports, except for connections of the node itself, which get any)")
-	fs.StringVar(&o.Shortcut, "ebpf-shortcut", valueAuto, "auto: with eBPF, packets between pods and of Services' clients bypass the node's network stack while it has no rules about them; off: they never do")
+	fs.StringVar(&o.Bypass, "ebpf-bypass", valueAuto, "auto: with eBPF, packets between pods and of Services' clients bypass the node's network stack while it has no rules about them; off: they never do")
 	fs.StringVar(&o.XDP, "xdp", valueOff, "auto: with eBPF, packets that source ranges and traffic policies refuse are dropped by XDP, before the kernel allocates anything for them, on outward links whose drivers support it; off: they are dropped later")
 	fs.StringVar(&o.Health, "proxy-health-address", "0.0.0.0:10256", "address and port of /healthz and /livez of the Service proxy, which answer as kube-proxy's do; empty: none")
 }
 
-// The values of --xdp and --ebpf-shortcut.
+// The values of --xdp and --ebpf-bypass.
 const (
 	valueAuto = "auto"
 	valueOff  = "off"
 )
 
 func (o *proxyOptions) check(c *server.Config) error {
-	p := server.ProxyConfig{NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain, XDP: o.XDP == valueAuto, NoShortcut: o.Shortcut == valueOff}
+	p := server.ProxyConfig{NoExternalIPs: !o.ExternalIPs, LoopbackNodePorts: o.Loopback, Drain: o.Drain, XDP: o.XDP == valueAuto, NoBypass: o.Bypass == valueOff}
 	if o.XDP != valueAuto && o.XDP != valueOff {
 		return fmt.Errorf("--xdp %q: must be auto or off", o.XDP)
 	}
-	if o.Shortcut != valueAuto && o.Shortcut != valueOff {
-		return fmt.Errorf("--ebpf-shortcut %q: must be auto or off", o.Shortcut)
+	if o.Bypass != valueAuto && o.Bypass != valueOff {
+		return fmt.Errorf("--ebpf-bypass %q: must be auto or off", o.Bypass)
 	}
 	var err error
 	if p.Scheduler, err = ebpf.ParseScheduler(o.Scheduler); err != nil {

@@ -83,15 +83,15 @@ func second(t *testing.T, d *Dataplane, table proxy.Table) *Dataplane {
 	k := &kernel{cfg: d.cfg}
 	must(t, k.load(nil))
 	k.clsact = d.kernel.clsact
-	next.kernel, next.store, next.role = k, k, new(proxy.Alone)
+	next.kernel, next.store, next.role = k, k, new(proxy.Sole)
 	t.Cleanup(k.close)
 	must(t, write(k, correction(newContents(), render(table))))
 	settings, err := next.settings()
 	must(t, err)
 	must(t, k.put(settings))
-	spaces, err := next.spaces(nil)
+	namespaces, err := next.namespaces(nil)
 	must(t, err)
-	must(t, settle(k, contents{mapSpaces: spaces}))
+	must(t, replaceEntries(k, contents{mapNetns: namespaces}))
 	cgroup, err := os.Open(d.cfg.Cgroup)
 	must(t, err)
 	defer cgroup.Close()
@@ -186,7 +186,7 @@ func TestAdoption(t *testing.T) {
 					t.Error("an entry of the table of flows is lost")
 				}
 			}
-			if *d.role != proxy.Alone {
+			if *d.role != proxy.Sole {
 				t.Errorf("the role is %v", *d.role)
 			}
 			proxytest.CheckDump(t, d, table)
@@ -272,7 +272,7 @@ func TestProgramsOutOfReach(t *testing.T) {
 	}
 	role, _, err := d.kernel.recordedRole()
 	must(t, err)
-	if *role != proxy.Passive {
+	if *role != proxy.Draining {
 		t.Errorf("their role is %v", *role)
 	}
 }
@@ -284,7 +284,7 @@ func TestLinksOfAnEarlierVersion(t *testing.T) {
 	hooks, _, err := d.hooks()
 	must(t, err)
 	old := earlier(t, d, hooks)
-	d.cfg.Passive = true
+	d.cfg.Draining = true
 	table := lab.Table(web(lab, "a")...)
 	must(t, d.Resync(t.Context(), table))
 	if there, err := Present(); err != nil || !there {
@@ -295,7 +295,7 @@ func TestLinksOfAnEarlierVersion(t *testing.T) {
 			t.Errorf("at %s are %d", h.label(), n)
 		}
 	}
-	must(t, d.Act(t.Context(), proxy.Alone))
+	must(t, d.Act(t.Context(), proxy.Sole))
 	for _, h := range hooks {
 		if own := ownAt(t, d.cfg.Cgroup, h); slices.Contains(own, old[h.program]) {
 			t.Errorf("at %s the link stays", h.label())
@@ -316,8 +316,8 @@ func earlier(t *testing.T, d *Dataplane, hooks []hook) map[string]ebpf.ProgramID
 	t.Cleanup(all.Close)
 	cookie, err := namespaceCookie()
 	must(t, err)
-	e := space{cookie: cookie, host: true}.entry()
-	must(t, all.Maps[mapSpaces].Put([]byte(e.key), []byte(e.value)))
+	e := namespace{cookie: cookie, host: true}.entry()
+	must(t, all.Maps[mapNetns].Put([]byte(e.key), []byte(e.value)))
 	ids := map[string]ebpf.ProgramID{}
 	for _, h := range hooks {
 		p := all.Programs[h.program]

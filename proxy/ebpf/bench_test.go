@@ -21,7 +21,7 @@ func crowd(lab *proxytest.Lab, services int) proxy.Table {
 	var all []proxy.Frontend
 	for i := range services {
 		addr := netip.AddrFrom4([4]byte{10, 96, byte(100 + i/250), byte(1 + i%250)})
-		f := proxy.Frontend{Service: catalog.Key{Namespace: "default", Name: fmt.Sprintf("svc%d", i)}, Masquerade: proxy.MasqueradeOutsiders}
+		f := proxy.Frontend{Service: catalog.Key{Namespace: "default", Name: fmt.Sprintf("svc%d", i)}, Masquerade: proxy.MasqueradeOutsidePods}
 		f.Address, f.Scope = proxy.Address{AddrPort: netip.AddrPortFrom(addr, 80), Protocol: corev1.ProtocolTCP}, proxy.Everywhere
 		for e := range 10 {
 			f.Endpoints = append(f.Endpoints, proxy.Endpoint{AddrPort: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(1 + i/250), byte(1 + (i+e)%250)}), 8080)})

@@ -220,7 +220,7 @@ func TestFiltersOfAnOlderLayout(t *testing.T) {
 	if len(all) != 2 || all[0].(*netlink.BpfFilter).Name != older.Name {
 		t.Errorf("the filters are %v", all)
 	}
-	must(t, d.Act(t.Context(), proxy.Leading))
+	must(t, d.Act(t.Context(), proxy.Active))
 	if all, err = filters(h.ifindex, h.parent()); err != nil || len(all) != 1 || all[0].(*netlink.BpfFilter).Name == older.Name {
 		t.Errorf("the filters are %v, %v", all, err)
 	}

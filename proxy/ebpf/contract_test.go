@@ -95,7 +95,7 @@ func TestContractOfPackets(t *testing.T) {
 	d.cfg.XDP = true
 	d.cfg.Namespaces = func() ([]string, error) { return nil, nil }
 	must(t, d.Resync(t.Context(), proxy.Table{}))
-	must(t, d.Shortcut(true))
+	must(t, d.Bypass(true))
 	proxytest.Run(t, lab, swept{d, d})
 }
 
@@ -104,10 +104,10 @@ func TestEven(t *testing.T) {
 	for name, c := range map[string]struct {
 		scheduler       Scheduler
 		older, unhooked bool
-		shortcut, whole bool
+		bypass, whole   bool
 	}{
 		"random": {whole: true}, "maglev": {scheduler: Maglev}, "round-robin": {scheduler: RoundRobin},
-		"least-connections": {scheduler: LeastConnections}, "clsact": {older: true}, "short": {shortcut: true, whole: true},
+		"least-connections": {scheduler: LeastConnections}, "clsact": {older: true}, "short": {bypass: true, whole: true},
 		"packets": {unhooked: true}, "packets, maglev": {unhooked: true, scheduler: Maglev},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestEven(t *testing.T) {
 				d.cfg.Namespaces = func() ([]string, error) { return nil, nil }
 			}
 			must(t, d.Resync(t.Context(), proxy.Table{}))
-			must(t, d.Shortcut(c.shortcut))
+			must(t, d.Bypass(c.bypass))
 			proxytest.Even(t, lab, swept{d, d}, c.whole)
 		})
 	}

@@ -1,100 +1,272 @@
 package ebpf
 
 import (
-	"slices"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/cilium/ebpf"
 
-	"svcplane/metrics"
 	"svcplane/proxy"
 )
 
-// reasons are the names of enum reason in bpf/maps.h, in its order.
-var reasons = []string{
-	"socket_translated", "socket_refused", "flow_made", "packet_refused", "packet_out_of_source_ranges", "packet_dropped_by_policy",
-	"packet_dropped_without_port", "packet_malformed", "node_port_kept",
-	"uncounted",
-}
-
-// What is known of each port of a Service; endpoint is "gone" for all that it had once.
-var (
-	ofPort            = []string{"namespace", "service", "port_name", "protocol"}
-	ofEndpoint        = append(slices.Clone(ofPort), "endpoint")
-	ofDirection       = append(slices.Clone(ofEndpoint), "direction")
-	connectionsMetric = metrics.New(metrics.Counter, "svcplane_service_connections_total",
-		"Connections, and first datagrams, that the eBPF programs gave to an endpoint.", ofEndpoint...)
-	refusedMetric = metrics.New(metrics.Counter, "svcplane_service_refused_total",
-		"Connections and datagrams that the eBPF programs refused because there was no endpoint.", ofPort...)
-	packetsMetric = metrics.New(metrics.Counter, "svcplane_service_packets_total",
-		"Packets to (sent) and from (received) an endpoint that the eBPF programs translated; what is connected at the socket has none.", ofDirection...)
-	bytesMetric = metrics.New(metrics.Counter, "svcplane_service_bytes_total", "Octets of those packets, with IP headers.", ofDirection...)
+const (
+	// tidyPeriod is the time between two looks for counters of what is gone.
+	tidyPeriod = 30 * time.Second
+	// tidyBudget is how many are removed at one look.
+	tidyBudget = 10000
+	// counterBatch is how many are read with one system call.
+	counterBatch = 256
+	// goneProtocol marks the slot under which the endpoints of the past are counted.
+	goneProtocol = 255
 )
 
-var eventsMetric = metrics.New(metrics.Counter, "svcplane_ebpf_events_total",
-	"What the eBPF programs did, by name: sockets and packets translated, refused and dropped.", "event")
+// The layouts of struct counter_key and struct counters.
+type (
+	counterKey [32]byte
+	counters   struct {
+		Sockets        uint64
+		Flows          uint64
+		Packets, Bytes [2]uint64 // to, from the endpoint
+	}
+)
 
-// Families are all that a Dataplane collects.
-func Families() []*metrics.Family {
-	return []*metrics.Family{eventsMetric, connectionsMetric, refusedMetric, packetsMetric, bytesMetric}
+func (t *counters) add(u counters) {
+	t.Sockets += u.Sockets
+	t.Flows += u.Flows
+	for i := range t.Packets {
+		t.Packets[i] += u.Packets[i]
+		t.Bytes[i] += u.Bytes[i]
+	}
 }
 
-// Describe is prometheus.Collector's.
-func (d *Dataplane) Describe(to chan<- *prometheus.Desc) { metrics.Describe(to, Families()) }
-
-// Collect reads the counters that the programs keep on each CPU; none while nothing is loaded.
-func (d *Dataplane) Collect(to chan<- prometheus.Metric) {
-	for name, n := range d.events() {
-		to <- eventsMetric.Value(float64(n), name)
+func sumOf(cpus []counters) (sum counters) {
+	for _, t := range cpus {
+		sum.add(t)
 	}
-	all, err := d.tallies()
+	return sum
+}
+
+func (k counterKey) origin() uint64 { return native.Uint64(k[:]) }
+
+// endpoint is zero where the key is not of one.
+func (k counterKey) endpoint() netip.AddrPort {
+	if k.subject() != proxy.Serving {
+		return netip.AddrPort{}
+	}
+	return getAddrPort(k[8:])
+}
+
+func (k counterKey) subject() proxy.Subject {
+	switch {
+	case k[26] == goneProtocol:
+		return proxy.Gone
+	case k == refusedKey(k.origin()):
+		return proxy.Refused
+	}
+	return proxy.Serving
+}
+
+// slot is the endpoint as maps have it.
+func (k counterKey) slot() string { return string(k[8 : 8+slotSize]) }
+
+func refusedKey(origin uint64) (k counterKey) {
+	native.PutUint64(k[:], origin)
+	return k
+}
+
+func goneKey(origin uint64) counterKey {
+	k := refusedKey(origin)
+	k[26] = goneProtocol
+	return k
+}
+
+func servingKey(origin uint64, endpoint netip.AddrPort) counterKey {
+	k := refusedKey(origin)
+	copy(k[8:], slot(endpoint))
+	return k
+}
+
+// readCounters reads what all processors have counted.
+func readCounters(m *ebpf.Map) (map[counterKey]counters, error) {
+	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
-		to <- connectionsMetric.Invalid(err)
-		return
+		return nil, fmt.Errorf("counting processors: %w", err)
 	}
-	for _, t := range all {
-		collect(to, t)
-	}
-}
-
-// collect gives what there was of one endpoint, or of those that are gone, or of what was refused.
-func collect(to chan<- prometheus.Metric, t proxy.Tally) {
-	key, portName, _ := proxy.SplitOrigin(t.Origin)
-	send := func(f *metrics.Family, n uint64, more ...string) {
-		if n > 0 {
-			labels := append([]string{key.Namespace, key.Name, portName, string(t.Protocol)}, more...)
-			to <- f.Value(float64(n), labels...)
+	all := map[counterKey]counters{}
+	keys, values := make([]counterKey, counterBatch), make([]counters, counterBatch*cpus)
+	var at ebpf.MapBatchCursor
+	for done := false; !done; {
+		n, err := m.BatchLookup(&at, keys, values, nil)
+		if done = errors.Is(err, ebpf.ErrKeyNotExist); err != nil && !done {
+			return nil, fmt.Errorf("reading map %s: %w", mapServiceCounter, err)
+		}
+		for i, key := range keys[:n] {
+			all[key] = sumOf(values[i*cpus : (i+1)*cpus])
 		}
 	}
-	if t.Subject == proxy.Refused {
-		send(refusedMetric, t.Total)
-		return
-	}
-	endpoint := t.Subject.String()
-	if t.Subject == proxy.Serving {
-		endpoint = t.Endpoint.String()
-	}
-	send(connectionsMetric, t.Total, endpoint)
-	for direction, v := range map[string]proxy.Volume{"sent": t.Sent, "received": t.Received} {
-		send(packetsMetric, v.Packets, endpoint, direction)
-		send(bytesMetric, v.Bytes, endpoint, direction)
-	}
+	return all, nil
 }
 
-func (d *Dataplane) events() map[string]uint64 {
+// counted reads the map without holding up changes; of says, by origin, what is in force.
+func (d *Dataplane) counted() (all map[counterKey]counters, of map[uint64]service, err error) {
+	d.mu.Lock()
+	if d.kernel == nil || d.model == nil {
+		d.mu.Unlock()
+		return nil, nil, nil
+	}
+	m, err := d.kernel.maps[mapServiceCounter].Clone()
+	d.mu.Unlock()
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening map %s: %w", mapServiceCounter, err)
+	}
+	defer m.Close()
+	if all, err = readCounters(m); err != nil {
+		return nil, nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.model == nil {
+		return nil, nil, nil // a change failed meanwhile: what is in force is not known now
+	}
+	return all, d.model.services(all), nil
+}
+
+// service is a port of a Service that has been counted, and its endpoints.
+type service struct {
+	proxy.Counted
+	endpoints map[netip.AddrPort]bool
+}
+
+// services are those of the origins of all.
+func (m *model) services(all map[counterKey]counters) map[uint64]service {
+	of := map[uint64]service{}
+	for key := range all {
+		of[key.origin()] = service{}
+	}
+	if len(of) == 0 {
+		return of
+	}
+	for _, g := range m.groups {
+		for _, f := range g {
+			id := originID(f)
+			s, ok := of[id]
+			if !ok {
+				continue
+			}
+			if s.endpoints == nil {
+				s = service{Counted: proxy.Counted{Origin: f.Origin(), Protocol: f.Protocol}, endpoints: map[netip.AddrPort]bool{}}
+				of[id] = s
+			}
+			for _, e := range f.Endpoints {
+				s.endpoints[e.AddrPort] = true
+			}
+		}
+	}
+	for id, s := range of {
+		if s.endpoints == nil {
+			delete(of, id)
+		}
+	}
+	return of
+}
+
+// tallies are what the programs have counted, but for what is open.
+func (d *Dataplane) counters() ([]proxy.Tally, error) {
+	all, of, err := d.counted()
+	return presented(all, of, nil), err
+}
+
+// Tallies are what the programs have counted of the Services in force.
+func (d *Dataplane) Tallies(context.Context) ([]proxy.Tally, error) {
+	d.mu.Lock()
+	open, err := d.openNow(false)
+	d.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	all, of, err := d.counted()
+	return presented(all, of, open), err
+}
+
+// presented leaves out what is of no Service any more.
+func presented(all map[counterKey]counters, of map[uint64]service, open map[counterKey]uint64) []proxy.Tally {
+	var list []proxy.Tally
+	for key, t := range all {
+		s, ok := of[key.origin()]
+		if !ok {
+			continue
+		}
+		s.Subject, s.Endpoint = key.subject(), key.endpoint()
+		list = append(list, proxy.Tally{
+			Counted: s.Counted, Open: open[key], Total: t.Sockets + t.Flows,
+			Sent:     proxy.Volume{Packets: t.Packets[0], Bytes: t.Bytes[0]},
+			Received: proxy.Volume{Packets: t.Packets[1], Bytes: t.Bytes[1]},
+		})
+	}
+	return list
+}
+
+// tidyCounters removes the counters of Services that are gone, and adds those of endpoints that are gone, and of which
+// nothing has been heard since the last look, to the sum of such.
+func (d *Dataplane) tidyCounters() error {
+	all, of, err := d.counted()
+	if err != nil || all == nil {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.kernel == nil {
 		return nil
 	}
-	all := map[string]uint64{}
-	for i, name := range reasons {
-		var cpus []uint64
-		if err := d.kernel.maps[mapCounts].Lookup(uint32(i), &cpus); err != nil {
-			return nil // the next reading may work; there is nobody to tell
+	m := d.kernel.maps[mapServiceCounter]
+	quiet := map[counterKey]counters{}
+	budget := tidyBudget
+	for key, now := range all {
+		s, known := of[key.origin()]
+		if known && (key.subject() != proxy.Serving || s.endpoints[key.endpoint()]) {
+			continue
 		}
-		for _, n := range cpus {
-			all[name] += n
+		before, looked := d.quiet[key]
+		if !looked || before != now || budget == 0 {
+			quiet[key] = now
+			continue
+		}
+		budget--
+		if err := retire(m, key, known); err != nil {
+			return err
 		}
 	}
-	return all
+	d.quiet = quiet
+	return nil
+}
+
+// retire removes a counter, and adds it to the sum of what is gone when that is kept.
+func retire(m *ebpf.Map, key counterKey, keep bool) error {
+	var last, sum []counters
+	if err := m.LookupAndDelete(key, &last); err != nil || !keep {
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			err = nil
+		}
+		return wrapTidy(err)
+	}
+	gone := goneKey(key.origin())
+	if err := m.Lookup(gone, &sum); errors.Is(err, ebpf.ErrKeyNotExist) {
+		sum = make([]counters, len(last))
+	} else if err != nil {
+		return wrapTidy(err)
+	}
+	for i := range sum {
+		sum[i].add(last[i])
+	}
+	return wrapTidy(m.Put(gone, sum))
+}
+
+func wrapTidy(err error) error {
+	if err != nil {
+		return fmt.Errorf("removing from map %s what is gone: %w", mapServiceCounter, err)
+	}
+	return nil
 }

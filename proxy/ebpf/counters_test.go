@@ -18,7 +18,7 @@ import (
 
 func TestEventsAreCounted(t *testing.T) {
 	lab, d := lived(t)
-	if size := d.kernel.maps[mapCounts].MaxEntries(); int(size) != len(reasons) {
+	if size := d.kernel.maps[mapEventCounters].MaxEntries(); int(size) != len(reasons) {
 		t.Fatalf("%d reasons have names, and the kernel counts %d", len(reasons), size)
 	}
 	for from, to := range map[string]string{"c": "10.96.0.5:80", "client": "192.0.2.1:30080", "node": "10.96.9.9:80", "b": "10.96.9.9:80"} {
@@ -211,12 +211,12 @@ func TestSumsNeverGetLess(t *testing.T) {
 		_, bytes := sums()
 		// the last packets of a connection may come after it was closed, and then the counter waits
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			must(t, d.tidyTallies())
+			must(t, d.tidyCounters())
 			connections, now := sums()
 			if want := uint64(2 * (round + 1)); connections != want || now < bytes {
 				t.Fatalf("round %d: %d connections with %d octets, wanted %d and at least %d", round, connections, now, want, bytes)
 			}
-			all, err := readTallies(d.kernel.maps[mapTallies])
+			all, err := readCounters(d.kernel.maps[mapServiceCounter])
 			must(t, err)
 			if bytes = now; round == 0 || all[gone].Sockets > 0 && len(all) == 2 {
 				break
@@ -228,8 +228,8 @@ func TestSumsNeverGetLess(t *testing.T) {
 	}
 	must(t, d.Resync(t.Context(), proxy.Table{}))
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		must(t, d.tidyTallies())
-		all, err := readTallies(d.kernel.maps[mapTallies])
+		must(t, d.tidyCounters())
+		all, err := readCounters(d.kernel.maps[mapServiceCounter])
 		must(t, err)
 		if len(all) == 0 {
 			return

@@ -30,14 +30,14 @@ type Config struct {
 	Own listeners.Set
 	// NodePorts are the first and last port that a program of the node may not take when a Service has it.
 	NodePorts [2]uint16
-	// Passive makes a start where no earlier process has left anything leave new connections to others, until Act.
-	Passive bool
+	// Draining makes a start where no earlier process has left anything leave new connections to others, until Act.
+	Draining bool
 	// Namespaces lists files of network namespaces that may be pods' of this node; PodNamespaces when nil.
 	Namespaces func() ([]string, error)
 	// Scheduler says which endpoint a client gets.
 	Scheduler Scheduler
-	// NoShortcut has all packets pass the node's own stack, whatever Shortcut says.
-	NoShortcut bool
+	// NoBypass has all packets pass the node's own stack, whatever the method Bypass is called with.
+	NoBypass bool
 	// XDP drops what may not reach a Service before the kernel makes packets of it, where drivers can.
 	XDP bool
 	// older does without tcx and bpf_set_retval, for tests of what kernels get that have neither
@@ -56,13 +56,13 @@ type Dataplane struct {
 	store  store       // the kernel
 	model  *model      // nil when it is not known what the kernel holds
 	role   *proxy.Role // nil until the programs are loaded
-	// shortcut is what the programs were told last
-	shortcut shortcut
-	fault    func(store) store
-	// passive is since when it has been, patience for how long after that answers may come to those who asked before
-	passive  time.Time
+	// bypass is what was written to the programs' settings last
+	bypass bypass
+	fault  func(store) store
+	// draining is since when it has been, patience for how long after that answers may come to those who asked before
+	draining time.Time
 	patience time.Duration
-	quiet    map[tallyKey]tally // of the past, as the last look found them
+	quiet    map[counterKey]counters // of the past, as the last look found them
 
 	problem  atomic.Pointer[string] // what Run found
 	unproven atomic.Pointer[error]  // what the last probe found
@@ -163,10 +163,10 @@ func (d *Dataplane) Resync(_ context.Context, table proxy.Table) error {
 		return fmt.Errorf("programming %d frontends: %w", len(table.Frontends), err)
 	}
 	d.model = newModel(table)
-	if err := d.surround(); err != nil || *d.role == proxy.Passive || len(d.kernel.found.older()) == 0 {
+	if err := d.surround(); err != nil || *d.role == proxy.Draining || len(d.kernel.found.older()) == 0 {
 		return err
 	}
-	return d.kernel.removeOlder()
+	return d.takeOver()
 }
 
 // open loads the programs once.
@@ -183,15 +183,15 @@ func (d *Dataplane) open() error {
 		return err
 	}
 	if d.role == nil {
-		if d.role, d.shortcut, err = k.recordedRole(); err != nil {
+		if d.role, d.bypass, err = k.recordedRole(); err != nil {
 			k.close()
 			return err
 		}
 	}
 	if d.role == nil {
-		d.role = new(proxy.Alone)
-		if d.cfg.Passive {
-			d.role = new(proxy.Passive)
+		d.role = new(proxy.Sole)
+		if d.cfg.Draining {
+			d.role = new(proxy.Draining)
 		}
 	}
 	d.kernel, d.store, d.model = k, k, nil
@@ -214,7 +214,7 @@ func (d *Dataplane) surround() error {
 	if err != nil {
 		return err
 	}
-	spaces, err := d.spaces(routes)
+	namespaces, err := d.namespaces(routes)
 	if err != nil {
 		return err
 	}
@@ -222,7 +222,7 @@ func (d *Dataplane) surround() error {
 	if err != nil {
 		return fmt.Errorf("listing the node's addresses: %w", err)
 	}
-	if err := settle(d.store, contents{mapOwn: d.own(addrs), mapCIDRs: d.cidrs(addrs), mapSpaces: spaces, mapWays: podWays(routes)}); err != nil {
+	if err := replaceEntries(d.store, contents{mapOwnListeners: d.own(addrs), mapCIDRs: d.cidrs(addrs), mapNetns: namespaces, mapPodRoutes: podLinks(routes)}); err != nil {
 		return err
 	}
 	hooks, links, err := d.hooks()
@@ -269,7 +269,7 @@ func (d *Dataplane) settings() (entry, error) {
 	for _, port := range []uint16{snat[0], snat[1], d.cfg.NodePorts[0], d.cfg.NodePorts[1]} {
 		b = native.AppendUint16(b, port)
 	}
-	b = native.AppendUint32(native.AppendUint32(b, uint32(*d.role)), uint32(d.shortcut))
+	b = native.AppendUint32(native.AppendUint32(b, uint32(*d.role)), uint32(d.bypass))
 	return entry{mapConfig, string(native.AppendUint32(nil, 0)), string(b)}, nil
 }
 
@@ -313,7 +313,7 @@ func (d *Dataplane) own(addrs []netlink.Addr) map[string]string {
 	return all
 }
 
-func (d *Dataplane) spaces(routes []podRoute) (map[string]string, error) {
+func (d *Dataplane) namespaces(routes []podRoute) (map[string]string, error) {
 	cookie, err := namespaceCookie()
 	if err != nil {
 		return nil, err
@@ -322,12 +322,12 @@ func (d *Dataplane) spaces(routes []podRoute) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing the network namespaces of pods: %w", err)
 	}
-	found, err := podSpaces(paths, routes)
+	found, err := podNamespaces(paths, routes)
 	if err != nil {
 		return nil, err
 	}
 	all := map[string]string{}
-	for _, s := range append(found, space{cookie: cookie, host: true, v4: d.source(true), v6: d.source(false)}) {
+	for _, s := range append(found, namespace{cookie: cookie, host: true, v4: d.source(true), v6: d.source(false)}) {
 		e := s.entry()
 		all[e.key] = e.value
 	}
@@ -354,7 +354,7 @@ func (d *Dataplane) Dump(context.Context) (proxy.Table, error) {
 	if err != nil {
 		return proxy.Table{}, err
 	}
-	if d.role == nil || *d.role == proxy.Passive {
+	if d.role == nil || *d.role == proxy.Draining {
 		found.older = nil // they go on until this data plane takes new connections
 	}
 	var table proxy.Table

@@ -29,11 +29,11 @@ func hash(parts ...string) uint64 {
 	return native.Uint64(sum[:]) | 1
 }
 
-// setID is of the endpoints of f; sticky ones have entries of their own besides the slots.
+// setID is of the endpoints of f; those with session affinity have entries in affinity_match, too.
 func setID(f proxy.Frontend) uint64 {
 	var b []byte
 	if f.Affinity > 0 {
-		b = append(b, "sticky"...)
+		b = append(b, "affinity"...)
 	}
 	for _, e := range f.Endpoints {
 		b = putAddrPort(b, e.AddrPort)
@@ -70,18 +70,18 @@ func (g group) objects() map[object][]entry {
 		s := sideFor(f)
 		text := make([]byte, originSize)
 		copy(text, f.Origin())
-		all[object{mapOrigins, s.origin}] = []entry{{mapOrigins, string(native.AppendUint64(nil, s.origin)), string(text)}}
+		all[object{mapServiceNames, s.origin}] = []entry{{mapServiceNames, string(native.AppendUint64(nil, s.origin)), string(text)}}
 		if s.set != 0 {
-			all[object{mapSlots, s.set}] = setEntries(s.set, f)
+			all[object{mapEndpoints, s.set}] = setEntries(s.set, f)
 		}
 		if s.ranges == 0 {
 			continue
 		}
 		var entries []entry
 		for _, r := range f.SourceRanges {
-			entries = append(entries, entry{mapRanges, rangeKey(s.ranges, r), one})
+			entries = append(entries, entry{mapSourceRanges, rangeKey(s.ranges, r), one})
 		}
-		all[object{mapRanges, s.ranges}] = entries
+		all[object{mapSourceRanges, s.ranges}] = entries
 	}
 	return all
 }
@@ -92,9 +92,9 @@ var one = string(native.AppendUint32(nil, 1))
 func setEntries(set uint64, f proxy.Frontend) []entry {
 	entries := make([]entry, 0, len(f.Endpoints))
 	for i, e := range f.Endpoints {
-		entries = append(entries, entry{mapSlots, slotKey(set, i), slot(e.AddrPort)})
+		entries = append(entries, entry{mapEndpoints, slotKey(set, i), slot(e.AddrPort)})
 		if f.Affinity > 0 {
-			entries = append(entries, entry{mapMembers, memberKey(set, e.AddrPort), one})
+			entries = append(entries, entry{mapAffinityMatch, memberKey(set, e.AddrPort), one})
 		}
 	}
 	return entries
@@ -127,7 +127,7 @@ func newContents() contents {
 
 // tables are the maps that follow from a Table, each after those that it refers to.
 func tables() []string {
-	return []string{mapOrigins, mapRanges, mapMembers, mapSlots, mapFrontends}
+	return []string{mapServiceNames, mapSourceRanges, mapAffinityMatch, mapEndpoints, mapFrontends}
 }
 
 // render is what the maps hold for table.
@@ -173,7 +173,7 @@ func parse(c contents) proxy.Table {
 
 func rangesIn(c contents) map[uint64][]netip.Prefix {
 	all := map[uint64][]netip.Prefix{}
-	for key := range c[mapRanges] {
+	for key := range c[mapSourceRanges] {
 		b := []byte(key)
 		set := native.Uint64(b[4:])
 		all[set] = append(all[set], prefixOf(b[12:], int(native.Uint32(b))-64))
@@ -189,10 +189,10 @@ func (c contents) read(addr proxy.Address, s side, ranges map[uint64][]netip.Pre
 		ID: proxy.ID{Address: addr, Scope: s.scope}, Verdict: s.verdict, Masquerade: s.masquerade,
 		Affinity: s.affinity, SourceRanges: ranges[s.ranges],
 	}
-	text := c[mapOrigins][string(native.AppendUint64(nil, s.origin))]
+	text := c[mapServiceNames][string(native.AppendUint64(nil, s.origin))]
 	f.Service, f.PortName, _ = proxy.SplitOrigin(string(bytes.TrimRight([]byte(text), "\x00")))
 	for i := range s.count {
-		if value, ok := c[mapSlots][slotKey(s.set, i)]; ok {
+		if value, ok := c[mapEndpoints][slotKey(s.set, i)]; ok {
 			f.Endpoints = append(f.Endpoints, proxy.Endpoint{AddrPort: getAddrPort([]byte(value))})
 		}
 	}

@@ -81,7 +81,7 @@ func TestChangesLeadWhereAFreshStartLeads(t *testing.T) {
 				for _, half := range []string{value[:sideSize], value[sideSize:]} {
 					half := sideOf([]byte(half))
 					for i := range half.count {
-						if _, ok := have.c[mapSlots][slotKey(half.set, i)]; !ok {
+						if _, ok := have.c[mapEndpoints][slotKey(half.set, i)]; !ok {
 							t.Fatalf("frontend %s has no endpoint %d after %v", addressOf(key), i, e.table)
 						}
 					}

@@ -153,7 +153,7 @@ func (d *Dataplane) EndFlows(_ context.Context, stale func(proxy.Flow) bool) (ui
 	}
 	sockets, err := d.endSockets(stale)
 	if ended+sockets > 0 {
-		err = errors.Join(err, d.relieve()) // the endpoints may come back
+		err = errors.Join(err, d.recountConns()) // the endpoints may come back
 	}
 	return ended + sockets, err
 }
@@ -161,7 +161,7 @@ func (d *Dataplane) EndFlows(_ context.Context, stale func(proxy.Flow) bool) (ui
 // endSockets destroys the sockets that are connected to endpoints of the past. It forgets them afterwards, so that
 // what fails is tried again.
 func (d *Dataplane) endSockets(stale func(proxy.Flow) bool) (uint, error) {
-	peers, err := d.kernel.read(mapPeers)
+	peers, err := d.kernel.read(mapSocketRevnat)
 	if err != nil {
 		return 0, err
 	}
@@ -199,7 +199,7 @@ func (d *Dataplane) endSockets(stale func(proxy.Flow) bool) (uint, error) {
 		}
 	}
 	for _, key := range keys {
-		if err := d.kernel.remove(entry{table: mapPeers, key: key}); err != nil {
+		if err := d.kernel.remove(entry{table: mapSocketRevnat, key: key}); err != nil {
 			return ended, err
 		}
 	}

@@ -58,7 +58,7 @@ func (tg *target) table() proxy.Table {
 	var all []proxy.Frontend
 	for i := range tg.services {
 		for _, protocol := range []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP} {
-			f := proxy.Frontend{Service: catalog.Key{Namespace: "default", Name: "web"}, Masquerade: proxy.MasqueradeOutsiders}
+			f := proxy.Frontend{Service: catalog.Key{Namespace: "default", Name: "web"}, Masquerade: proxy.MasqueradeOutsidePods}
 			f.Address, f.Scope = proxy.Address{AddrPort: tg.services[i], Protocol: protocol}, proxy.Everywhere
 			f.Endpoints = []proxy.Endpoint{{AddrPort: tg.endpoints[2*i]}, {AddrPort: tg.endpoints[2*i+1]}}
 			all = append(all, f)

@@ -53,7 +53,7 @@ func TestPeersThatAreGone(t *testing.T) {
 			t.Errorf("%s -> %s should go on: %v", conn.LocalAddr(), conn.RemoteAddr(), err)
 		}
 	}
-	left, err := d.kernel.read(mapPeers)
+	left, err := d.kernel.read(mapSocketRevnat)
 	must(t, err)
 	if len(left) > 0 {
 		t.Errorf("%d entries stay of sockets that are gone", len(left))

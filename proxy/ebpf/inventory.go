@@ -24,7 +24,7 @@ type program struct {
 	id   ebpf.ProgramID
 	name string
 	kind ebpf.ProgramType
-	maps map[string]ebpf.MapID
+	maps map[string]ebpf.MapID // by their present names
 }
 
 // layout is that of its maps; empty in versions that marked none.
@@ -54,7 +54,7 @@ type inventory struct {
 	own, orphans programs
 }
 
-// older are those of another layout, whose connections go on until this process has a role.
+// older are those of another layout, which serve until this process has a role.
 func (i inventory) older() programs {
 	all := programs{}
 	for id, p := range i.own {
@@ -161,6 +161,7 @@ func (r mapReader) program(id ebpf.ProgramID) (program, error) {
 			if name, err = mapName(id); err != nil {
 				return p, err
 			}
+			name = presentName(name)
 			r.names[id] = name
 		}
 		p.maps[name] = id
@@ -184,7 +185,7 @@ func mapName(id ebpf.MapID) (string, error) {
 // home looks into the map of network namespaces, which has an entry of the node's own, and at the mark.
 func (r mapReader) home(p program) (home, error) {
 	for name, id := range p.maps {
-		if name != mapSpaces && !strings.HasPrefix(name, markPrefix) {
+		if name != mapNetns && !strings.HasPrefix(name, markPrefix) {
 			continue
 		}
 		where, known := r.homes[id]
@@ -210,7 +211,7 @@ func (r mapReader) home(p program) (home, error) {
 }
 
 func (r mapReader) homeIn(name string, m *ebpf.Map) (home, error) {
-	if name != mapSpaces {
+	if name != mapNetns {
 		var index uint32
 		err := m.Lookup(uint32(0), &index)
 		if errors.Is(err, ebpf.ErrKeyNotExist) {

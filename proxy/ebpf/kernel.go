@@ -13,8 +13,8 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-// layoutVersion changes whenever a map of an older version cannot be used any more.
-const layoutVersion = "v5"
+// layoutVersion changes whenever the maps of an older version cannot be used as they are (takeover.go).
+const layoutVersion = "v6"
 
 // kernel is the programs and maps, loaded; where they are attached is in links.go and seats.go.
 type kernel struct {
@@ -164,10 +164,10 @@ const batch = 4096
 func (k *kernel) read(table string) (map[string]string, error) {
 	m := k.maps[table]
 	all := map[string]string{}
-	room := func(size uint32) reflect.Value {
+	buffer := func(size uint32) reflect.Value {
 		return reflect.MakeSlice(reflect.SliceOf(reflect.ArrayOf(int(size), reflect.TypeFor[byte]())), batch, batch)
 	}
-	keys, values := room(m.KeySize()), room(m.ValueSize())
+	keys, values := buffer(m.KeySize()), buffer(m.ValueSize())
 	for cursor := new(ebpf.MapBatchCursor); ; {
 		n, err := m.BatchLookup(cursor, keys.Interface(), values.Interface(), nil)
 		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -216,8 +216,8 @@ func readAll(from store) (contents, error) {
 	return c, nil
 }
 
-// settle makes the maps of names, which are not of a Table, hold exactly want.
-func settle(to store, want contents) error {
+// replaceEntries makes maps whose contents do not follow from a Table hold exactly want.
+func replaceEntries(to store, want contents) error {
 	for table, entries := range want {
 		have, err := to.read(table)
 		if err != nil {

@@ -10,41 +10,42 @@ import (
 	"svcplane/proxy"
 )
 
-// The maps of bpf/maps.h whose contents follow from a Table.
+// The maps of bpf/maps.h whose contents follow from a Table. The kernel takes 15 characters of a name.
 const (
-	mapFrontends = "frontends"
-	mapSlots     = "slots"
-	mapMembers   = "members"
-	mapRanges    = "ranges"
-	mapOrigins   = "origins"
+	mapFrontends     = "frontends"
+	mapEndpoints     = "endpoints"
+	mapAffinityMatch = "affinity_match"
+	mapSourceRanges  = "source_ranges"
+	mapServiceNames  = "service_names"
 )
 
 // The other maps.
 const (
-	mapCIDRs    = "cidrs"
-	mapSpaces   = "spaces"
-	mapWays     = "ways"
-	mapOwn      = "own"
-	mapConfig   = "config"
-	mapStickies = "stickies"
-	mapPeers    = "peers"
-	mapFlows    = "flows"
-	mapCounts   = "counts"
-	mapTallies  = "tallies"
-	mapTurns    = "turns"
-	mapLoads    = "loads"
-	// of the process alone, bound to the programs
+	mapCIDRs          = "cidrs"
+	mapNetns          = "netns"
+	mapPodRoutes      = "pod_routes"
+	mapOwnListeners   = "own_listeners"
+	mapConfig         = "config"
+	mapAffinity       = "affinity"
+	mapSocketRevnat   = "socket_revnat"
+	mapSocketChoices  = "socket_choices"
+	mapFlows          = "flows"
+	mapFragments      = "fragments"
+	mapEventCounters  = "event_counters"
+	mapServiceCounter = "service_counter"
+	mapRRCursor       = "rr_cursor"
+	mapOpenConns      = "open_conns"
+	// made by the process, and bound to the programs
 	mapMark   = markPrefix + layoutVersion
 	mapQdiscs = "qdiscs"
 )
 
 const (
-	frontendKeySize = 20
-	sideSize        = 40
-	slotSize        = 20
-	originSize      = 224
+	sideSize   = 40
+	slotSize   = 20
+	originSize = 224
 	// where members stand in struct settings
-	snatOffset, roleOffset, shortcutOffset = 32, 40, 44
+	snatOffset, roleOffset, bypassOffset = 32, 40, 44
 	// where the origin stands in struct flow
 	originOffset = 32
 	// hostKind is NS_HOST in struct netns, and podKind NS_POD

@@ -17,10 +17,10 @@ import (
 	"svcplane/proxy"
 )
 
-// answerPatience is how long an answer may be under way to a socket that asked before this data plane became passive.
+// answerPatience is how long an answer may be under way to a socket that asked before this data plane began to drain.
 const answerPatience = 30 * time.Second
 
-// Left counts connections in the table of flows, and UDP sockets that are told their peer's name by the programs.
+// Left counts connections in map flows, and UDP sockets whose peer's name the programs translate.
 // A TCP socket has its endpoint's address and needs nothing any more.
 func (d *Dataplane) Left(_ context.Context, _ proxy.Table) (int, error) {
 	d.mu.Lock()
@@ -43,7 +43,7 @@ func (d *Dataplane) Left(_ context.Context, _ proxy.Table) (int, error) {
 }
 
 func (d *Dataplane) socketsLeft() (int, error) {
-	peers, err := d.kernel.read(mapPeers)
+	peers, err := d.kernel.read(mapSocketRevnat)
 	if err != nil {
 		return 0, err
 	}
@@ -57,7 +57,7 @@ func (d *Dataplane) socketsLeft() (int, error) {
 	if len(endpoints) == 0 {
 		return 0, nil
 	}
-	answers := time.Since(d.passive) < d.patience
+	answers := time.Since(d.draining) < d.patience
 	left := 0
 	err = d.eachSocket(unix.IPPROTO_UDP, func(s *netlink.Socket) error {
 		asked := endpoints[cookieOfSocket(s)]

@@ -204,7 +204,7 @@ func (k *kernel) gather(cgroup *os.File) error {
 }
 
 // above says whether programs of another start are attached to a cgroup above, which is beyond the reach of this process:
-// what can be seen was cleared before. They are made passive, so that others can serve.
+// what can be seen was cleared before. They are made draining, so that others can serve.
 func (k *kernel) above(cgroup *os.File, h hook) error {
 	found, err := link.QueryPrograms(link.QueryOptions{Target: int(cgroup.Fd()), Attach: h.attach, QueryFlags: unix.BPF_F_QUERY_EFFECTIVE})
 	if err != nil {
@@ -228,13 +228,8 @@ func (p program) retire() error {
 		return fmt.Errorf("opening the settings of %s: %w", p.name, err)
 	}
 	defer m.Close()
-	var value []byte
-	if err := m.Lookup(uint32(0), &value); err != nil {
-		return fmt.Errorf("reading the settings of %s: %w", p.name, err)
-	}
-	native.PutUint32(value[roleOffset:], uint32(proxy.Passive))
-	if err := m.Put(uint32(0), value); err != nil {
-		return fmt.Errorf("making %s passive: %w", p.name, err)
+	if err := putSetting(m, roleOffset, uint32(proxy.Draining)); err != nil {
+		return fmt.Errorf("making %s leave new connections to others: %w", p.name, err)
 	}
 	return nil
 }

@@ -11,11 +11,11 @@ import (
 
 // openNow counts the connections that are open, by what counts them in total, or those of which the programs see the
 // end; d.mu is held.
-func (d *Dataplane) openNow(seen bool) (map[tallyKey]uint64, error) {
+func (d *Dataplane) openNow(seen bool) (map[counterKey]uint64, error) {
 	if d.kernel == nil || d.model == nil {
 		return nil, nil
 	}
-	open := map[tallyKey]uint64{}
+	open := map[counterKey]uint64{}
 	if err := d.openSockets(open); err != nil {
 		return nil, err
 	}
@@ -24,8 +24,8 @@ func (d *Dataplane) openNow(seen bool) (map[tallyKey]uint64, error) {
 
 // openSockets adds the sockets that are connected to the endpoint which they got. One of UDP that is not connected
 // has no connection: each datagram goes where a new one goes.
-func (d *Dataplane) openSockets(open map[tallyKey]uint64) error {
-	peers, err := d.kernel.read(mapPeers)
+func (d *Dataplane) openSockets(open map[counterKey]uint64) error {
+	peers, err := d.kernel.read(mapSocketRevnat)
 	if err != nil || len(peers) == 0 {
 		return err
 	}
@@ -75,7 +75,7 @@ func (m *model) origin(addr proxy.Address) (uint64, bool) {
 }
 
 // openFlows adds the connections of packets that have not ended; seen leaves out those of datagrams.
-func (d *Dataplane) openFlows(open map[tallyKey]uint64, seen bool) error {
+func (d *Dataplane) openFlows(open map[counterKey]uint64, seen bool) error {
 	all, err := d.kernel.read(mapFlows)
 	if err != nil {
 		return err

@@ -57,7 +57,12 @@ func (k *kernel) removeOlder() error {
 		return err
 	}
 	older := func(f *netlink.BpfFilter) bool { return !strings.HasPrefix(f.Name, filterName+layoutVersion+"-") }
-	return errors.Join(k.removeFilters(older), detach(inv.older()), removePins())
+	if err := errors.Join(k.removeFilters(older), detach(inv.older()), removePins()); err != nil {
+		return err
+	}
+	maps.DeleteFunc(inv.own, func(_ ebpf.ProgramID, p program) bool { return !p.current() })
+	k.found = inv
+	return nil
 }
 
 // Cleanup removes what an instance of this network namespace left in the kernel, also when none is running, and whatever

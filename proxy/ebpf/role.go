@@ -25,9 +25,9 @@ func (d *Dataplane) Act(ctx context.Context, role proxy.Role) error {
 		return err
 	}
 	same := *d.role == role
-	if role != proxy.Alone {
+	if role != proxy.Sole {
 		// the other one is to see both directions of what it does not translate
-		if err := d.takeShortcut(false); err != nil {
+		if err := d.setBypass(false); err != nil {
 			return err
 		}
 	}
@@ -36,25 +36,25 @@ func (d *Dataplane) Act(ctx context.Context, role proxy.Role) error {
 		return err
 	}
 	d.role = &role
-	if role != proxy.Passive {
-		d.passive = time.Time{}
-	} else if d.passive.IsZero() {
-		d.passive = time.Now()
+	if role != proxy.Draining {
+		d.draining = time.Time{}
+	} else if d.draining.IsZero() {
+		d.draining = time.Now()
 	}
-	if err := d.tell(); err != nil || same {
+	if err := d.writeSettings(); err != nil {
 		return err
 	}
-	if err := d.respect(ctx, role); err != nil {
-		return err
-	}
-	if role == proxy.Passive {
+	if same && len(d.kernel.found.older()) == 0 {
 		return nil
 	}
-	return d.kernel.removeOlder()
+	if err := d.takeOver(); err != nil {
+		return err
+	}
+	return d.respect(ctx, role)
 }
 
-// tell writes the settings.
-func (d *Dataplane) tell() error {
+// writeSettings makes the programs do what role and bypass say.
+func (d *Dataplane) writeSettings() error {
 	settings, err := d.settings()
 	if err != nil {
 		return err
@@ -65,9 +65,9 @@ func (d *Dataplane) tell() error {
 // respect makes what this data plane and netfilter translate keep out of each other's way.
 func (d *Dataplane) respect(ctx context.Context, role proxy.Role) error {
 	switch role {
-	case proxy.Leading:
+	case proxy.Active:
 		return errors.Join(d.yield(ctx, true), d.reserve())
-	case proxy.Alone:
+	case proxy.Sole:
 		return d.reclaim()
 	}
 	return errors.Join(d.yield(ctx, false), d.reserve())
@@ -76,7 +76,7 @@ func (d *Dataplane) respect(ctx context.Context, role proxy.Role) error {
 // yield lets the packets of connections pass that netfilter translates: those that could be taken for the first
 // of a new one, and those that come back to an address and port of this node: programs' and masqueraded clients'.
 // While all that is new passes anyway, only entries of connections that have ended are in their way.
-func (d *Dataplane) yield(ctx context.Context, leading bool) error {
+func (d *Dataplane) yield(ctx context.Context, active bool) error {
 	theirs, err := proxy.Translations(ctx)
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (d *Dataplane) yield(ctx context.Context, leading bool) error {
 		for _, key := range keys {
 			var have []byte
 			err := flows.Lookup([]byte(key), &have)
-			if err != nil && !leading || err == nil && (isForeign(have) || !ended(have, nil, protocol)) {
+			if err != nil && !active || err == nil && (isForeign(have) || !ended(have, nil, protocol)) {
 				continue
 			}
 			if err := flows.Put([]byte(key), []byte(foreign())); err != nil {
@@ -188,15 +188,15 @@ func reserved(from, to netip.AddrPort, protocol byte, during time.Duration) erro
 }
 
 // recordedRole is what an earlier process has left in the kernel; nil when the map is fresh.
-func (k *kernel) recordedRole() (*proxy.Role, shortcut, error) {
+func (k *kernel) recordedRole() (*proxy.Role, bypass, error) {
 	var value []byte
 	if err := k.maps[mapConfig].Lookup(native.AppendUint32(nil, 0), &value); err != nil {
-		return nil, shortcutOff, fmt.Errorf("reading map %s: %w", mapConfig, err)
+		return nil, bypassOff, fmt.Errorf("reading map %s: %w", mapConfig, err)
 	}
 	// there are always ports for masqueraded clients
 	if native.Uint16(value[snatOffset:]) == 0 {
-		return nil, shortcutOff, nil
+		return nil, bypassOff, nil
 	}
 	role := proxy.Role(native.Uint32(value[roleOffset:]))
-	return &role, shortcut(native.Uint32(value[shortcutOffset:])), nil
+	return &role, bypass(native.Uint32(value[bypassOffset:])), nil
 }

@@ -15,6 +15,7 @@ import (
 // no reason to fail.
 func TestPortsAreReserved(t *testing.T) {
 	lab, d := lived(t)
+	must(t, netlink.ConntrackTableFlush(netlink.ConntrackTable))
 	var conn net.Conn
 	in(t, lab.Hosts["client"], func() (err error) { conn, err = net.Dial("udp4", "192.0.2.1:30080"); return err })
 	defer conn.Close()
@@ -32,20 +33,20 @@ func TestPortsAreReserved(t *testing.T) {
 		}
 		return found
 	}
-	must(t, d.Act(t.Context(), proxy.Passive))
+	must(t, d.Act(t.Context(), proxy.Draining))
 	entries := reserved()
 	if len(entries) != 1 || entries[0].Forward.DstPort != 8080 {
 		t.Fatalf("reserved is %v", entries)
 	}
-	must(t, d.Act(t.Context(), proxy.Passive)) // prolonged
+	must(t, d.Act(t.Context(), proxy.Draining)) // prolonged
 	// another connection of netfilter's gets the same packets back
 	must(t, netlink.ConntrackTableFlush(netlink.ConntrackTable))
 	other := *entries[0]
 	other.TimeOut, other.Forward.SrcPort = 60, 4321
 	must(t, netlink.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET, &other))
-	must(t, d.Act(t.Context(), proxy.Passive))
-	must(t, d.Act(t.Context(), proxy.Leading))
-	must(t, d.Act(t.Context(), proxy.Alone))
+	must(t, d.Act(t.Context(), proxy.Draining))
+	must(t, d.Act(t.Context(), proxy.Active))
+	must(t, d.Act(t.Context(), proxy.Sole))
 	if got := reserved(); len(got) != 1 || got[0].Forward.SrcPort != 4321 {
 		t.Errorf("the table holds %v", got)
 	}

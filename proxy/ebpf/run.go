@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// settleTime gathers the events of one change: a pod's link, its addresses and routes come one by one.
-	settleTime = 20 * time.Millisecond
+	// eventPause gathers the events of one change: a pod's link, its addresses and routes come one by one.
+	eventPause = 20 * time.Millisecond
 	// followPause is the time until what could not be attached is tried again.
 	followPause = time.Second
 	// provePeriod is the time between two probes.
@@ -46,17 +46,17 @@ func (d *Dataplane) Run(ctx context.Context) error {
 			if !ok {
 				links = nil
 			}
-			due.Reset(settleTime)
+			due.Reset(eventPause)
 		case _, ok := <-addrs:
 			if !ok {
 				addrs = nil
 			}
-			due.Reset(settleTime)
+			due.Reset(eventPause)
 		case _, ok := <-routes:
 			if !ok {
 				routes = nil
 			}
-			due.Reset(settleTime)
+			due.Reset(eventPause)
 		case <-due.C:
 			err := d.follow()
 			d.report("following links and namespaces", err)

@@ -36,27 +36,27 @@ func ParseScheduler(name string) (Scheduler, error) {
 	return 0, fmt.Errorf("%q: must be %s or %s", name, strings.Join(schedulerNames[:last], ", "), schedulerNames[last])
 }
 
-// relieveLooks is how many looks relieve takes at most.
-const relieveLooks = 3
+// recountLooks is how many looks recountConns takes at most.
+const recountLooks = 3
 
-// relieve puts right how many connections the programs take endpoints to have: they are not told when an entry of
+// recountConns puts right how many connections the programs take endpoints to have: they are not told when an entry of
 // the oldest has to give way, or that a connection has ended in silence. What changes meanwhile is looked
 // at again, and then waits for the next time. d.mu is held.
-func (d *Dataplane) relieve() error {
+func (d *Dataplane) recountConns() error {
 	if d.kernel == nil || d.model == nil || d.cfg.Scheduler != LeastConnections {
 		return nil
 	}
-	for range relieveLooks {
-		if changed, err := d.relieveQuiet(); !changed || err != nil {
+	for range recountLooks {
+		if changed, err := d.recountOnce(); !changed || err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// relieveQuiet is one look; changed says that some endpoints were left out because their number changed.
-func (d *Dataplane) relieveQuiet() (changed bool, err error) {
-	before, err := d.kernel.read(mapLoads)
+// recountOnce is one look; changed says that some endpoints were left out because their number changed.
+func (d *Dataplane) recountOnce() (changed bool, err error) {
+	before, err := d.kernel.read(mapOpenConns)
 	if err != nil {
 		return false, err
 	}
@@ -68,7 +68,7 @@ func (d *Dataplane) relieveQuiet() (changed bool, err error) {
 	for key, n := range open {
 		want[key.slot()] += n
 	}
-	now, err := d.kernel.read(mapLoads)
+	now, err := d.kernel.read(mapOpenConns)
 	if err != nil {
 		return false, err
 	}
@@ -80,7 +80,7 @@ func (d *Dataplane) relieveQuiet() (changed bool, err error) {
 			changed = changed || before[key] != value
 			continue
 		}
-		if e := (entry{mapLoads, key, n}); native.Uint64([]byte(n)) > 0 {
+		if e := (entry{mapOpenConns, key, n}); native.Uint64([]byte(n)) > 0 {
 			s.puts = append(s.puts, e)
 		} else {
 			s.removes = append(s.removes, e)
@@ -88,23 +88,23 @@ func (d *Dataplane) relieveQuiet() (changed bool, err error) {
 	}
 	for key, n := range want {
 		if before[key] == "" {
-			s.puts = append(s.puts, entry{mapLoads, key, string(native.AppendUint64(nil, n))})
+			s.puts = append(s.puts, entry{mapOpenConns, key, string(native.AppendUint64(nil, n))})
 		}
 	}
 	return changed, write(d.kernel, s)
 }
 
-// forgetTurns removes the turns of sets that are gone.
-func (d *Dataplane) forgetTurns() error {
-	turns, err := d.kernel.read(mapTurns)
+// forgetCursors removes the turns of sets that are gone.
+func (d *Dataplane) forgetCursors() error {
+	turns, err := d.kernel.read(mapRRCursor)
 	if err != nil {
 		return err
 	}
 	for key := range turns {
-		if d.model.refs[object{mapSlots, native.Uint64([]byte(key))}] > 0 {
+		if d.model.refs[object{mapEndpoints, native.Uint64([]byte(key))}] > 0 {
 			continue
 		}
-		if err := d.kernel.remove(entry{table: mapTurns, key: key}); err != nil {
+		if err := d.kernel.remove(entry{table: mapRRCursor, key: key}); err != nil {
 			return err
 		}
 	}
@@ -113,12 +113,12 @@ func (d *Dataplane) forgetTurns() error {
 
 // tidy does from time to time what nothing tells of.
 func (d *Dataplane) tidy() {
-	err := d.tidyTallies()
+	err := d.tidyCounters()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err == nil && d.kernel != nil && d.model != nil {
-		if err = d.relieve(); err == nil {
-			err = d.forgetTurns()
+		if err = d.recountConns(); err == nil {
+			err = d.forgetCursors()
 		}
 	}
 	if err != nil {

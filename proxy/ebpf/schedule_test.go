@@ -142,10 +142,10 @@ func (s scheduled) shares(clients int) map[string]int {
 		all[s.send(from, syn).String()]++
 	}
 	s.forget()
-	sticky, err := s.plane.kernel.read(mapStickies)
+	sticky, err := s.plane.kernel.read(mapAffinity)
 	must(s.t, err)
 	for key := range sticky {
-		must(s.t, s.plane.kernel.remove(entry{table: mapStickies, key: key}))
+		must(s.t, s.plane.kernel.remove(entry{table: mapAffinity, key: key}))
 	}
 	return all
 }
@@ -181,12 +181,12 @@ func TestRoundRobin(t *testing.T) {
 			}
 		}
 	}
-	if turns, err := s.plane.kernel.read(mapTurns); err != nil || len(turns) != 1 {
+	if turns, err := s.plane.kernel.read(mapRRCursor); err != nil || len(turns) != 1 {
 		t.Errorf("%d turns are counted: %v", len(turns), err)
 	}
 	s.serve(3, 1)
 	s.plane.tidy()
-	if turns, err := s.plane.kernel.read(mapTurns); err != nil || len(turns) != 0 {
+	if turns, err := s.plane.kernel.read(mapRRCursor); err != nil || len(turns) != 0 {
 		t.Errorf("%d turns are of sets that are gone: %v", len(turns), err)
 	}
 }
@@ -221,17 +221,17 @@ func TestLeastConnections(t *testing.T) {
 			delete(open, n)
 		}
 	}
-	loads, err := s.plane.kernel.read(mapLoads)
+	loads, err := s.plane.kernel.read(mapOpenConns)
 	must(t, err)
 	for key := range loads {
-		must(t, s.plane.kernel.remove(entry{table: mapLoads, key: key}))
+		must(t, s.plane.kernel.remove(entry{table: mapOpenConns, key: key}))
 	}
-	must(t, s.plane.kernel.put(entry{mapLoads, slot(numbered(1)), string(native.AppendUint64(nil, 1000))}))
+	must(t, s.plane.kernel.put(entry{mapOpenConns, slot(numbered(1)), string(native.AppendUint64(nil, 1000))}))
 	s.plane.tidy()
 	fill(100, 105)
 	s.forget()
 	s.plane.tidy()
-	if loads, err = s.plane.kernel.read(mapLoads); err != nil || len(loads) > 0 {
+	if loads, err = s.plane.kernel.read(mapOpenConns); err != nil || len(loads) > 0 {
 		t.Errorf("nothing is open, and %d endpoints have connections: %v", len(loads), err)
 	}
 }
@@ -270,7 +270,7 @@ func TestLeastConnectionsOfSockets(t *testing.T) {
 		of := slot(netip.AddrPortFrom(lab.Hosts["a"].IPv4, 8080))
 		// the kernel lets go of a socket a moment after it was closed
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			loads, err := d.kernel.read(mapLoads)
+			loads, err := d.kernel.read(mapOpenConns)
 			must(t, err)
 			if native.Uint64([]byte(loads[of])) == 0 {
 				break

@@ -305,14 +305,14 @@ func TestNamespaceThatIsNotThereYet(t *testing.T) {
 	must(t, err)
 	routes, err := podRoutes(d.cfg.PodCIDRs)
 	must(t, err)
-	want, err := podSpaces(paths, routes)
+	want, err := podNamespaces(paths, routes)
 	must(t, err)
 	if len(want) == 0 {
 		t.Fatal("there is no pod to be found")
 	}
 	empty := filepath.Join(t.TempDir(), "sp-0123456789ab")
 	must(t, os.WriteFile(empty, nil, 0o600))
-	got, err := podSpaces(append([]string{empty}, paths...), routes)
+	got, err := podNamespaces(append([]string{empty}, paths...), routes)
 	if err != nil || len(got) != len(want) {
 		t.Errorf("with a file that is no namespace: %d of %d, %v", len(got), len(want), err)
 	}

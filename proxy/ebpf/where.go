@@ -27,11 +27,11 @@ func (d *Dataplane) Where(f proxy.Frontend, client netip.Addr) (lines []string) 
 	pod := !node && contains(d.cfg.PodCIDRs, client)
 	entry := fmt.Sprintf("map frontends, key %s", f.Address)
 	if f.Verdict == proxy.Balance {
-		entry += fmt.Sprintf("; map slots, set %016x with %d endpoints", setID(f), len(f.Endpoints))
+		entry += fmt.Sprintf("; map endpoints, set %016x with %d endpoints", setID(f), len(f.Endpoints))
 	}
 	defer func() {
-		if d.shortcut == shortcutOn && f.Verdict == proxy.Balance {
-			lines = append(lines, "packets to pods of this node take the short way past its stack: nobody has rules about them")
+		if d.bypass == bypassOn && f.Verdict == proxy.Balance {
+			lines = append(lines, "packets to pods of this node take the bypass, past its network stack: no rule of netfilter is about them")
 		}
 	}()
 	packets := "packets are translated where they enter and leave the node (tc programs svc_ingress and svc_egress, map flows): "

@@ -15,7 +15,7 @@ import (
 
 // frontend is a plain balanced one.
 func frontend(name, addr string, endpoints ...string) proxy.Frontend {
-	f := proxy.Frontend{Service: catalog.Key{Namespace: "default", Name: name}, PortName: "http", Masquerade: proxy.MasqueradeOutsiders}
+	f := proxy.Frontend{Service: catalog.Key{Namespace: "default", Name: name}, PortName: "http", Masquerade: proxy.MasqueradeOutsidePods}
 	f.AddrPort, f.Protocol, f.Scope = netip.MustParseAddrPort(addr), corev1.ProtocolTCP, proxy.Everywhere
 	for _, e := range endpoints {
 		f.Endpoints = append(f.Endpoints, proxy.Endpoint{AddrPort: netip.MustParseAddrPort(e)})

@@ -111,8 +111,8 @@ func parseBalance(chains ruleset, target string, f *proxy.Frontend) {
 		switch to := targetOf(rule); {
 		case strings.HasPrefix(rule, "-j MARK "):
 			f.Masquerade = proxy.MasqueradeEverybody
-		case to == chainOutsiders, strings.HasPrefix(rule, "! -s "):
-			f.Masquerade = proxy.MasqueradeOutsiders
+		case to == chainOutsidePods, strings.HasPrefix(rule, "! -s "):
+			f.Masquerade = proxy.MasqueradeOutsidePods
 		case stickyRule.MatchString(rule):
 			seconds, _ := strconv.Atoi(stickyRule.FindStringSubmatch(rule)[1])
 			f.Affinity = time.Duration(seconds) * time.Second

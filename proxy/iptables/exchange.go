@@ -87,8 +87,8 @@ func socketEnd(ip []byte, port uint16) netip.AddrPort {
 // recentDir holds a file for each list of -m recent in the network namespace of the calling thread.
 const recentDir = "/proc/thread-self/net/xt_recent"
 
-// Remembered reads the kernel's lists of clients in the order in which the rules ask them.
-func (d *Dataplane) Remembered(_ context.Context, table proxy.Table) ([]proxy.Sticky, error) {
+// Affinities reads the kernel's lists of clients in the order in which the rules ask them.
+func (d *Dataplane) Affinities(_ context.Context, table proxy.Table) ([]proxy.ClientAffinity, error) {
 	now, err := jiffies()
 	if err != nil {
 		return nil, err
@@ -99,7 +99,7 @@ func (d *Dataplane) Remembered(_ context.Context, table proxy.Table) ([]proxy.St
 		addr     netip.Addr
 	}
 	found := map[client]bool{}
-	var all []proxy.Sticky
+	var all []proxy.ClientAffinity
 	for _, f := range table.Frontends {
 		if f.Affinity == 0 {
 			continue
@@ -115,16 +115,16 @@ func (d *Dataplane) Remembered(_ context.Context, table proxy.Table) ([]proxy.St
 					continue
 				}
 				found[c] = true
-				all = append(all, proxy.Sticky{Origin: c.origin, Protocol: c.protocol, Client: addr, Endpoint: endpoint.AddrPort, Last: time.Now().Add(-age)})
+				all = append(all, proxy.ClientAffinity{Origin: c.origin, Protocol: c.protocol, Client: addr, Endpoint: endpoint.AddrPort, Last: time.Now().Add(-age)})
 			}
 		}
 	}
 	return all, nil
 }
 
-// Remember writes clients into the lists of their endpoints, and takes them out of those of the others. The kernel notes
+// SetAffinities writes clients into the lists of their endpoints, and takes them out of those of the others. The kernel notes
 // them as of now.
-func (d *Dataplane) Remember(_ context.Context, all []proxy.Sticky) error {
+func (d *Dataplane) SetAffinities(_ context.Context, all []proxy.ClientAffinity) error {
 	type port struct {
 		origin   string
 		protocol corev1.Protocol

@@ -21,7 +21,7 @@ const (
 
 	prefix           = "SVCPLANE-"
 	chainServices    = prefix + "SERVICES"
-	chainOutsiders   = prefix + "OUTSIDERS"
+	chainOutsidePods = prefix + "OUTSIDE-PODS"
 	chainPostrouting = prefix + "POSTROUTING"
 	chainRefuse      = prefix + "REFUSE"
 	chainReject      = prefix + "REJECT"
@@ -171,10 +171,10 @@ func (r renderer) masquerade(whom proxy.Masquerade) []string {
 	switch {
 	case whom == proxy.MasqueradeEverybody:
 		return []string{r.setMark()}
-	case whom == proxy.MasqueradeOutsiders && len(r.podCIDRs) == 1:
+	case whom == proxy.MasqueradeOutsidePods && len(r.podCIDRs) == 1:
 		return []string{fmt.Sprintf("! -s %s %s", r.podCIDRs[0], r.setMark())}
-	case whom == proxy.MasqueradeOutsiders:
-		return []string{"-j " + chainOutsiders}
+	case whom == proxy.MasqueradeOutsidePods:
+		return []string{"-j " + chainOutsidePods}
 	}
 	return nil
 }
@@ -252,7 +252,7 @@ func (r renderer) static() (chains ruleset, refuseTail []string) {
 	if r.randomFully {
 		random = " --random-fully"
 	}
-	var outsiders, masquerade []string
+	var outsidePods, masquerade []string
 	// first what nearly every packet is
 	forward := []string{"-m conntrack --ctstate RELATED,ESTABLISHED -m conntrack --ctstate DNAT -j ACCEPT"}
 	for _, c := range r.podCIDRs {
@@ -260,7 +260,7 @@ func (r renderer) static() (chains ruleset, refuseTail []string) {
 			// an endpoint that dialled itself would take the reply for its own packet
 			masquerade = append(masquerade, fmt.Sprintf("-s %s -m conntrack --ctstate DNAT %s -j MASQUERADE%s", c, loopMatch(r.ipv6), random))
 		}
-		outsiders = append(outsiders, fmt.Sprintf("-s %s -j RETURN", c))
+		outsidePods = append(outsidePods, fmt.Sprintf("-s %s -j RETURN", c))
 		// conntrack has given such a packet up; with the endpoint's address on it, it would make the client reset
 		forward = append(forward, fmt.Sprintf("-s %s -p tcp -m conntrack --ctstate INVALID -j DROP", c))
 	}
@@ -282,7 +282,7 @@ func (r renderer) static() (chains ruleset, refuseTail []string) {
 		{filter, chainReject}:  {"-p tcp -j REJECT --reject-with tcp-reset", "-j REJECT --reject-with " + unreachable},
 	}
 	if len(r.podCIDRs) != 1 {
-		chains[chainID{nat, chainOutsiders}] = append(outsiders, r.setMark())
+		chains[chainID{nat, chainOutsidePods}] = append(outsidePods, r.setMark())
 	}
 	return chains, refuseTail
 }

@@ -42,9 +42,9 @@ func (f fused) Act(ctx context.Context, role proxy.Role) error {
 	return f.Exchangeable.Act(ctx, role)
 }
 
-func (f fused) Remember(ctx context.Context, all []proxy.Sticky) error {
+func (f fused) SetAffinities(ctx context.Context, all []proxy.ClientAffinity) error {
 	f.burn()
-	return f.Exchangeable.Remember(ctx, all)
+	return f.Exchangeable.SetAffinities(ctx, all)
 }
 
 func (f fused) Close(ctx context.Context) error {

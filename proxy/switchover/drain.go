@@ -114,7 +114,7 @@ func (s *Switch) finish(ctx context.Context, current, other *member, left int) e
 	after := s.state
 	s.mu.Unlock()
 	klog.V(2).InfoS("A data plane is gone", "dataPlane", other.name, "connectionsLeft", left)
-	return errors.Join(current.plane.Act(ctx, proxy.Alone), after.write(s.cfg.File))
+	return errors.Join(current.plane.Act(ctx, proxy.Sole), after.write(s.cfg.File))
 }
 
 // fallBack puts the last of the configured data planes in place of one that is not in the path any more, or that a

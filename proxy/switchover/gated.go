@@ -56,7 +56,7 @@ func (g gated) heed() error {
 	if err != nil {
 		klog.V(2).InfoS("Packets take the long way", "err", err)
 	}
-	return g.Shortcut(err == nil && who == "")
+	return g.Bypass(err == nil && who == "")
 }
 
 // ruleSettle gathers the events of one change of rules.

@@ -17,7 +17,7 @@ const (
 // Kinds are the data planes of this machine. Programs that come to serve are passive until a Switch gives them a role.
 func Kinds(rules iptables.Config, programs ebpf.Config) map[string]Kind {
 	gate := iptables.NewGate(rules)
-	programs.Passive = true
+	programs.Draining = true
 	return map[string]Kind{
 		IPTables: {
 			Open: func(context.Context) (proxy.Exchangeable, error) {

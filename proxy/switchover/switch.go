@@ -293,24 +293,24 @@ func (s *Switch) refresh(ctx context.Context, other *member, table proxy.Table) 
 // roles gives new connections to leading.
 func (s *Switch) roles(ctx context.Context, leading, passive *member) error {
 	if passive == nil {
-		return leading.plane.Act(ctx, proxy.Alone)
+		return leading.plane.Act(ctx, proxy.Sole)
 	}
-	return errors.Join(leading.plane.Act(ctx, proxy.Leading), passive.plane.Act(ctx, proxy.Passive))
+	return errors.Join(leading.plane.Act(ctx, proxy.Active), passive.plane.Act(ctx, proxy.Draining))
 }
 
 // carryOver takes clients that are to stay with their endpoints, and have come since, from one to the other.
 func (s *Switch) carryOver(ctx context.Context, table proxy.Table, from, to *member, since time.Time) error {
-	all, err := from.plane.Remembered(ctx, table)
+	all, err := from.plane.Affinities(ctx, table)
 	if err != nil {
 		return fmt.Errorf("reading the sticky clients of %s: %w", from.name, err)
 	}
-	var fresh []proxy.Sticky
+	var fresh []proxy.ClientAffinity
 	for _, sticky := range all {
 		if sticky.Last.After(since) {
 			fresh = append(fresh, sticky)
 		}
 	}
-	if err := to.plane.Remember(ctx, fresh); err != nil {
+	if err := to.plane.SetAffinities(ctx, fresh); err != nil {
 		return fmt.Errorf("giving the sticky clients of %s to %s: %w", from.name, to.name, err)
 	}
 	return nil

@@ -229,9 +229,9 @@ func TestStickyClientsMove(t *testing.T) {
 			plane, _ := r.members()
 			client := r.lab.Hosts["client"].IPv4
 			for _, pod := range []string{"b", "c", "a"} {
-				want := proxy.Sticky{Origin: "default/web:http", Protocol: "TCP", Client: client, Endpoint: netip.AddrPortFrom(r.lab.Hosts[pod].IPv4, 8080), Last: time.Now()}
-				must(t, plane.plane.Remember(t.Context(), []proxy.Sticky{want}))
-				all, err := plane.plane.Remembered(t.Context(), r.Table())
+				want := proxy.ClientAffinity{Origin: "default/web:http", Protocol: "TCP", Client: client, Endpoint: netip.AddrPortFrom(r.lab.Hosts[pod].IPv4, 8080), Last: time.Now()}
+				must(t, plane.plane.SetAffinities(t.Context(), []proxy.ClientAffinity{want}))
+				all, err := plane.plane.Affinities(t.Context(), r.Table())
 				must(t, err)
 				if len(all) != 1 || all[0].Endpoint != want.Endpoint || all[0].Client != client || want.Last.Sub(all[0].Last).Abs() > time.Minute {
 					t.Errorf("remembered %+v, want %+v", all, want)

@@ -60,8 +60,8 @@ inline_ void touch(struct flow *f, const struct packet *p, __u64 now)
 // holds, with IP headers. One that OPENS a flow goes to the endpoint.
 static __noinline int weigh(struct __sk_buff *skb, __u64 origin, const struct addr *addr, __be16 port, enum direction which)
 {
-	struct tally_key key = {.origin = origin, .slot = {.addr = *addr, .port = port}};
-	struct tally *t = tally_of(&key);
+	struct counter_key key = {.origin = origin, .slot = {.addr = *addr, .port = port}};
+	struct counters *t = counters_of(&key);
 	if (!t)
 		return 0;
 	if (which == OPENS)
@@ -72,10 +72,10 @@ static __noinline int weigh(struct __sk_buff *skb, __u64 origin, const struct ad
 	return 0;
 }
 
-static __noinline int count_refused(const struct tally_key *by)
+static __noinline int count_refused(const struct counter_key *by)
 {
-	struct tally_key key = {.origin = by->origin};
-	struct tally *t = tally_of(&key);
+	struct counter_key key = {.origin = by->origin};
+	struct counters *t = counters_of(&key);
 	if (t)
 		t->flows++;
 	return 0;
@@ -83,15 +83,15 @@ static __noinline int count_refused(const struct tally_key *by)
 
 // new_flow is what make_flow works on.
 struct new_flow {
-	struct tally_key to; // the endpoint
+	struct counter_key to; // the endpoint
 	struct addr node;
 	__u16 link; // of struct flow
 	bool snat;
 };
 
-// claim_port makes the entries of the way back with the port np; 0 when another connection has it. Not being
+// reserve_port makes the entries of the way back with the port np; 0 when another connection has it. Not being
 // static, it is verified once and not for every attempt; that takes pointers which it cannot trust.
-__noinline int claim_port(struct __sk_buff *skb, const struct packet *p, const struct new_flow *n, __u32 port)
+__noinline int reserve_port(struct __sk_buff *skb, const struct packet *p, const struct new_flow *n, __u32 port)
 {
 	if (!p || !n)
 		return 0;
@@ -136,18 +136,19 @@ taken:
 	return 0;
 }
 
-// pick_port claims a port, the client's own at first unless it is masqueraded; 0 when none was free.
+// pick_port reserves a port: the client's own if it is free and the client is not masqueraded, else a random one of the range
+// for masqueraded clients. It returns 0 when none was free.
 inline_ __be16 pick_port(struct __sk_buff *skb, const struct packet *p, const struct new_flow *n)
 {
 	struct settings *set = settings_of();
 	if (!set)
 		return 0;
-	if (!n->snat && claim_port(skb, p, n, p->tuple.sport))
+	if (!n->snat && reserve_port(skb, p, n, p->tuple.sport))
 		return p->tuple.sport;
 	__u32 span = set->snat_last - set->snat_first + 1;
 	for (int i = 0; i < PORT_TRIES; i++) {
 		__be16 np = bpf_htons(set->snat_first + bpf_get_prandom_u32() % span);
-		if (claim_port(skb, p, n, np))
+		if (reserve_port(skb, p, n, np))
 			return np;
 	}
 	return 0;
@@ -195,7 +196,7 @@ inline_ void tell_back(const struct packet *p, const struct flow *f, __u64 now)
 	back->last = now;
 	if (!was && closed(back->state)) {
 		struct slot ep = {.addr = f->to, .port = f->port};
-		burden(&ep, -1);
+		add_conns(&ep, -1);
 	}
 }
 

@@ -22,7 +22,7 @@ struct frontend_key {
 };
 
 enum verdict { VERDICT_BALANCE, VERDICT_REJECT, VERDICT_DROP };
-enum masquerade { MASQ_HAIRPIN, MASQ_OUTSIDERS, MASQ_EVERYBODY };
+enum masquerade { MASQ_HAIRPIN, MASQ_OUTSIDE_PODS, MASQ_EVERYBODY };
 
 // side is what one group of clients meets. Sets of endpoints, ranges and origins are named by the hash of what
 // they hold: they never change, and a frontend changes all at once.
@@ -74,19 +74,19 @@ struct cidr_key {
 
 enum cidr { CIDR_POD = 1, CIDR_SERVICE = 2 };
 
-struct sticky_key {
+struct affinity_key {
 	__u64 origin;
 	struct addr client;
 };
 
-struct sticky {
+struct affinity_entry {
 	struct slot slot;
 	__u32 pad;
 	__u64 last;
 };
 
-// drawing is what a socket drew for what it dialled, from which set.
-struct drawing {
+// socket_choice is the endpoint that was chosen for a socket, and the set that it was chosen from.
+struct socket_choice {
 	struct slot slot;
 	__u32 pad;
 	__u64 last;
@@ -101,15 +101,15 @@ struct netns {
 	__u32 kind;
 };
 
-struct peer_key {
+struct socket_key {
 	__u64 cookie;
 	struct slot slot;
 	__u32 pad;
 };
 
-// tally_key is an endpoint of one port of a Service. Without a slot it is what was refused there; endpoints of the
+// counter_key is an endpoint of one port of a Service. Without a slot it is what was refused there; endpoints of the
 // past are together under a slot with the protocol 255, which the process makes.
-struct tally_key {
+struct counter_key {
 	__u64 origin;
 	struct slot slot;
 	__u32 pad;
@@ -117,15 +117,15 @@ struct tally_key {
 
 enum direction { TO_ENDPOINT, FROM_ENDPOINT, OPENS };
 
-// tally is what one processor has counted.
-struct tally {
+// counters are what one processor has counted for a counter_key.
+struct counters {
 	__u64 sockets; // connected to the endpoint, or refused
 	__u64 flows;   // of packets, or refused
 	__u64 packets[2], bytes[2];
 };
 
-// role is proxy.Role. What nobody has given a role yet is passive.
-enum role { ROLE_PASSIVE, ROLE_LEADING, ROLE_ALONE };
+// role is proxy.Role. Programs that were given none yet leave new connections to others, as draining ones do.
+enum role { ROLE_DRAINING, ROLE_ACTIVE, ROLE_SOLE };
 
 enum scheduler { RANDOM, MAGLEV, ROUND_ROBIN, LEAST_CONNECTIONS };
 
@@ -134,12 +134,12 @@ struct settings {
 	__u16 snat_first, snat_last;
 	__u16 node_port_first, node_port_last;
 	__u32 role;
-	__u32 shortcut;
+	__u32 bypass;
 };
 
-// What of the connections that can take the short way, past the node's own stack, do. ENDING lets those go on that do
-// so already: the kernel's connection table gets to know them before they come by.
-enum shortcut { SHORTCUT_OFF, SHORTCUT_ON, SHORTCUT_ENDING };
+// bypass says which connections are redirected from link to link, past the node's own stack, of those that can be. ENDING is
+// for the moment in which the process enters those in the kernel's connection table: they go on, and no new ones begin.
+enum bypass { BYPASS_OFF, BYPASS_ON, BYPASS_ENDING };
 
 enum stage { STAGE_IN, STAGE_OUT };
 
@@ -169,14 +169,14 @@ struct flow {
 	__u64 origin; // whose packets these are; 0 where they are counted elsewhere
 };
 
-struct frag_key {
+struct fragment_key {
 	struct addr src, dst;
 	__u32 id;
 	__u8 proto;
 	__u8 pad[3];
 };
 
-struct frag {
+struct fragment {
 	__be16 sport, dport;
 };
 
@@ -208,21 +208,21 @@ struct origin {
 };
 
 MAP(frontends, BPF_MAP_TYPE_HASH, struct frontend_key, struct frontend, 1 << 17, BPF_F_NO_PREALLOC);
-MAP(slots, BPF_MAP_TYPE_HASH, struct slot_key, struct slot, 1 << 19, BPF_F_NO_PREALLOC);
-MAP(members, BPF_MAP_TYPE_HASH, struct member_key, __u32, 1 << 17, BPF_F_NO_PREALLOC);
-MAP(ranges, BPF_MAP_TYPE_LPM_TRIE, struct range_key, __u32, 1 << 16, BPF_F_NO_PREALLOC);
-MAP(origins, BPF_MAP_TYPE_HASH, __u64, struct origin, 1 << 17, BPF_F_NO_PREALLOC);
+MAP(endpoints, BPF_MAP_TYPE_HASH, struct slot_key, struct slot, 1 << 19, BPF_F_NO_PREALLOC);
+MAP(affinity_match, BPF_MAP_TYPE_HASH, struct member_key, __u32, 1 << 17, BPF_F_NO_PREALLOC);
+MAP(source_ranges, BPF_MAP_TYPE_LPM_TRIE, struct range_key, __u32, 1 << 16, BPF_F_NO_PREALLOC);
+MAP(service_names, BPF_MAP_TYPE_HASH, __u64, struct origin, 1 << 17, BPF_F_NO_PREALLOC);
 MAP(cidrs, BPF_MAP_TYPE_LPM_TRIE, struct cidr_key, __u32, 4096, BPF_F_NO_PREALLOC);
-MAP(own, BPF_MAP_TYPE_HASH, struct frontend_key, __u32, 1 << 14, BPF_F_NO_PREALLOC);
-MAP(ways, BPF_MAP_TYPE_HASH, struct addr, __u32, 1 << 12, BPF_F_NO_PREALLOC);
-MAP(spaces, BPF_MAP_TYPE_HASH, __u64, struct netns, 1 << 12, BPF_F_NO_PREALLOC);
+MAP(own_listeners, BPF_MAP_TYPE_HASH, struct frontend_key, __u32, 1 << 14, BPF_F_NO_PREALLOC);
+MAP(pod_routes, BPF_MAP_TYPE_HASH, struct addr, __u32, 1 << 12, BPF_F_NO_PREALLOC);
+MAP(netns, BPF_MAP_TYPE_HASH, __u64, struct netns, 1 << 12, BPF_F_NO_PREALLOC);
 MAP(config, BPF_MAP_TYPE_ARRAY, __u32, struct settings, 1, 0);
-MAP(stickies, BPF_MAP_TYPE_LRU_HASH, struct sticky_key, struct sticky, 1 << 15, 0);
-MAP(peers, BPF_MAP_TYPE_LRU_HASH, struct peer_key, struct slot, 1 << 16, 0);
-MAP(draws, BPF_MAP_TYPE_LRU_HASH, struct peer_key, struct drawing, 1 << 12, 0);
+MAP(affinity, BPF_MAP_TYPE_LRU_HASH, struct affinity_key, struct affinity_entry, 1 << 15, 0);
+MAP(socket_revnat, BPF_MAP_TYPE_LRU_HASH, struct socket_key, struct slot, 1 << 16, 0);
+MAP(socket_choices, BPF_MAP_TYPE_LRU_HASH, struct socket_key, struct socket_choice, 1 << 12, 0);
 MAP(flows, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1 << 17, 0);
-MAP(frags, BPF_MAP_TYPE_LRU_HASH, struct frag_key, struct frag, 1 << 10, 0);
-MAP(tallies, BPF_MAP_TYPE_PERCPU_HASH, struct tally_key, struct tally, 1 << 17, BPF_F_NO_PREALLOC);
-MAP(turns, BPF_MAP_TYPE_HASH, __u64, __u64, 1 << 14, BPF_F_NO_PREALLOC);
-MAP(loads, BPF_MAP_TYPE_HASH, struct slot, __s64, 1 << 16, BPF_F_NO_PREALLOC);
-MAP(counts, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNT_REASONS, 0);
+MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, 1 << 10, 0);
+MAP(service_counter, BPF_MAP_TYPE_PERCPU_HASH, struct counter_key, struct counters, 1 << 17, BPF_F_NO_PREALLOC);
+MAP(rr_cursor, BPF_MAP_TYPE_HASH, __u64, __u64, 1 << 14, BPF_F_NO_PREALLOC);
+MAP(open_conns, BPF_MAP_TYPE_HASH, struct slot, __s64, 1 << 16, BPF_F_NO_PREALLOC);
+MAP(event_counters, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, COUNT_REASONS, 0);

@@ -45,7 +45,7 @@ inline_ int unknown(struct __sk_buff *skb, struct packet *p)
 }
 
 // turn_away refuses a connection to a Service.
-inline_ int turn_away(struct __sk_buff *skb, struct packet *p, const struct tally_key *by)
+inline_ int turn_away(struct __sk_buff *skb, struct packet *p, const struct counter_key *by)
 {
 	count_refused(by);
 	return refuse(skb, p);
@@ -63,20 +63,20 @@ inline_ void became(struct packet *p, const struct flow *f)
 	p->link = f->link;
 }
 
-// way_to is the link that a pod of this node is behind.
-inline_ __u32 *way_to(const struct addr *pod)
+// pod_link is the link that a pod of this node is behind.
+inline_ __u32 *pod_link(const struct addr *pod)
 {
-	return bpf_map_lookup_elem(&ways, pod);
+	return bpf_map_lookup_elem(&pod_routes, pod);
 }
 
-// follow takes the endpoint that the socket of a pod has drawn when it left the translation to its packets.
+// follow takes the endpoint that was chosen for a pod's socket at connect(), which left the translation to the packets.
 inline_ bool follow(struct __sk_buff *skb, const struct packet *p, const struct side *s, struct slot *out)
 {
-	struct peer_key asked = {.cookie = bpf_get_socket_cookie(skb)};
+	struct socket_key asked = {.cookie = bpf_get_socket_cookie(skb)};
 	asked.slot.addr = p->tuple.dst;
 	asked.slot.port = p->tuple.dport;
 	asked.slot.proto = p->tuple.proto;
-	return asked.cookie && drawn(&asked, s, out);
+	return asked.cookie && chosen(&asked, s, out);
 }
 
 // open handles the first packet of a connection.
@@ -85,7 +85,7 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 	struct new_flow n = {};
 	struct flow f = {};
 	struct settings *set = settings_of();
-	if (!set || passive(set, &p->tuple.dst))
+	if (!set || draining(set, &p->tuple.dst))
 		return NEXT;
 	struct frontend *fe = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
 	if (!fe)
@@ -109,17 +109,17 @@ static __noinline int open(struct __sk_buff *skb, struct packet *p)
 		if (!choose(s, &p->tuple.src, hash_of(&p->tuple), &n.to.slot))
 			return turn_away(skb, p, &n.to);
 	}
-	if (set->shortcut == SHORTCUT_ON && skb->ifindex <= 0xffff && way_to(&n.to.slot.addr))
+	if (set->bypass == BYPASS_ON && skb->ifindex <= 0xffff && pod_link(&n.to.slot.addr))
 		n.link = skb->ifindex;
 	n.node = set->node[p->v6 & 1];
-	n.snat = s->masquerade == MASQ_EVERYBODY || (s->masquerade == MASQ_OUTSIDERS && !pod) || same(&n.to.slot.addr, &p->tuple.src);
+	n.snat = s->masquerade == MASQ_EVERYBODY || (s->masquerade == MASQ_OUTSIDE_PODS && !pod) || same(&n.to.slot.addr, &p->tuple.src);
 	if (!make_flow(skb, p, &n, &f)) {
 		count(COUNT_DROP_NO_PORT);
 		return TC_ACT_SHOT;
 	}
 	weigh(skb, n.to.origin, &f.to, f.port, OPENS);
 	if (p->tuple.proto == IPPROTO_TCP) // nobody sees the end of the others
-		burden(&n.to.slot, 1);
+		add_conns(&n.to.slot, 1);
 	rewrite(skb, p, &f, false);
 	became(p, &f);
 	return NEXT;
@@ -187,7 +187,7 @@ inline_ int arrive(struct __sk_buff *skb, struct packet *p)
 		if (!renewed(found, p, now))
 			return carry(skb, p, found, now);
 		// who takes the connection that begins here must find no trace of the one before
-		if (passive(settings_of(), &p->tuple.dst))
+		if (draining(settings_of(), &p->tuple.dst))
 			bpf_map_delete_elem(&flows, &p->tuple);
 	}
 	if (!opens(p))
@@ -207,7 +207,7 @@ static __noinline int depart(struct __sk_buff *skb, const struct packet *p, stru
 		weigh(skb, f.origin, &p->tuple.src, p->tuple.sport, FROM_ENDPOINT);
 	if (f.origin && !closed(f.state) && closed(found->state)) {
 		struct slot ep = {.addr = p->tuple.src, .port = p->tuple.sport};
-		burden(&ep, -1);
+		add_conns(&ep, -1);
 	}
 	rewrite(skb, p, &f, true);
 	return f.link;
@@ -215,18 +215,18 @@ static __noinline int depart(struct __sk_buff *skb, const struct packet *p, stru
 
 #define DEPARTED 0x7370 // in skb->tc_index: both stages are behind the packet
 
-// shortcut hands a packet to the pod that it is for, or to the link of the client that it is for, past the node's own
-// stack. The two directions of a connection go the same way, or netfilter would see half of it.
-inline_ int shortcut(struct __sk_buff *skb, struct packet *p)
+// bypass redirects a packet to the pod that it is for, or to the link of the client that it is for, past the node's own
+// stack. Both directions of a connection take the bypass or none does: netfilter must not see half of a connection.
+inline_ int bypass(struct __sk_buff *skb, struct packet *p)
 {
 	struct settings *set = settings_of();
-	if (!p->plain || !set || set->role != ROLE_ALONE || set->shortcut == SHORTCUT_OFF || (p->translated && !p->link))
+	if (!p->plain || !set || set->role != ROLE_SOLE || set->bypass == BYPASS_OFF || (p->translated && !p->link))
 		return NEXT;
-	__u32 *from = way_to(&p->tuple.src);
+	__u32 *from = pod_link(&p->tuple.src);
 	// a pod speaks for itself only; others can tell nobody but a Service's endpoints
 	if (from ? *from != skb->ifindex : !p->translated)
 		return NEXT;
-	__u32 *to = way_to(&p->tuple.dst);
+	__u32 *to = pod_link(&p->tuple.dst);
 	if (!to && p->forward)
 		return NEXT; // the endpoint has gone
 	p->tuple.stage = STAGE_OUT;
@@ -245,7 +245,7 @@ inline_ int ingress(struct __sk_buff *skb)
 {
 	struct packet p = {};
 	int what = arrive(skb, &p);
-	return what == NEXT && p.kind == KIND_FLOW ? shortcut(skb, &p) : what;
+	return what == NEXT && p.kind == KIND_FLOW ? bypass(skb, &p) : what;
 }
 
 // leaving handles what the node itself sends to a Service: the socket level has let it pass because nobody may answer.
@@ -254,7 +254,7 @@ inline_ int leaving(struct packet *p)
 	if (discarded(&p->tuple.dst))
 		return TC_ACT_SHOT;
 	struct frontend *f = find_frontend(&p->tuple.dst, p->tuple.dport, p->tuple.proto);
-	if (!f || !f->inside.scope || passive(settings_of(), &p->tuple.dst))
+	if (!f || !f->inside.scope || draining(settings_of(), &p->tuple.dst))
 		return NEXT;
 	return barred(&f->inside, &p->tuple.src) ? TC_ACT_SHOT : NEXT;
 }

@@ -136,11 +136,11 @@ inline_ bool read_v6(void *ctx, bool xdp, __u16 at, struct network *n)
 }
 
 // read_ports reads the ports of the packet, or those of the fragment that had them.
-inline_ bool read_ports(void *ctx, bool xdp, struct network *n, struct frag *ports)
+inline_ bool read_ports(void *ctx, bool xdp, struct network *n, struct fragment *ports)
 {
-	struct frag_key key = {.src = n->src, .dst = n->dst, .id = n->id, .proto = n->proto};
+	struct fragment_key key = {.src = n->src, .dst = n->dst, .id = n->id, .proto = n->proto};
 	if (n->later) {
-		struct frag *known = bpf_map_lookup_elem(&frags, &key);
+		struct fragment *known = bpf_map_lookup_elem(&fragments, &key);
 		if (!known)
 			return false;
 		*ports = *known;
@@ -149,7 +149,7 @@ inline_ bool read_ports(void *ctx, bool xdp, struct network *n, struct frag *por
 	if (load(ctx, xdp, n->l4, ports, sizeof(*ports)))
 		return false;
 	if (n->first && !xdp) // tc sees it, too, when it passes
-		bpf_map_update_elem(&frags, &key, ports, BPF_ANY);
+		bpf_map_update_elem(&fragments, &key, ports, BPF_ANY);
 	return true;
 }
 
@@ -158,7 +158,7 @@ inline_ bool read_network(void *ctx, bool xdp, bool v6, __u16 at, struct network
 	return v6 ? read_v6(ctx, xdp, at, n) : read_v4(ctx, xdp, at, n);
 }
 
-inline_ void set_tuple(struct packet *p, const struct network *n, const struct frag *ports)
+inline_ void set_tuple(struct packet *p, const struct network *n, const struct fragment *ports)
 {
 	p->tuple.src = n->src;
 	p->tuple.dst = n->dst;
@@ -178,7 +178,7 @@ inline_ bool is_error(bool v6, __u8 type)
 inline_ __u8 read_error(void *ctx, bool xdp, struct packet *p, __u8 proto)
 {
 	struct network n = {};
-	struct frag ports;
+	struct fragment ports;
 	__u8 type;
 	if (proto != (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
 		return KIND_OTHER;
@@ -198,7 +198,7 @@ inline_ __u8 read_error(void *ctx, bool xdp, struct packet *p, __u8 proto)
 inline_ void parse_from(void *ctx, bool xdp, __be16 protocol, struct packet *p)
 {
 	struct network n = {};
-	struct frag ports = {};
+	struct fragment ports = {};
 	p->kind = KIND_OTHER;
 	if (protocol == bpf_htons(ETH_P_IPV6))
 		p->v6 = 1;

@@ -39,16 +39,16 @@ inline_ __u64 hash_of(const struct flow_key *t)
 	return mix(h, (__u64)t->sport << 32 | (__u32)t->dport << 8 | t->proto);
 }
 
-// burden notes that an endpoint has got a connection more, or less, where somebody wants to know.
-inline_ void burden(const struct slot *ep, __s64 by)
+// add_conns adds to the number of open connections of an endpoint. Only the scheduler least-connections needs it.
+inline_ void add_conns(const struct slot *ep, __s64 by)
 {
 	__s64 none = 0;
 	if (scheduler != LEAST_CONNECTIONS)
 		return;
-	__s64 *load = bpf_map_lookup_elem(&loads, ep);
+	__s64 *load = bpf_map_lookup_elem(&open_conns, ep);
 	if (!load) {
-		bpf_map_update_elem(&loads, ep, &none, BPF_NOEXIST);
-		load = bpf_map_lookup_elem(&loads, ep);
+		bpf_map_update_elem(&open_conns, ep, &none, BPF_NOEXIST);
+		load = bpf_map_lookup_elem(&open_conns, ep);
 	}
 	if (load)
 		__sync_fetch_and_add(load, by);
@@ -57,7 +57,7 @@ inline_ void burden(const struct slot *ep, __s64 by)
 // maglev finds the endpoint that draws the highest number for this client (rendezvous hashing): nobody else's coming
 // or going changes which of two endpoints is before the other. Of more than it has looks for it looks at a part, the
 // place of which the hash decides, and moves by one at most when an endpoint comes or goes. It returns an index. Not
-// being static, it is verified once; see claim_port.
+// being static, it is verified once; see reserve_port.
 __noinline __u32 maglev(const struct quest *q)
 {
 	__u64 best = 0;
@@ -70,7 +70,7 @@ __noinline __u32 maglev(const struct quest *q)
 		if (i >= count)
 			break;
 		where.index = (start + i) % count;
-		struct slot *ep = bpf_map_lookup_elem(&slots, &where);
+		struct slot *ep = bpf_map_lookup_elem(&endpoints, &where);
 		if (!ep)
 			break; // the set is being removed, and who looks for the index finds that out
 		__u64 draws = mix(mix(mix_addr(q->hash, &ep->addr), ep->port), SEED);
@@ -95,10 +95,10 @@ __noinline __u32 least(const struct quest *q)
 		if (i >= count)
 			break;
 		where.index = (count > LEAST_LOOKS ? bpf_get_prandom_u32() : at + i) % count;
-		struct slot *ep = bpf_map_lookup_elem(&slots, &where);
+		struct slot *ep = bpf_map_lookup_elem(&endpoints, &where);
 		if (!ep)
 			break;
-		__s64 *load = bpf_map_lookup_elem(&loads, ep);
+		__s64 *load = bpf_map_lookup_elem(&open_conns, ep);
 		__s64 its = load && *load > 0 ? *load : 0;
 		if (its < best) {
 			best = its;
@@ -108,14 +108,14 @@ __noinline __u32 least(const struct quest *q)
 	return found;
 }
 
-// turn_of counts for how many clients a set was asked before, from anywhere: sets come and go with every change.
-inline_ __u32 turn_of(__u64 set)
+// next_turn counts for how many clients a set was asked before, from anywhere: sets come and go with every change.
+inline_ __u32 next_turn(__u64 set)
 {
 	__u64 first = bpf_get_prandom_u32();
-	__u64 *turn = bpf_map_lookup_elem(&turns, &set);
+	__u64 *turn = bpf_map_lookup_elem(&rr_cursor, &set);
 	if (!turn) {
-		bpf_map_update_elem(&turns, &set, &first, BPF_NOEXIST);
-		turn = bpf_map_lookup_elem(&turns, &set);
+		bpf_map_update_elem(&rr_cursor, &set, &first, BPF_NOEXIST);
+		turn = bpf_map_lookup_elem(&rr_cursor, &set);
 	}
 	return turn ? __sync_fetch_and_add(turn, 1) : first;
 }
@@ -130,7 +130,7 @@ __noinline int holds(const struct quest *q, const struct slot *wanted)
 		if (i >= q->count)
 			break;
 		where.index = i;
-		struct slot *ep = bpf_map_lookup_elem(&slots, &where);
+		struct slot *ep = bpf_map_lookup_elem(&endpoints, &where);
 		if (ep && ep->port == wanted->port && ep->addr.w[0] == wanted->addr.w[0] && ep->addr.w[1] == wanted->addr.w[1] &&
 		    ep->addr.w[2] == wanted->addr.w[2] && ep->addr.w[3] == wanted->addr.w[3])
 			return 1;
@@ -146,7 +146,7 @@ inline_ __u32 index_of(const struct quest *q)
 	case LEAST_CONNECTIONS:
 		return least(q);
 	case ROUND_ROBIN:
-		return turn_of(q->set) % q->count;
+		return next_turn(q->set) % q->count;
 	}
 	return bpf_get_prandom_u32() % q->count;
 }
@@ -157,7 +157,7 @@ inline_ bool schedule(const struct quest *q, struct slot *out)
 	if (!q->count)
 		return false;
 	struct slot_key where = {.set = q->set, .index = index_of(q)};
-	struct slot *found = bpf_map_lookup_elem(&slots, &where);
+	struct slot *found = bpf_map_lookup_elem(&endpoints, &where);
 	if (!found)
 		return false;
 	*out = *found;

@@ -23,20 +23,20 @@ inline_ struct addr mapped(__u32 v4)
 
 inline_ void count(__u32 reason)
 {
-	__u64 *n = bpf_map_lookup_elem(&counts, &reason);
+	__u64 *n = bpf_map_lookup_elem(&event_counters, &reason);
 	if (n)
 		*n += 1;
 }
 
-// tally_of finds what this processor has counted, and begins where nobody has; null when memory is short.
-inline_ struct tally *tally_of(const struct tally_key *key)
+// counters_of finds what this processor has counted, and begins where nobody has; null when memory is short.
+inline_ struct counters *counters_of(const struct counter_key *key)
 {
-	struct tally none = {};
-	struct tally *t = bpf_map_lookup_elem(&tallies, key);
+	struct counters none = {};
+	struct counters *t = bpf_map_lookup_elem(&service_counter, key);
 	if (t)
 		return t;
-	bpf_map_update_elem(&tallies, key, &none, BPF_NOEXIST);
-	t = bpf_map_lookup_elem(&tallies, key);
+	bpf_map_update_elem(&service_counter, key, &none, BPF_NOEXIST);
+	t = bpf_map_lookup_elem(&service_counter, key);
 	if (!t)
 		count(COUNT_UNCOUNTED);
 	return t;
@@ -51,7 +51,7 @@ inline_ struct settings *settings_of(void)
 	return bpf_map_lookup_elem(&config, &zero);
 }
 
-// probe is an address that nobody has (RFC 7600): a passive data plane serves it, so that it can be proven.
+// probe is an address that nobody has (RFC 7600). A draining data plane serves it, too, so that it can be proven.
 #define PROBE_V4 bpf_htonl(0xc0000008)
 
 // Where connections go that nobody is to answer: nothing to these addresses leaves the node (RFC 7600, RFC 6666).
@@ -64,10 +64,10 @@ inline_ bool discarded(const struct addr *dst)
 	return is_v4(dst) ? dst->w[3] == DISCARD_V4 : same(dst, &v6);
 }
 
-// passive says that new connections to dst are somebody else's.
-inline_ bool passive(const struct settings *set, const struct addr *dst)
+// draining says that new connections to dst are left to another data plane.
+inline_ bool draining(const struct settings *set, const struct addr *dst)
 {
-	return !set || (set->role == ROLE_PASSIVE && !(is_v4(dst) && dst->w[3] == PROBE_V4));
+	return !set || (set->role == ROLE_DRAINING && !(is_v4(dst) && dst->w[3] == PROBE_V4));
 }
 
 inline_ struct frontend *find_frontend(const struct addr *addr, __be16 port, __u8 proto)
@@ -75,7 +75,7 @@ inline_ struct frontend *find_frontend(const struct addr *addr, __be16 port, __u
 	struct frontend_key key = {.addr = *addr, .port = port, .proto = proto};
 	struct frontend *f = bpf_map_lookup_elem(&frontends, &key);
 	// where svcplane itself listens is no Service's, whatever the table says
-	return f && bpf_map_lookup_elem(&own, &key) ? 0 : f;
+	return f && bpf_map_lookup_elem(&own_listeners, &key) ? 0 : f;
 }
 
 inline_ bool in_cidr(const struct addr *addr, __u32 kind)
@@ -92,28 +92,28 @@ inline_ bool allowed(const struct side *s, const struct addr *client)
 	if (!s->ranges)
 		return true;
 	__builtin_memcpy(key.ranges, &s->ranges, sizeof(s->ranges));
-	return bpf_map_lookup_elem(&ranges, &key) != 0;
+	return bpf_map_lookup_elem(&source_ranges, &key) != 0;
 }
 
 // barred says whether a side drops what the client sends, and counts why.
 inline_ bool barred(const struct side *s, const struct addr *client)
 {
-	bool outsider = !allowed(s, client);
-	if (!outsider && s->verdict != VERDICT_DROP)
+	bool out_of_range = !allowed(s, client);
+	if (!out_of_range && s->verdict != VERDICT_DROP)
 		return false;
-	count(outsider ? COUNT_DROP_RANGES : COUNT_DROP_VERDICT);
+	count(out_of_range ? COUNT_DROP_RANGES : COUNT_DROP_VERDICT);
 	return true;
 }
 
-// remembered finds the endpoint that a sticky client had last, if it is still one of the set.
-inline_ bool remembered(const struct side *s, const struct sticky_key *key, struct slot *out)
+// remembered finds the endpoint that a client with session affinity had last, if it is still one of the set.
+inline_ bool remembered(const struct side *s, const struct affinity_key *key, struct slot *out)
 {
 	__u64 now = bpf_ktime_get_ns();
-	struct sticky *st = bpf_map_lookup_elem(&stickies, key);
+	struct affinity_entry *st = bpf_map_lookup_elem(&affinity, key);
 	if (!st || now - st->last > s->affinity * SECOND)
 		return false;
 	struct member_key member = {.set = s->set, .slot = st->slot};
-	if (!bpf_map_lookup_elem(&members, &member))
+	if (!bpf_map_lookup_elem(&affinity_match, &member))
 		return false;
 	st->last = now;
 	*out = member.slot;
@@ -123,26 +123,26 @@ inline_ bool remembered(const struct side *s, const struct sticky_key *key, stru
 // choose gives a client an endpoint; 0 when there is none, or the frontend was exchanged at this moment.
 static __noinline int choose(const struct side *s, const struct addr *client, __u64 hash, struct slot *out)
 {
-	struct sticky_key key = {.origin = s->origin, .client = *client};
+	struct affinity_key key = {.origin = s->origin, .client = *client};
 	if (s->affinity && remembered(s, &key, out))
 		return 1;
 	struct quest q = {.set = s->set, .hash = hash, .count = s->count};
 	if (!schedule(&q, out))
 		return 0;
 	if (s->affinity) {
-		struct sticky st = {.slot = *out, .last = bpf_ktime_get_ns()};
-		bpf_map_update_elem(&stickies, &key, &st, BPF_ANY);
+		struct affinity_entry st = {.slot = *out, .last = bpf_ktime_get_ns()};
+		bpf_map_update_elem(&affinity, &key, &st, BPF_ANY);
 	}
 	return 1;
 }
 
-// drawn finds the endpoint that a socket has drawn before, if it is still one of the set. A connection is drawn for once:
-// where a socket leaves the translation to its packets, they follow it, and so do the datagrams of one that is not
-// connected, as long as netfilter would take them for one flow.
-inline_ bool drawn(const struct peer_key *asked, const struct side *s, struct slot *out)
+// chosen finds the endpoint that was chosen for a socket before, if it is still one of the set. A choice is made once: where
+// packets are translated instead of the socket, they follow it, and so do the datagrams of a socket that is not connected, as
+// long as netfilter would take them for one flow.
+inline_ bool chosen(const struct socket_key *asked, const struct side *s, struct slot *out)
 {
 	__u64 now = bpf_ktime_get_ns();
-	struct drawing *d = bpf_map_lookup_elem(&draws, asked);
+	struct socket_choice *d = bpf_map_lookup_elem(&socket_choices, asked);
 	if (!d || now - d->last > UDP_IDLE)
 		return false;
 	struct slot ep = d->slot;
@@ -155,10 +155,10 @@ inline_ bool drawn(const struct peer_key *asked, const struct side *s, struct sl
 	return true;
 }
 
-inline_ void note_draw(const struct peer_key *asked, const struct slot *ep, __u64 set)
+inline_ void note_choice(const struct socket_key *asked, const struct slot *ep, __u64 set)
 {
-	struct drawing d = {.slot = *ep, .last = bpf_ktime_get_ns(), .set = set};
-	bpf_map_update_elem(&draws, asked, &d, BPF_ANY);
+	struct socket_choice d = {.slot = *ep, .last = bpf_ktime_get_ns(), .set = set};
+	bpf_map_update_elem(&socket_choices, asked, &d, BPF_ANY);
 }
 
 // tuple_of fills what the socket lookup helpers take, and returns its size. remote may be zero.

@@ -15,15 +15,15 @@ inline_ enum action refusal(bool host, const struct slot *dialled)
 	return host || dialled->held ? REFUSE : PASS;
 }
 
-// draw gives a socket an endpoint of a Service; false when there is none.
-inline_ bool draw(struct bpf_sock_addr *ctx, const struct slot *dialled, const struct side *s, const struct netns *ns, struct tally_key *to)
+// choose_endpoint gives a socket an endpoint of a Service; false when there is none.
+inline_ bool choose_endpoint(struct bpf_sock_addr *ctx, const struct slot *dialled, const struct side *s, const struct netns *ns, struct counter_key *to)
 {
 	bool host = ns->kind == NS_HOST;
 	const struct addr *self = is_v4(&dialled->addr) ? &ns->v4 : &ns->v6;
-	struct peer_key asked = {.cookie = bpf_get_socket_cookie(ctx), .slot = *dialled};
+	struct socket_key asked = {.cookie = bpf_get_socket_cookie(ctx), .slot = *dialled};
 	asked.slot.held = 0;
 	to->origin = s->origin;
-	if (!dialled->held && drawn(&asked, s, &to->slot))
+	if (!dialled->held && chosen(&asked, s, &to->slot))
 		return true;
 	// there is no port yet, so nothing is known of this connection on other nodes
 	__u64 hash = mix(SEED, asked.cookie);
@@ -36,19 +36,19 @@ inline_ bool draw(struct bpf_sock_addr *ctx, const struct slot *dialled, const s
 			return false;
 	}
 	if (!dialled->held || (!host && same(&to->slot.addr, self)))
-		note_draw(&asked, &to->slot, s->set);
+		note_choice(&asked, &to->slot, s->set);
 	return true;
 }
 
 // resolve decides for a socket of this node what becomes of dst:port, and puts the endpoint, or only who refuses, into to.
-inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct slot *dialled, struct tally_key *to)
+inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct slot *dialled, struct counter_key *to)
 {
 	const struct addr *dst = &dialled->addr;
 	__be16 port = dialled->port;
 	__u8 proto = dialled->proto;
 	__u64 cookie = bpf_get_netns_cookie(ctx);
-	struct netns *ns = bpf_map_lookup_elem(&spaces, &cookie);
-	if (!ns || passive(settings_of(), dst))
+	struct netns *ns = bpf_map_lookup_elem(&netns, &cookie);
+	if (!ns || draining(settings_of(), dst))
 		return PASS;
 	bool host = ns->kind == NS_HOST;
 	struct frontend *f = find_frontend(dst, port, proto);
@@ -72,7 +72,7 @@ inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct slot *dialle
 		return refusal(host, dialled);
 	if (!host && s->masquerade == MASQ_EVERYBODY)
 		return PASS;
-	if (!draw(ctx, dialled, s, ns, to))
+	if (!choose_endpoint(ctx, dialled, s, ns, to))
 		return refusal(host, dialled);
 	if (!host && same(&to->slot.addr, self))
 		return PASS;
@@ -97,45 +97,45 @@ inline_ bool same_slot(const struct slot *a, const struct slot *b)
 }
 
 // meet notes that a socket has dialled the Service at dialled and got the endpoint to.
-inline_ void meet(struct bpf_sock_addr *ctx, const struct tally_key *to, struct slot *dialled)
+inline_ void meet(struct bpf_sock_addr *ctx, const struct counter_key *to, struct slot *dialled)
 {
-	struct peer_key peer = {.cookie = bpf_get_socket_cookie(ctx), .slot = to->slot};
-	struct slot *known = dialled->proto == IPPROTO_UDP ? bpf_map_lookup_elem(&peers, &peer) : 0;
+	struct socket_key peer = {.cookie = bpf_get_socket_cookie(ctx), .slot = to->slot};
+	struct slot *known = dialled->proto == IPPROTO_UDP ? bpf_map_lookup_elem(&socket_revnat, &peer) : 0;
 	bool held = known && known->held, again = known && same_slot(known, dialled);
 	// one datagram after the other makes no new connection
 	if (again && held >= dialled->held)
 		return;
 	if (dialled->held && !held)
-		burden(&to->slot, 1);
+		add_conns(&to->slot, 1);
 	dialled->held |= held;
-	bpf_map_update_elem(&peers, &peer, dialled, BPF_ANY);
-	struct tally *t = again ? 0 : tally_of(to);
+	bpf_map_update_elem(&socket_revnat, &peer, dialled, BPF_ANY);
+	struct counters *t = again ? 0 : counters_of(to);
 	if (t)
 		add(&t->sockets, 1);
 }
 
 // forget is the end of what a socket has with an endpoint.
-inline_ void forget(const struct peer_key *peer)
+inline_ void forget(const struct socket_key *peer)
 {
-	struct slot *known = bpf_map_lookup_elem(&peers, peer);
+	struct slot *known = bpf_map_lookup_elem(&socket_revnat, peer);
 	if (!known)
 		return;
 	bool held = known->held;
-	if (!bpf_map_delete_elem(&peers, peer) && held)
-		burden(&peer->slot, -1);
+	if (!bpf_map_delete_elem(&socket_revnat, peer) && held)
+		add_conns(&peer->slot, -1);
 }
 
 // part notes that a socket of UDP has dialled an endpoint itself: from now on it answers under its own address.
 inline_ void part(struct bpf_sock_addr *ctx, const struct addr *dst, __be16 port)
 {
-	struct peer_key peer = {.cookie = bpf_get_socket_cookie(ctx), .slot = {.addr = *dst, .port = port}};
+	struct socket_key peer = {.cookie = bpf_get_socket_cookie(ctx), .slot = {.addr = *dst, .port = port}};
 	forget(&peer);
 }
 
 // dial is connect and sendmsg. It returns the action, with *dst and *port replaced for REWRITE.
 inline_ enum action dial(struct bpf_sock_addr *ctx, struct addr *dst, __be16 *port, bool connects)
 {
-	struct tally_key to = {};
+	struct counter_key to = {};
 	__u8 proto = ctx->protocol;
 	struct slot dialled = {.addr = *dst, .port = *port, .proto = proto, .held = connects};
 	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
@@ -148,7 +148,7 @@ inline_ enum action dial(struct bpf_sock_addr *ctx, struct addr *dst, __be16 *po
 		return REWRITE;
 	}
 	if (what == REFUSE) {
-		struct tally *t = to.origin ? tally_of(&to) : 0;
+		struct counters *t = to.origin ? counters_of(&to) : 0;
 		if (t)
 			add(&t->sockets, 1);
 		count(COUNT_SOCKET_REFUSED);
@@ -170,8 +170,8 @@ inline_ enum action dial(struct bpf_sock_addr *ctx, struct addr *dst, __be16 *po
 // undial gives back the Service's address where the program asks for its peer's.
 inline_ bool undial(struct bpf_sock_addr *ctx, struct addr *addr, __be16 *port)
 {
-	struct peer_key peer = {.cookie = bpf_get_socket_cookie(ctx), .slot = {.addr = *addr, .port = *port}};
-	struct slot *dialled = bpf_map_lookup_elem(&peers, &peer);
+	struct socket_key peer = {.cookie = bpf_get_socket_cookie(ctx), .slot = {.addr = *addr, .port = *port}};
+	struct slot *dialled = bpf_map_lookup_elem(&socket_revnat, &peer);
 	if (!dialled)
 		return false;
 	*addr = dialled->addr;
@@ -242,10 +242,10 @@ inline_ int undial6(struct bpf_sock_addr *ctx)
 inline_ int keep_node_port(struct bpf_sock *ctx, struct addr *addr, bool any)
 {
 	__u64 cookie = bpf_get_netns_cookie(ctx);
-	struct netns *ns = bpf_map_lookup_elem(&spaces, &cookie);
+	struct netns *ns = bpf_map_lookup_elem(&netns, &cookie);
 	struct settings *set = settings_of();
 	__u16 port = ctx->src_port; // host byte order
-	if (!ns || !set || set->role == ROLE_PASSIVE || ns->kind != NS_HOST || port < set->node_port_first || port > set->node_port_last)
+	if (!ns || !set || set->role == ROLE_DRAINING || ns->kind != NS_HOST || port < set->node_port_first || port > set->node_port_last)
 		return 1;
 	if (find_frontend(any ? &set->node[0] : addr, bpf_htons(port), ctx->protocol) ||
 	    (any && find_frontend(&set->node[1], bpf_htons(port), ctx->protocol))) {

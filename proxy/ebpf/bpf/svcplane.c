@@ -26,7 +26,7 @@ SEC("cgroup/post_bind6") int svc_bind6(struct bpf_sock *ctx)
 
 SEC("cgroup/sock_release") int svc_release(struct bpf_sock *ctx)
 {
-	struct peer_key peer = {.cookie = bpf_get_socket_cookie(ctx)};
+	struct socket_key peer = {.cookie = bpf_get_socket_cookie(ctx)};
 	struct addr v6 = {{ctx->dst_ip6[0], ctx->dst_ip6[1], ctx->dst_ip6[2], ctx->dst_ip6[3]}};
 	__u32 v4 = ctx->dst_ip4;
 	__be16 port = ctx->dst_port;

@@ -15,7 +15,7 @@ inline_ int early(struct xdp_md *ctx)
 {
 	struct packet p = {};
 	parse_early(ctx, &p);
-	if (p.kind != KIND_FLOW || !opens(&p) || passive(settings_of(), &p.tuple.dst))
+	if (p.kind != KIND_FLOW || !opens(&p) || draining(settings_of(), &p.tuple.dst))
 		return XDP_PASS;
 	struct frontend *fe = find_frontend(&p.tuple.dst, p.tuple.dport, p.tuple.proto);
 	if (!fe)

@@ -41,65 +41,89 @@ func (c talk) goes(t *testing.T, when string, ends ...net.Conn) {
 	}
 }
 
-// TestShortcut: connections of every kind take the short way, where the node's own connection table sees nothing of
-// them, and live when it ends, begins again, and when another data plane is to see them; on a node that masquerades its
-// pods to the outside.
-func TestShortcut(t *testing.T) {
-	lab := proxytest.NewLab(t)
-	d := open(t, lab)
+// talks are conversations with pod a: of every kind of client, through every kind of address.
+type talks struct {
+	t        *testing.T
+	lab      *proxytest.Lab
+	listener net.Listener
+	port     uint16
+	all      []talk
+}
+
+// newTalks listens in pod a, on a node that masquerades its pods to the outside.
+func newTalks(t *testing.T, lab *proxytest.Lab) *talks {
+	t.Helper()
 	if out, err := exec.Command("nft", "add table ip pods; add chain ip pods postrouting { type nat hook postrouting priority srcnat; }; add rule ip pods postrouting ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	var listener net.Listener
-	in(t, lab.Hosts["a"], func() (err error) { listener, err = net.Listen("tcp", "[::]:0"); return err })
-	defer listener.Close()
-	port := netip.MustParseAddrPort(listener.Addr().String()).Port()
-	service := web(lab, "a")[0]
+	c := &talks{t: t, lab: lab}
+	in(t, lab.Hosts["a"], func() (err error) { c.listener, err = net.Listen("tcp", "[::]:0"); return err })
+	t.Cleanup(func() { c.listener.Close() })
+	c.port = netip.MustParseAddrPort(c.listener.Addr().String()).Port()
+	return c
+}
+
+// services are those that the conversations need.
+func (c *talks) services() []*catalog.Service {
+	service := web(c.lab, "a")[0]
 	for i, e := range service.Ports[0].Endpoints {
-		service.Ports[0].Endpoints[i].AddrPort = netip.AddrPortFrom(e.Addr(), port)
+		service.Ports[0].Endpoints[i].AddrPort = netip.AddrPortFrom(e.Addr(), c.port)
 	}
 	local := *service
 	local.Name, local.ClusterIPs, local.ExternalLocal = "local", []netip.Addr{netip.MustParseAddr("10.96.0.6")}, true
 	local.Ports = []catalog.Port{service.Ports[0]}
 	local.Ports[0].NodePort = 30090
-	must(t, d.Resync(t.Context(), lab.Table(service, &local)))
-	must(t, d.Shortcut(true))
-	pod := netip.AddrPortFrom(lab.Hosts["a"].IPv4, port).String()
-	var all []talk
-	dial := func() {
-		for _, way := range [][2]string{
-			{"client", "192.0.2.1:30080"}, {"client", "192.0.2.1:30090"}, {"client", "10.96.0.5:80"}, {"client", "[2001:db8:1::1]:30080"},
-			{"c", "192.0.2.1:30080"}, {"c", "10.96.0.5:80"}, {"c", pod}, {"a", "10.96.0.5:80"}, {"node", "10.96.0.5:80"},
-		} {
-			c := talk{what: way[0] + " -> " + way[1]}
-			in(t, lab.Hosts[way[0]], func() (err error) { c.client, err = net.DialTimeout("tcp", way[1], 5*time.Second); return err })
-			server, err := listener.Accept()
-			must(t, err)
-			c.server = server
-			t.Cleanup(func() { c.client.Close(); c.server.Close() })
-			all = append(all, c)
+	return []*catalog.Service{service, &local}
+}
+
+// dial begins a conversation of each kind.
+func (c *talks) dial() {
+	c.t.Helper()
+	pod := netip.AddrPortFrom(c.lab.Hosts["a"].IPv4, c.port).String()
+	for _, way := range [][2]string{
+		{"client", "192.0.2.1:30080"}, {"client", "192.0.2.1:30090"}, {"client", "10.96.0.5:80"}, {"client", "[2001:db8:1::1]:30080"},
+		{"c", "192.0.2.1:30080"}, {"c", "10.96.0.5:80"}, {"c", pod}, {"a", "10.96.0.5:80"}, {"node", "10.96.0.5:80"},
+	} {
+		one := talk{what: way[0] + " -> " + way[1]}
+		in(c.t, c.lab.Hosts[way[0]], func() (err error) { one.client, err = net.DialTimeout("tcp", way[1], 5*time.Second); return err })
+		server, err := c.listener.Accept()
+		must(c.t, err)
+		one.server = server
+		c.t.Cleanup(func() { one.client.Close(); one.server.Close() })
+		c.all = append(c.all, one)
+	}
+}
+
+// speak has the endpoint begin: netfilter may not have seen who dialled.
+func (c *talks) speak(when string) {
+	c.t.Helper()
+	for _, one := range c.all {
+		one.goes(c.t, when, one.server, one.client)
+	}
+}
+
+// TestBypass: connections of every kind take the bypass, where the node's own connection table sees nothing of them, and
+// live when it ends, begins again, and when another data plane is to see them.
+func TestBypass(t *testing.T) {
+	lab := proxytest.NewLab(t)
+	d := open(t, lab)
+	c := newTalks(t, lab)
+	must(t, d.Resync(t.Context(), lab.Table(c.services()...)))
+	must(t, d.Bypass(true))
+	c.dial()
+	c.speak("on the bypass")
+	for _, one := range c.all {
+		if client := netip.MustParseAddrPort(one.client.LocalAddr().String()).Addr(); client != lab.Node.Addrs[0] && tracks(t, client) {
+			t.Errorf("%s: the node's connection table has seen it", one.what)
 		}
 	}
-	speak := func(when string) {
-		t.Helper()
-		for _, c := range all {
-			c.goes(t, when, c.server, c.client) // netfilter may not have seen who asked
-		}
-	}
-	dial()
-	speak("on the short way")
-	for _, c := range all {
-		if client := netip.MustParseAddrPort(c.client.LocalAddr().String()).Addr(); client != lab.Node.Addrs[0] && tracks(t, client) {
-			t.Errorf("%s: the node's connection table has seen it", c.what)
-		}
-	}
-	must(t, d.Shortcut(false))
-	speak("on the long way")
-	dial()
-	must(t, d.Shortcut(true))
-	speak("on the short way again")
+	must(t, d.Bypass(false))
+	c.speak("through the stack")
+	c.dial()
+	must(t, d.Bypass(true))
+	c.speak("on the bypass again")
 	must(t, d.Act(t.Context(), 0))
-	speak("beside another data plane")
+	c.speak("beside another data plane")
 }
 
 // tracks says whether the kernel's connection table has anything of a client's.
@@ -121,8 +145,8 @@ func tracks(t *testing.T, client netip.Addr) bool {
 // TestPodsSpeakForThemselves: a packet with another pod's address as its source does not take the short way.
 func TestPodsSpeakForThemselves(t *testing.T) {
 	lab, d := lived(t)
-	must(t, d.Shortcut(true))
-	ways, err := d.kernel.read(mapWays)
+	must(t, d.Bypass(true))
+	ways, err := d.kernel.read(mapPodRoutes)
 	must(t, err)
 	a, b := lab.Hosts["a"].IPv4, lab.Hosts["b"].IPv4
 	if len(ways) == 0 {
@@ -152,12 +176,12 @@ func (d *Dataplane) ingress(t *testing.T, frame []byte, link uint32) (verdict ui
 	return verdict, options.DataOut
 }
 
-// TestFuzzShortcut hands the frames of TestFuzzPackets to the program while the short way is open. What takes it must be
+// TestFuzzBypass hands the frames of TestFuzzPackets to the program while the short way is open. What takes it must be
 // whole, for a Service, and go to an endpoint with right checksums, from the client's address or the node's.
-func TestFuzzShortcut(t *testing.T) {
+func TestFuzzBypass(t *testing.T) {
 	tg := newTarget(t)
-	must(t, tg.plane.Shortcut(true))
-	ways, err := tg.plane.kernel.read(mapWays)
+	must(t, tg.plane.Bypass(true))
+	ways, err := tg.plane.kernel.read(mapPodRoutes)
 	must(t, err)
 	r := rand.New(rand.NewPCG(9, 10))
 	met := map[string]int{}

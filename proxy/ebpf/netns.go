@@ -13,21 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// space is a network namespace whose sockets are translated, and its own address in each family.
-type space struct {
+// namespace is a network namespace whose sockets are translated, and its own address in each family.
+type namespace struct {
 	cookie uint64
 	host   bool
 	v4, v6 netip.Addr
 }
 
 // entry is struct netns under its cookie.
-func (s space) entry() entry {
+func (s namespace) entry() entry {
 	kind := uint32(podKind)
 	if s.host {
 		kind = hostKind
 	}
 	b := putOptional(putOptional(nil, s.v4), s.v6)
-	return entry{mapSpaces, string(native.AppendUint64(nil, s.cookie)), string(native.AppendUint32(b, kind))}
+	return entry{mapNetns, string(native.AppendUint64(nil, s.cookie)), string(native.AppendUint32(b, kind))}
 }
 
 func putOptional(b []byte, a netip.Addr) []byte {
@@ -54,14 +54,14 @@ func namespaceCookie() (uint64, error) {
 // PodNamespaces are the files of the network namespaces that pods of any svcplane on this machine have.
 func PodNamespaces() ([]string, error) { return filepath.Glob("/run/netns/sp-*") }
 
-// podSpaces finds out which of the namespaces belong to pods of this node: those at the other end of a link
+// podNamespaces finds out which of the namespaces belong to pods of this node: those at the other end of a link
 // that routes addresses of pods lead to.
-func podSpaces(paths []string, routes []podRoute) ([]space, error) {
+func podNamespaces(paths []string, routes []podRoute) ([]namespace, error) {
 	ends := podEnds(routes)
 	if len(ends) == 0 {
 		return nil, nil
 	}
-	var all []space
+	var all []namespace
 	for _, path := range paths {
 		file, err := os.Open(path)
 		if err != nil {
@@ -118,8 +118,8 @@ func podRoutes(pods []netip.Prefix) ([]podRoute, error) {
 }
 
 // podEnds are the namespaces, by their number in this one, that routes to pods lead to.
-func podEnds(routes []podRoute) map[int]space {
-	ends := map[int]space{}
+func podEnds(routes []podRoute) map[int]namespace {
+	ends := map[int]namespace{}
 	for _, r := range routes {
 		end := ends[r.namespace]
 		if r.addr.Is4() {
@@ -132,8 +132,8 @@ func podEnds(routes []podRoute) map[int]space {
 	return ends
 }
 
-// podWays are the links that pods of this node are behind, by their addresses.
-func podWays(routes []podRoute) map[string]string {
+// podLinks are the links that pods of this node are behind, by their addresses.
+func podLinks(routes []podRoute) map[string]string {
 	all := map[string]string{}
 	for _, r := range routes {
 		all[string(putAddr(nil, r.addr))] = string(native.AppendUint32(nil, uint32(r.link)))
