@@ -89,7 +89,13 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuring the api server: %w", err)
 	}
-	cfg.refuseIn(config.Aggregator.GenericConfig)
+	if cfg.Full != nil && cfg.Down != nil {
+		generic := config.Aggregator.GenericConfig
+		build := generic.BuildHandlerChainFunc
+		generic.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
+			return build(refusing(handler, cfg.Full, cfg.Down), c)
+		}
+	}
 	own := newAdvertised(cfg.NodeIP, config.KubeAPIs)
 	if cfg.KubeletDial != nil {
 		config.KubeAPIs.Extra.KubeletClientConfig.Lookup = inside(cfg.KubeletDial)
@@ -116,17 +122,6 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		advertised:   own,
 		serving:      config.KubeAPIs.ControlPlane.Generic.SecureServing.Cert,
 	}, nil
-}
-
-// refuseIn has the chain of handlers refuse what cannot be done now.
-func (cfg *Config) refuseIn(generic *genericapiserver.RecommendedConfig) {
-	if cfg.Full == nil || cfg.Down == nil {
-		return
-	}
-	build := generic.BuildHandlerChainFunc
-	generic.BuildHandlerChainFunc = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
-		return build(refusing(handler, cfg.Full, cfg.Down), c)
-	}
 }
 
 func (cfg *Config) options() *options.ServerRunOptions {

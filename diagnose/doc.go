@@ -1,6 +1,6 @@
 // Package diagnose finds the mistakes that people make in a Service and in its name: a selector that matches no pod, a
-// targetPort where nobody listens, a name in the wrong namespace, a word mistyped. It looks at API objects and at what others have
-// tried, and gives sentences; it asks nobody and changes nothing.
+// targetPort where nothing listens, a name in the wrong namespace, a word mistyped. Its functions are pure: they get API objects
+// and the results of connects and probes, and return sentences.
 //
 //	Service, pods of its namespace ──┐
 //	the last words of their probes ──┼──▶ Evidence.Mistakes ─▶ "nothing listens on 10.244.0.5:8081, ..."

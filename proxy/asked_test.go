@@ -99,10 +99,10 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestWhoHasAnAddress: who was given it, then the older Service; and the others are told, also when they did not change.
+// TestWhoHasAnAddress: who was given it, then the older Service; and Events say so of the others, also when they did not change.
 func TestWhoHasAnAddress(t *testing.T) {
 	addr := Address{netip.MustParseAddrPort("203.0.113.1:80"), corev1.ProtocolTCP}
-	asking := func(name string, kind Kind, age int) map[catalog.Key]claim {
+	asking := func(name string, kind Kind, age int) map[catalog.Key]request {
 		key := catalog.Key{Namespace: "default", Name: name}
 		svc := testService(func(s *catalog.Service) {
 			s.Key, s.Created = key, time.Unix(int64(1000-age), 0)
@@ -116,10 +116,10 @@ func TestWhoHasAnAddress(t *testing.T) {
 				s.ExternalIPs = []netip.Addr{addr.Addr()}
 			}
 		})
-		return map[catalog.Key]claim{key: claimOf(svc, testNode)}
+		return map[catalog.Key]request{key: requestOf(svc, testNode)}
 	}
 	for name, c := range map[string]struct {
-		first, second map[catalog.Key]claim
+		first, second map[catalog.Key]request
 		want          string
 	}{
 		"the older one":                   {asking("b", ExternalIP, 2), asking("a", ExternalIP, 1), "b"},
@@ -131,7 +131,7 @@ func TestWhoHasAnAddress(t *testing.T) {
 		"an address that only one wishes": {asking("a", ExternalIP, 1), nil, "a"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, order := range [][]map[catalog.Key]claim{{c.first, c.second}, {c.second, c.first}} {
+			for _, order := range [][]map[catalog.Key]request{{c.first, c.second}, {c.second, c.first}} {
 				ledger := newLedger()
 				ledger.plan(order[0])
 				last := ledger.plan(order[1])

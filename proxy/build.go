@@ -122,7 +122,7 @@ func frontend(svc *catalog.Service, port *catalog.Port, dial netip.AddrPort, sco
 	return f
 }
 
-// restrict limits f to the ranges of its family. Ranges of the other family only leave nobody.
+// restrict limits f to the ranges of its family. If all ranges are of the other family, no client is left, and f drops.
 func restrict(f *Frontend, ranges []netip.Prefix) {
 	if len(ranges) == 0 || f.Verdict == Drop {
 		return

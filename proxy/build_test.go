@@ -117,14 +117,14 @@ func TestTableAsText(t *testing.T) {
 	}
 }
 
-// TestLedgerForgetsHistory applies random claims, some taken back, and compares with a ledger that saw only
+// TestLedgerForgetsHistory applies random requests, some taken back, and compares with a ledger that saw only
 // the last ones. What changes must lead from one table to the next.
 func TestLedgerForgetsHistory(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	ledger, now := newLedger(), map[ID]Frontend{}
-	last := map[catalog.Key]claim{}
+	last := map[catalog.Key]request{}
 	for range 600 {
-		batch := map[catalog.Key]claim{}
+		batch := map[catalog.Key]request{}
 		for range 1 + r.IntN(4) {
 			key := catalog.Key{Namespace: "default", Name: string(rune('a' + r.IntN(6)))}
 			var frontends []Frontend
@@ -134,7 +134,7 @@ func TestLedgerForgetsHistory(t *testing.T) {
 				f.Protocol, f.Scope = corev1.ProtocolTCP, Scope(1+r.IntN(3))
 				frontends = append(frontends, f)
 			}
-			c := claim{frontends: NewTable(frontends...).Frontends, created: time.Unix(int64(r.IntN(2)), 0), written: map[Address]Kind{}}
+			c := request{frontends: NewTable(frontends...).Frontends, created: time.Unix(int64(r.IntN(2)), 0), written: map[Address]Kind{}}
 			for _, f := range frontends {
 				if r.IntN(2) == 0 {
 					c.written[f.Address] = ExternalIP
@@ -181,7 +181,7 @@ func TestStaleFlows(t *testing.T) {
 		s.Ports[0].Endpoints[1].Ready, s.Ports[0].Endpoints[1].Terminating = false, true
 		s.Ports = append(s.Ports, catalog.Port{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53, Endpoints: s.Ports[0].Endpoints})
 	})
-	ledger.plan(map[catalog.Key]claim{svc.Key: {frontends: Build(svc, testNode), serving: endpointsOf(svc, true), resting: endpointsOf(svc, false)}})
+	ledger.plan(map[catalog.Key]request{svc.Key: {frontends: Build(svc, testNode), serving: endpointsOf(svc, true), resting: endpointsOf(svc, false)}})
 	node := testNode
 	node.ServiceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")}
 	filter := staleFlows{ledger: ledger, node: node, gone: map[Address]bool{addr("192.0.2.1:30053", corev1.ProtocolUDP): true}}
@@ -220,7 +220,7 @@ func TestPeersThatAreGone(t *testing.T) {
 		s.Ports[0].Endpoints[1].Ready, s.Ports[0].Endpoints[1].Serving = false, false
 		s.Ports[0].Endpoints = append(s.Ports[0].Endpoints, catalog.Endpoint{AddrPort: netip.MustParseAddrPort("198.51.100.1:80"), Ready: true})
 	})
-	ledger.plan(map[catalog.Key]claim{svc.Key: {frontends: Build(svc, testNode), serving: endpointsOf(svc, true), resting: endpointsOf(svc, false)}})
+	ledger.plan(map[catalog.Key]request{svc.Key: {frontends: Build(svc, testNode), serving: endpointsOf(svc, true), resting: endpointsOf(svc, false)}})
 	node := testNode
 	node.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}
 	filter := staleFlows{ledger: ledger, node: node, routed: func(a netip.Addr) bool { return a == netip.MustParseAddr("10.244.0.8") }}

@@ -12,10 +12,10 @@ import (
 // overtaken is how often changes may overtake a comparison before one holds them up.
 const overtaken = 5
 
-// errOvertaken says that the kernel was told something else while it was read.
+// errOvertaken says that something was written to the kernel while it was read.
 var errOvertaken = errors.New("services changed while the kernel was read: ask again")
 
-// Diff compares the kernel with what it was told: a line for each difference, none when it is the same.
+// Diff compares the kernel with what is wanted: a line for each difference, none when it is the same.
 func (p *Proxy) Diff(ctx context.Context) ([]string, error) {
 	lines, _, err := p.diff(ctx)
 	return lines, err
@@ -38,8 +38,8 @@ func (p *Proxy) Repair(ctx context.Context) ([]string, error) {
 	return nil, errOvertaken
 }
 
-// Hold runs f with the wanted Table while the kernel is told nothing else.
-func (p *Proxy) Hold(f func(wanted Table) error) error {
+// Exclusively runs f with the wanted Table while the Proxy changes nothing in the kernel.
+func (p *Proxy) Exclusively(f func(wanted Table) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.version++ // a comparison that runs meanwhile does not count

@@ -55,6 +55,7 @@ func (p *slowPlane) Dump(context.Context) (Table, error) {
 }
 
 func (p *slowPlane) Close(context.Context) error { return nil }
+func (p *slowPlane) Capabilities() Capabilities  { return Capabilities{} }
 
 // idle is a Proxy that does what its test says, and nothing by itself.
 func idle(t *testing.T, plane Dataplane) *Proxy {
@@ -79,7 +80,7 @@ func change(t *testing.T, p *Proxy, name string) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		svc := testService(func(s *catalog.Service) { s.Name = name })
-		p.apply(context.Background(), map[catalog.Key]claim{svc.Key: {frontends: Build(svc, testNode)}})
+		p.apply(context.Background(), map[catalog.Key]request{svc.Key: {frontends: Build(svc, testNode)}})
 	}()
 	select {
 	case <-locked:
@@ -173,12 +174,12 @@ func TestLatencyCountsFromTheCause(t *testing.T) {
 		}
 		return -1
 	}
-	p.observeLatency(key, claim{triggered: cause}, arrived)
+	p.observeLatency(key, request{triggered: cause}, arrived)
 	if got := sum(); got < 10 || got > 15 {
 		t.Errorf("counted %v s from the cause, want about 10", got)
 	}
-	p.observeLatency(key, claim{triggered: cause}, arrived)
-	p.observeLatency(catalog.Key{Name: "old"}, claim{triggered: p.began.Add(-time.Hour)}, arrived)
+	p.observeLatency(key, request{triggered: cause}, arrived)
+	p.observeLatency(catalog.Key{Name: "old"}, request{triggered: p.began.Add(-time.Hour)}, arrived)
 	if got := sum(); got > 15 {
 		t.Errorf("counted an old cause, or one twice: %v s", got)
 	}

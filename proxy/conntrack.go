@@ -44,7 +44,7 @@ func (s staleFlows) match(f flow) bool {
 	return translated && (s.gone[f.dialled] || containsAddr(s.node.ServiceCIDRs, f.dialled.Addr()))
 }
 
-// peerGone says whether nobody will ever answer a connection. A pod that is alive goes on with those that it has, also
+// peerGone says whether the other end of a connection is gone for good. A pod that is alive goes on with those that it has, also
 // when it is an endpoint no more, be it that its labels changed or that its Service went.
 func (s staleFlows) peerGone(f flow) bool {
 	c, ok := s.ledger.owner(f.dialled)

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// accounting is where the kernel is told to count packets and octets of each connection (sysctl
+// accounting is the file by which the kernel is made to count packets and octets of each connection (sysctl
 // net.netfilter.nf_conntrack_acct of this network namespace; it counts for connections that begin later).
 const accounting = "/proc/sys/net/netfilter/nf_conntrack_acct"
 
@@ -35,7 +35,7 @@ func (p *Proxy) Counts(ctx context.Context) ([]Tally, error) {
 	if err := p.countTracked(ctx, sums); err != nil {
 		return nil, err
 	}
-	if own, ok := p.cfg.Dataplane.(Tallier); ok {
+	if own := p.cfg.Dataplane.Capabilities().Counters; own != nil {
 		more, err := own.Tallies(ctx)
 		if err != nil {
 			return nil, err

@@ -17,6 +17,8 @@ type counting struct {
 	tallies []Tally
 }
 
+func (c counting) Capabilities() Capabilities { return Capabilities{Counters: c} }
+
 func (c counting) Tallies(context.Context) ([]Tally, error) { return c.tallies, nil }
 
 func TestCountsOfADataplane(t *testing.T) {

@@ -34,8 +34,8 @@ type Exchangeable interface {
 	// Left counts the connections to addresses of table that need this Dataplane: that would break, or see
 	// another address than the one dialled, if it closed now.
 	Left(ctx context.Context, table Table) (int, error)
-	// Affinities are the clients that are to stay with an endpoint; SetAffinities takes over those of another Dataplane.
-	Affinities(ctx context.Context, table Table) ([]ClientAffinity, error)
+	AffinityReader
+	// SetAffinities takes over what another Dataplane knows of clients with session affinity.
 	SetAffinities(ctx context.Context, all []ClientAffinity) error
 }
 

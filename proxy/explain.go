@@ -10,7 +10,7 @@ import (
 	"svcplane/catalog"
 )
 
-// Client is who dials: the node itself when Addr is not valid.
+// Client is the client of a connection: the node itself when Addr is not valid.
 type Client struct {
 	Name string // for people: "pod default/toad"; may be empty
 	Addr netip.Addr
@@ -34,11 +34,6 @@ type EndpointFate struct {
 	Why     string
 }
 
-// Explainer is a Dataplane that can say where in the kernel it does what a Frontend asks for a client.
-type Explainer interface {
-	Where(f Frontend, client netip.Addr) []string
-}
-
 // Explain follows a connection of client to an address through what is in force.
 func (p *Proxy) Explain(ctx context.Context, client Client, to Address) (Explanation, error) {
 	p.mu.Lock()
@@ -53,16 +48,14 @@ func (p *Proxy) Explain(ctx context.Context, client Client, to Address) (Explana
 	if x.frontend == nil {
 		return e, nil
 	}
-	if where, ok := p.cfg.Dataplane.(Explainer); ok {
-		e.Kernel = where.Where(*x.frontend, client.Addr)
+	can := p.cfg.Dataplane.Capabilities()
+	if can.Explainer != nil {
+		e.Kernel = can.Explainer.Where(*x.frontend, client.Addr)
 	}
-	keeper, ok := p.cfg.Dataplane.(interface {
-		Affinities(context.Context, Table) ([]ClientAffinity, error)
-	})
-	if !ok || x.frontend.Affinity == 0 {
+	if can.Affinity == nil || x.frontend.Affinity == 0 {
 		return e, nil
 	}
-	all, err := keeper.Affinities(ctx, NewTable(*x.frontend))
+	all, err := can.Affinity.Affinities(ctx, NewTable(*x.frontend))
 	for _, s := range all {
 		if s.Client == client.Addr {
 			e.Steps = append(e.Steps, fmt.Sprintf("this client stays with %s", s.Endpoint))
@@ -202,7 +195,7 @@ func (x inquiry) who() string {
 	return fmt.Sprintf("%s, outside of the cluster: neither this node nor in %s", x.client.Addr, joined(x.node.PodCIDRs))
 }
 
-// nobody explains an address that no Service has, or none for such clients.
+// nobody explains an address that no Service has, or none has for such clients.
 func (x inquiry) nobody() (action string, steps []string) {
 	if len(x.keys) > 0 {
 		return "pass", []string{fmt.Sprintf("service %s has %s, but not for this client", x.keys[0], x.to)}

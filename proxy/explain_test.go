@@ -86,7 +86,7 @@ func TestExplain(t *testing.T) {
 				}
 			})
 			ledger := newLedger()
-			ledger.plan(map[catalog.Key]claim{svc.Key: {frontends: Build(svc, node)}})
+			ledger.plan(map[catalog.Key]request{svc.Key: {frontends: Build(svc, node)}})
 			x := inquiry{node: node, service: svc, to: Address{AddrPort: netip.MustParseAddrPort(test.to), Protocol: corev1.ProtocolTCP}}
 			if test.from != "" {
 				x.client.Addr = netip.MustParseAddr(test.from)

@@ -19,18 +19,11 @@ type Flow struct {
 	Socket    bool           // a socket that is connected to the endpoint's own address
 }
 
-// FlowKeeper is a Dataplane that keeps track of connections itself.
-type FlowKeeper interface {
-	// EndFlows forgets the connections for which stale is true, and returns how many there were. A program whose
-	// socket is connected to the endpoint gets ECONNABORTED.
-	EndFlows(ctx context.Context, stale func(Flow) bool) (uint, error)
-}
-
 // endStaleFlows removes flows of the past from the kernel's table and from the Dataplane's.
 func endStaleFlows(ctx context.Context, plane Dataplane, filter staleFlows) (uint, error) {
 	removed, err := removeStaleFlows(ctx, filter)
-	keeper, ok := plane.(FlowKeeper)
-	if !ok {
+	keeper := plane.Capabilities().Flows
+	if keeper == nil {
 		return removed, err
 	}
 	routes := sync.OnceValues(func() ([]netip.Prefix, error) { return podRoutes(filter.node.PodCIDRs) })

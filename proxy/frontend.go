@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -130,3 +131,39 @@ var (
 func (s Scope) String() string      { return scopeNames[s] }
 func (v Verdict) String() string    { return verdictNames[v] }
 func (m Masquerade) String() string { return masqueradeNames[m] }
+
+// MarshalText is the name: cluster, outside, everybody.
+func (s Scope) MarshalText() ([]byte, error) { return nameOf(scopeNames, s) }
+
+// MarshalText is the name: balance, reject, drop.
+func (v Verdict) MarshalText() ([]byte, error) { return nameOf(verdictNames, v) }
+
+// MarshalText is the name: hairpin, outside-pods, everybody.
+func (m Masquerade) MarshalText() ([]byte, error) { return nameOf(masqueradeNames, m) }
+
+// UnmarshalText reads the name.
+func (s *Scope) UnmarshalText(text []byte) error { return parseName(scopeNames, s, text) }
+
+// UnmarshalText reads the name.
+func (v *Verdict) UnmarshalText(text []byte) error { return parseName(verdictNames, v, text) }
+
+// UnmarshalText reads the name.
+func (m *Masquerade) UnmarshalText(text []byte) error { return parseName(masqueradeNames, m, text) }
+
+func nameOf[T comparable](names map[T]string, value T) ([]byte, error) {
+	name, ok := names[value]
+	if !ok {
+		return nil, fmt.Errorf("%T has no value %v", value, value)
+	}
+	return []byte(name), nil
+}
+
+func parseName[T comparable](names map[T]string, value *T, text []byte) error {
+	for v, name := range names {
+		if name == string(text) {
+			*value = v
+			return nil
+		}
+	}
+	return fmt.Errorf("%T has no value %q", *value, text)
+}

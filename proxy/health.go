@@ -150,7 +150,7 @@ func (p *Proxy) openHealthPort(ctx context.Context) (closePort func(), err error
 }
 
 // set opens, moves or closes the port of a Service; at is empty when it is to have none. The error says that it
-// could not be opened: somebody else has it.
+// could not be opened: another program has it.
 func (h *health) set(key catalog.Key, at []netip.AddrPort, local int) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -25,7 +25,7 @@ var (
 	kubePartial = kube(metrics.Histogram, "sync_partial_proxy_rules_duration_seconds",
 		"Time that the kernel took to take what changed.", "ip_family")
 	kubeLast = kube(metrics.Gauge, "sync_proxy_rules_last_timestamp_seconds",
-		"When the kernel was last told all there was to tell.", "ip_family")
+		"When all changes were last written to the kernel.", "ip_family")
 	kubeQueued = kube(metrics.Gauge, "sync_proxy_rules_last_queued_timestamp_seconds",
 		"When the last change arrived.", "ip_family")
 	kubeNetwork = kube(metrics.Histogram, "network_programming_duration_seconds",
@@ -51,7 +51,7 @@ type kubeProxy struct {
 	last, queued                 *prometheus.GaugeVec
 	healthz, livez               *prometheus.CounterVec
 	seen                         func() catalog.Changes // nil: not known
-	taken, settled               atomic.Pointer[catalog.Changes]
+	taken, inForce               atomic.Pointer[catalog.Changes]
 }
 
 func newKubeProxy() *kubeProxy {
@@ -63,7 +63,7 @@ func newKubeProxy() *kubeProxy {
 		last:    kubeLast.NewGauge(), queued: kubeQueued.NewGauge(), healthz: kubeHealthz.NewCounter(), livez: kubeLivez.NewCounter(),
 	}
 	k.taken.Store(&catalog.Changes{})
-	k.settled.Store(&catalog.Changes{})
+	k.inForce.Store(&catalog.Changes{})
 	return k
 }
 
@@ -83,7 +83,7 @@ func (k *kubeProxy) begin(node Node, seen func() catalog.Changes) {
 	}
 }
 
-// took notes what has arrived, before the work on it begins; settle, that it is in force.
+// took notes what has arrived, before the work on it begins; applied, that it is in force.
 func (k *kubeProxy) took() {
 	now := k.seen()
 	k.taken.Store(&now)
@@ -92,8 +92,8 @@ func (k *kubeProxy) took() {
 	}
 }
 
-func (k *kubeProxy) settle() {
-	k.settled.Store(k.taken.Load())
+func (k *kubeProxy) applied() {
+	k.inForce.Store(k.taken.Load())
 	for _, family := range k.families {
 		k.last.WithLabelValues(family).SetToCurrentTime()
 	}
@@ -133,12 +133,12 @@ func (k *kubeProxy) Collect(to chan<- prometheus.Metric) {
 	for _, c := range []prometheus.Collector{k.sync, k.full, k.partial, k.network, k.last, k.queued, k.healthz, k.livez} {
 		c.Collect(to)
 	}
-	settled, seen := *k.settled.Load(), catalog.Changes{}
+	inForce, seen := *k.inForce.Load(), catalog.Changes{}
 	if k.seen != nil {
 		seen = k.seen()
 	}
 	to <- kubeServices.Value(float64(seen.Services))
 	to <- kubeSlices.Value(float64(seen.Slices))
-	to <- kubeWaiting.Value(float64(seen.Services - settled.Services))
-	to <- kubeAwaiting.Value(float64(seen.Slices - settled.Slices))
+	to <- kubeWaiting.Value(float64(seen.Services - inForce.Services))
+	to <- kubeAwaiting.Value(float64(seen.Slices - inForce.Slices))
 }

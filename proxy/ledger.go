@@ -14,8 +14,8 @@ import (
 	"svcplane/catalog"
 )
 
-// claim is what one Service asks for.
-type claim struct {
+// request is what one Service asks for.
+type request struct {
 	frontends []Frontend
 	serving   []netip.AddrPort // endpoints that established flows may go on using, terminating ones too
 	resting   []netip.AddrPort // the others: they are there, and take nothing new
@@ -25,25 +25,38 @@ type claim struct {
 	written   map[Address]Kind // those of its Addresses that nobody gave it
 }
 
-// claimOf is what a Service asks for on a node.
-func claimOf(svc *catalog.Service, node Node) claim {
-	return claim{
+// build decides what Services ask for on a node; one that is gone, which is nil, asks for nothing.
+func build(services map[catalog.Key]*catalog.Service, node Node) map[catalog.Key]request {
+	batch := make(map[catalog.Key]request, len(services))
+	for key, svc := range services {
+		if svc != nil {
+			batch[key] = requestOf(svc, node)
+		} else {
+			batch[key] = request{}
+		}
+	}
+	return batch
+}
+
+// requestOf is what a Service asks for on a node.
+func requestOf(svc *catalog.Service, node Node) request {
+	return request{
 		frontends: Build(svc, node), serving: endpointsOf(svc, true), resting: endpointsOf(svc, false), triggered: svc.Triggered,
 		refused: Refusals(svc, node), created: svc.Created, written: written(svc, node),
 	}
 }
 
-// ledger holds what every Service asks for and who gets an Address that several ask for: whom the API gave it; else the
-// older Service; else the first by namespace and name. The result does not depend on the order of changes.
+// ledger holds what every Service asks for and which Service gets an Address that several ask for: the one that the API gave it
+// to; else the oldest; else the first by namespace and name. The result does not depend on the order of changes.
 type ledger struct {
-	claims map[catalog.Key]claim
-	owners map[Address][]catalog.Key // sorted; the first one has it
-	// endpoints is the sum over the claims
+	requests map[catalog.Key]request
+	owners   map[Address][]catalog.Key // sorted; the first one has it
+	// endpoints is the sum over the requests
 	endpoints int
 }
 
 func newLedger() *ledger {
-	return &ledger{claims: map[catalog.Key]claim{}, owners: map[Address][]catalog.Key{}}
+	return &ledger{requests: map[catalog.Key]request{}, owners: map[Address][]catalog.Key{}}
 }
 
 // plan is a step from one state of the ledger to the next.
@@ -56,12 +69,12 @@ type plan struct {
 	strands, strandsUDP bool
 }
 
-// plan puts new claims in place of those of the same keys; an empty claim removes its Service.
-func (l *ledger) plan(batch map[catalog.Key]claim) plan {
-	before := make(map[catalog.Key]claim, len(batch))
+// plan puts new requests in place of those of the same keys; an empty request removes its Service.
+func (l *ledger) plan(batch map[catalog.Key]request) plan {
+	before := make(map[catalog.Key]request, len(batch))
 	touched := map[Address]bool{}
 	for key, c := range batch {
-		before[key] = l.claims[key]
+		before[key] = l.requests[key]
 		for _, f := range slices.Concat(before[key].frontends, c.frontends) {
 			touched[f.Address] = true
 		}
@@ -104,17 +117,17 @@ func (n *plan) strand(id ID) {
 	n.strandsUDP = n.strandsUDP || id.Protocol == corev1.ProtocolUDP
 }
 
-func (l *ledger) replace(batch map[catalog.Key]claim) {
+func (l *ledger) replace(batch map[catalog.Key]request) {
 	for key, c := range batch {
-		for _, addr := range l.claims[key].addresses() {
+		for _, addr := range l.requests[key].addresses() {
 			l.disown(addr, key)
 		}
-		l.endpoints -= len(l.claims[key].serving)
-		delete(l.claims, key)
+		l.endpoints -= len(l.requests[key].serving)
+		delete(l.requests, key)
 		if len(c.frontends) == 0 {
 			continue
 		}
-		l.claims[key] = c
+		l.requests[key] = c
 		l.endpoints += len(c.serving)
 		for _, addr := range c.addresses() {
 			keys := l.owners[addr]
@@ -126,7 +139,7 @@ func (l *ledger) replace(batch map[catalog.Key]claim) {
 
 // compare says which of two Services comes first at an Address.
 func (l *ledger) compare(addr Address, a, b catalog.Key) int {
-	one, other := l.claims[a], l.claims[b]
+	one, other := l.requests[a], l.requests[b]
 	kind, wrote := one.written[addr]
 	otherKind, otherWrote := other.written[addr]
 	switch {
@@ -158,8 +171,8 @@ func (l *ledger) disown(addr Address, key catalog.Key) {
 	l.owners[addr] = keys
 }
 
-// addresses lists each once: of a sorted claim, two Frontends of one Address are neighbours.
-func (c claim) addresses() []Address {
+// addresses lists each once: of a sorted request, two Frontends of one Address are neighbours.
+func (c request) addresses() []Address {
 	var all []Address
 	for _, f := range c.frontends {
 		if len(all) == 0 || all[len(all)-1] != f.Address {
@@ -173,7 +186,7 @@ func (l *ledger) winning(touched map[Address]bool) map[ID]Frontend {
 	won := map[ID]Frontend{}
 	for addr := range touched {
 		if keys := l.owners[addr]; len(keys) > 0 {
-			for _, f := range l.claims[keys[0]].frontends {
+			for _, f := range l.requests[keys[0]].frontends {
 				if f.Address == addr {
 					won[f.ID] = f
 				}
@@ -186,7 +199,7 @@ func (l *ledger) winning(touched map[Address]bool) map[ID]Frontend {
 // lost lists the Addresses that key asks for and another Service has.
 func (l *ledger) lost(key catalog.Key) []Refusal {
 	var all []Refusal
-	c := l.claims[key]
+	c := l.requests[key]
 	for _, addr := range c.addresses() {
 		if winner := l.owners[addr][0]; winner != key {
 			all = append(all, Refusal{Address: addr, Kind: c.written[addr], Why: takenBy(addr, winner)})
@@ -200,13 +213,13 @@ func takenBy(addr Address, winner catalog.Key) string {
 		addr.Port(), addr.Protocol, addr.Addr(), winner)
 }
 
-// owner is the claim that has an Address.
-func (l *ledger) owner(addr Address) (claim, bool) {
+// owner is the request that has an Address.
+func (l *ledger) owner(addr Address) (request, bool) {
 	keys := l.owners[addr]
 	if len(keys) == 0 {
-		return claim{}, false
+		return request{}, false
 	}
-	return l.claims[keys[0]], true
+	return l.requests[keys[0]], true
 }
 
 // origin is the Service and port that an Address is of.
@@ -226,7 +239,7 @@ func (l *ledger) table() Table { return NewTable(l.frontends()...) }
 // frontends are those of the table, in no order.
 func (l *ledger) frontends() []Frontend {
 	var all []Frontend
-	for key, c := range l.claims {
+	for key, c := range l.requests {
 		for _, f := range c.frontends {
 			if l.owners[f.Address][0] == key {
 				all = append(all, f)
@@ -238,7 +251,7 @@ func (l *ledger) frontends() []Frontend {
 
 // adopt takes over a Table that a kernel was found to hold.
 func (l *ledger) adopt(found Table) {
-	batch := map[catalog.Key]claim{}
+	batch := map[catalog.Key]request{}
 	for _, f := range found.Frontends {
 		c := batch[f.Service]
 		c.frontends = append(c.frontends, f)
@@ -250,8 +263,8 @@ func (l *ledger) adopt(found Table) {
 	l.replace(batch)
 }
 
-// keys lists the Services that have a claim.
-func (l *ledger) keys() []catalog.Key { return slices.Collect(maps.Keys(l.claims)) }
+// keys lists the Services that ask for something.
+func (l *ledger) keys() []catalog.Key { return slices.Collect(maps.Keys(l.requests)) }
 
 func compareKeys(a, b catalog.Key) int {
 	if c := strings.Compare(a.Namespace, b.Namespace); c != 0 {

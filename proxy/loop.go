@@ -15,7 +15,7 @@ import (
 
 // Run programs the kernel until ctx ends, and leaves in it what is there.
 func (p *Proxy) Run(ctx context.Context) error {
-	// first of all: from now on nobody is told that an endpoint is out of use before the kernel knows it
+	// first of all: from now on the catalog calls no endpoint drained before the kernel has taken the change
 	sub := p.cfg.Catalog.Subscribe()
 	defer sub.Close()
 	select {
@@ -79,7 +79,7 @@ func (p *Proxy) start(ctx context.Context, sub *catalog.Subscription) error {
 	p.ledger.adopt(found)
 	p.cfg.Metrics.kube.took()
 	keys := union(sub.Take(), p.ledger.keys())
-	batch := p.build(keys)
+	batch := p.prepare(keys)
 	began := time.Now()
 	next := p.ledger.plan(batch)
 	p.version++
@@ -87,8 +87,8 @@ func (p *Proxy) start(ctx context.Context, sub *catalog.Subscription) error {
 	p.cfg.Metrics.synced(began, true, err)
 	if err == nil {
 		p.applied(ctx, next)
-		p.settle(ctx, sub, batch, nil)
-		p.built, p.settled = true, true
+		p.report(ctx, sub, batch, nil)
+		p.started, p.current = true, true
 		return nil
 	}
 	next.undo()
@@ -96,8 +96,8 @@ func (p *Proxy) start(ctx context.Context, sub *catalog.Subscription) error {
 		sub.Retry(keys...)
 		return fmt.Errorf("programming all services: %w", err)
 	}
-	p.settle(ctx, sub, batch, p.apply(ctx, batch))
-	p.built, p.settled = true, true
+	p.report(ctx, sub, batch, p.apply(ctx, batch))
+	p.started, p.current = true, true
 	return nil
 }
 
@@ -160,29 +160,54 @@ func (p *Proxy) reconcile(ctx context.Context, sub *catalog.Subscription, keys [
 		p.cfg.Metrics.queued.Observe(time.Since(sub.Since(key)).Seconds())
 	}
 	p.cfg.Metrics.changes.Add(float64(len(keys)))
-	batch := p.build(keys)
-	p.settle(ctx, sub, batch, p.apply(ctx, batch))
+	batch := p.prepare(keys)
+	p.report(ctx, sub, batch, p.apply(ctx, batch))
 }
 
-// build reads the Services anew; one that is gone claims nothing.
-func (p *Proxy) build(keys []catalog.Key) map[catalog.Key]claim {
-	batch := make(map[catalog.Key]claim, len(keys))
+// read takes Services from the catalog; those that are gone are nil.
+func (p *Proxy) read(keys []catalog.Key) map[catalog.Key]*catalog.Service {
+	services := make(map[catalog.Key]*catalog.Service, len(keys))
 	for _, key := range keys {
-		svc, ok := p.cfg.Catalog.Get(key)
-		if !ok {
-			batch[key] = claim{}
+		if svc, ok := p.cfg.Catalog.Get(key); ok {
+			services[key] = svc
+		} else {
+			services[key] = nil
+		}
+	}
+	return services
+}
+
+// prepare reads Services anew, brings notices and sockets up to date, and returns what the kernel has to do.
+func (p *Proxy) prepare(keys []catalog.Key) map[catalog.Key]request {
+	services := p.read(keys)
+	p.observe(services)
+	p.openSockets(services)
+	return build(services, p.node)
+}
+
+// observe notes what people should know about Services.
+func (p *Proxy) observe(services map[catalog.Key]*catalog.Service) {
+	for key, svc := range services {
+		if svc == nil {
 			p.notices.forget(key)
 			delete(p.triggered, key)
+		} else {
+			p.notices.observe(svc, p.node)
+		}
+	}
+}
+
+// openSockets listens for Services in user space: on health-check node ports, and on NodePorts of loopback addresses.
+func (p *Proxy) openSockets(services map[catalog.Key]*catalog.Service) {
+	for key, svc := range services {
+		if svc == nil {
 			_ = p.health.set(key, nil, 0) // closing does not fail
 			_ = p.loopbacks.set(key, nil, p.node)
 			continue
 		}
-		batch[key] = claimOf(svc, p.node)
-		p.notices.observe(svc, p.node)
 		p.openHealth(svc)
 		p.openLoopback(svc)
 	}
-	return batch
 }
 
 // openHealth answers on the healthCheckNodePort of a Service.
@@ -225,15 +250,15 @@ func endpointsOf(svc *catalog.Service, serving bool) []netip.AddrPort {
 	return slices.Compact(all)
 }
 
-// apply tells the kernel, and returns what it refused. A batch that is refused is halved until the culprit
+// apply writes to the kernel, and returns what it refused. A batch that is refused is halved until the culprit
 // stands alone, within maxSyncs attempts.
-func (p *Proxy) apply(ctx context.Context, batch map[catalog.Key]claim) map[catalog.Key]error {
+func (p *Proxy) apply(ctx context.Context, batch map[catalog.Key]request) map[catalog.Key]error {
 	failed := map[catalog.Key]error{}
 	keys := slices.SortedFunc(maps.Keys(batch), compareKeys)
 	budget := maxSyncs
 	var try func(keys []catalog.Key)
 	try = func(keys []catalog.Key) {
-		part := make(map[catalog.Key]claim, len(keys))
+		part := make(map[catalog.Key]request, len(keys))
 		for _, key := range keys {
 			part[key] = batch[key]
 		}
@@ -256,7 +281,7 @@ func (p *Proxy) apply(ctx context.Context, batch map[catalog.Key]claim) map[cata
 	return failed
 }
 
-func (p *Proxy) sync(ctx context.Context, batch map[catalog.Key]claim) error {
+func (p *Proxy) sync(ctx context.Context, batch map[catalog.Key]request) error {
 	next := p.ledger.plan(batch)
 	if !next.Empty() {
 		p.version++
@@ -288,12 +313,12 @@ func (p *Proxy) applied(ctx context.Context, done plan) {
 	if done.strandsUDP {
 		p.sweepFlows(ctx)
 	}
-	p.services.Store(int64(len(p.ledger.claims)))
+	p.services.Store(int64(len(p.ledger.requests)))
 	p.endpoints.Store(int64(p.ledger.endpoints))
 }
 
-// settle reports to the catalog what is in force, and plans what is tried again.
-func (p *Proxy) settle(ctx context.Context, sub *catalog.Subscription, batch map[catalog.Key]claim, failed map[catalog.Key]error) {
+// report says to the catalog and in Events what is in force, and plans what is tried again.
+func (p *Proxy) report(ctx context.Context, sub *catalog.Subscription, batch map[catalog.Key]request, failed map[catalog.Key]error) {
 	for key := range batch {
 		err, bad := failed[key]
 		if !bad {
@@ -315,25 +340,25 @@ func (p *Proxy) settle(ctx context.Context, sub *catalog.Subscription, batch map
 		}
 	}
 	if len(failed) < len(batch) || len(batch) == 0 {
-		p.health.took(time.Now()) // the loop works; who was refused is told in an Event
-		p.cfg.Metrics.kube.settle()
+		p.health.took(time.Now()) // the loop works; an Event says which Service was refused
+		p.cfg.Metrics.kube.applied()
 	}
 	p.observeRivals()
 	p.observePorts(slices.Collect(maps.Keys(batch)))
 	p.notices.report(p.cfg.Recorder, time.Now())
 }
 
-// observeRivals tells Services that have lost an address to another one, or got it back, without a change of their own.
+// observeRivals notes which Services have lost an address to another one, or got it back, without a change of their own.
 func (p *Proxy) observeRivals() {
 	for key := range p.rivals {
-		p.notices.without(key, append(p.ledger.lost(key), p.ledger.claims[key].refused...))
+		p.notices.without(key, append(p.ledger.lost(key), p.ledger.requests[key].refused...))
 	}
 	clear(p.rivals)
 }
 
 // observeLatency counts how long a change was on its way: from when the endpoints changed, where the controller
 // noted that (EndpointSlice annotation endpoints.kubernetes.io/last-change-trigger-time), else from its arrival.
-func (p *Proxy) observeLatency(key catalog.Key, c claim, arrived time.Time) {
+func (p *Proxy) observeLatency(key catalog.Key, c request, arrived time.Time) {
 	since, exact := arrived, false
 	if c.triggered.After(p.began) && c.triggered.After(p.triggered[key]) {
 		since, exact = c.triggered, true

@@ -63,7 +63,7 @@ func NewMetrics() *Metrics {
 	return m
 }
 
-// synced notes that a data plane was told of changes, or (full) of everything.
+// synced notes that a data plane was given changes, or (full) the whole Table.
 func (m *Metrics) synced(began time.Time, full bool, err error) {
 	if err != nil {
 		m.failures.Inc()

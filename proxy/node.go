@@ -59,18 +59,13 @@ func (p *Proxy) nodeIs(node *corev1.Node) {
 	p.moved(func(h *home) { h.zone, h.zoned = zone, true })
 }
 
-// leftovers is what a data plane may have besides: it finds what another proxy left behind.
-type leftovers interface {
-	Leftovers(ctx context.Context) ([]string, error)
-}
-
 // reportLeftovers says in an Event on the node that another proxy has been here.
 func (p *Proxy) reportLeftovers(ctx context.Context) {
-	plane, ok := p.cfg.Dataplane.(leftovers)
-	if !ok {
+	finder := p.cfg.Dataplane.Capabilities().Leftovers
+	if finder == nil {
 		return
 	}
-	found, err := plane.Leftovers(ctx)
+	found, err := finder.Leftovers(ctx)
 	if err != nil || len(found) == 0 {
 		return // what cannot be read now shows in the next comparison
 	}

@@ -48,7 +48,7 @@ func (n notices) of(key catalog.Key) *watched {
 	return w
 }
 
-// observe looks for Services that nobody can answer for.
+// observe looks for Services that have no endpoint.
 func (n notices) observe(svc *catalog.Service, node Node) {
 	w := n.of(svc.Key)
 	if w.ref.UID != svc.UID {
@@ -80,7 +80,7 @@ func (w *watched) set(reason, message string, patience time.Duration) {
 	}
 }
 
-// starving says, by reason, why a Service has nobody behind it. Pods that are not ready count as there.
+// starving says, by reason, why a Service has no endpoint. Pods that are not ready count as there.
 func starving(svc *catalog.Service) map[string]string {
 	if svc.ForeignProxy || svc.ExternalName != "" {
 		return nil

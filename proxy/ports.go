@@ -29,7 +29,7 @@ func (p *Proxy) observePorts(keys []catalog.Key) {
 	})
 	for _, key := range keys {
 		var taken []string
-		for _, addr := range p.ledger.claims[key].addresses() {
+		for _, addr := range p.ledger.requests[key].addresses() {
 			if slices.Contains(p.node.Addrs, addr.Addr()) && sockets().taken(addr) {
 				taken = append(taken, addr.String())
 			}

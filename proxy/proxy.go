@@ -32,7 +32,8 @@ type Config struct {
 	Health netip.AddrPort
 	// LoopbackNodePorts serves NodePorts on 127.0.0.1 and ::1, too, in user space.
 	LoopbackNodePorts bool
-	// Nodes tells the node's zone, and whether it is to get new connections; nil keeps Node.Zone, and it is.
+	// Nodes are the Node objects: of this node the zone and whether load balancers should send it new connections, of others
+	// their addresses. When nil, Node.Zone counts, and they should.
 	Nodes cache.SharedInformer
 }
 
@@ -51,10 +52,10 @@ type Proxy struct {
 
 	mu      sync.Mutex // held while the kernel is read or written, and for all below
 	node    Node
-	built   bool // the start is through
-	settled bool // and everything is built for node
+	started bool // the kernel has taken all Services once
+	current bool // and all of them for the present node
 	ledger  *ledger
-	version uint64          // counts what the kernel was told
+	version uint64          // counts the writes to the kernel
 	gone    map[Address]int // Addresses removed of late, with the sweeps left until they are forgotten
 	sweep   bool            // flows have to be compared before long
 	failing map[catalog.Key]failure
@@ -113,7 +114,7 @@ func (p *Proxy) Figure() string {
 	return fmt.Sprintf("%d services, %d endpoints", p.services.Load(), p.endpoints.Load())
 }
 
-// Table is what the kernel was last told, without reading it.
+// Table is what was last written to the kernel, without reading it.
 func (p *Proxy) Table() Table {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,15 +140,15 @@ func (p *Proxy) setNode(ctx context.Context, change func(*Node)) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.node
-	if change(&p.node); reflect.DeepEqual(before, p.node) && p.settled {
+	if change(&p.node); reflect.DeepEqual(before, p.node) && p.current {
 		return nil
 	}
-	if !p.built {
+	if !p.started {
 		return nil // the start builds everything
 	}
-	p.settled = false
+	p.current = false
 	keys := append(p.cfg.Catalog.Keys(), p.ledger.keys()...)
-	batch := p.build(keys)
+	batch := p.prepare(keys)
 	failed := p.apply(ctx, batch)
 	for key, c := range batch {
 		if failed[key] == nil {
@@ -157,7 +158,7 @@ func (p *Proxy) setNode(ctx context.Context, change func(*Node)) error {
 	for key, err := range failed {
 		return fmt.Errorf("moving %d services to the node's new addresses, first %s: %w", len(failed), key, err)
 	}
-	p.settled = true
+	p.current = true
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,10 +48,4 @@ type Volume struct {
 
 func (v Volume) plus(w Volume) Volume {
 	return Volume{Packets: v.Packets + w.Packets, Bytes: v.Bytes + w.Bytes}
-}
-
-// Tallier is a Dataplane that counts by itself.
-type Tallier interface {
-	// Tallies are those of the Services of the Table.
-	Tallies(ctx context.Context) ([]Tally, error)
 }

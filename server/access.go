@@ -2,8 +2,6 @@ package server
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,13 +27,4 @@ type Access struct {
 // recorder records Events of a component on a node.
 func (a *Access) recorder(component, node string) record.EventRecorder {
 	return a.Events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component, Host: node})
-}
-
-// clientCAs are who may call the node's own server.
-func (a *Access) clientCAs() (*x509.CertPool, error) {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(a.CA) {
-		return nil, errors.New("the certificate authority holds no certificate")
-	}
-	return pool, nil
 }

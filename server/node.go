@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"net"
 	"net/netip"
 	"runtime/debug"
@@ -119,9 +121,9 @@ func (n *Node) addPods() error {
 	if err != nil {
 		return err
 	}
-	clientCAs, err := n.access.clientCAs()
-	if err != nil {
-		return err
+	clientCAs := x509.NewCertPool()
+	if !clientCAs.AppendCertsFromPEM(n.access.CA) {
+		return errors.New("the certificate authority holds no certificate")
 	}
 	cfg := node.Config{
 		Client: n.access.Client, Factory: n.access.Informers, Catalog: n.services, Runtime: rt, Images: rt,
@@ -143,12 +145,6 @@ func (n *Node) addPods() error {
 	legacyregistry.RawMustRegister(n.pods) // there is one server per process
 	n.add(partRuntime, rt)
 	n.add(PartNode, n.pods)
-	n.follow(rt)
-	return nil
-}
-
-// follow has the pods' routes and the node's own server follow the node's addresses.
-func (n *Node) follow(rt *runtime.Runtime) {
 	n.addresses.Follow("routes to pods", func(ctx context.Context, now address.State) error {
 		select {
 		case <-rt.Ready():
@@ -164,6 +160,7 @@ func (n *Node) follow(rt *runtime.Runtime) {
 		}
 		return n.pods.SetAddrs(now.Node, serving)
 	})
+	return nil
 }
 
 // hostAccess says why the pods of a namespace may not have the host's root, or nil.

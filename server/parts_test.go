@@ -136,20 +136,3 @@ func TestAPartThatLacksSomethingSaysSo(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
-
-func TestPartsStartInTheirOrder(t *testing.T) {
-	got, err := inOrder([]namedPart{{name: partStore}, {name: partAPI}, {name: partControllers}, {name: partCatalog}, {name: PartNode}, {name: partRuntime}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, p := range got {
-		names = append(names, p.name)
-	}
-	if want := "store api catalog controllers runtime node"; strings.Join(names, " ") != want {
-		t.Errorf("got %v, want %s", names, want)
-	}
-	if _, err := inOrder([]namedPart{{name: "kitchen"}}); err == nil {
-		t.Error("a part without a place is started anywhere")
-	}
-}

@@ -86,25 +86,15 @@ func (s *Server) build(r *reservation) error {
 	if err != nil {
 		return err
 	}
-	if s.order, err = inOrder(slices.Concat([]namedPart{{partAddress, s.addresses}}, s.control.parts, s.node.parts)); err != nil {
-		return err
-	}
+	s.order = slices.Concat([]namedPart{{partAddress, s.addresses}}, s.control.parts, s.node.parts)
+	slices.SortStableFunc(s.order, func(a, b namedPart) int {
+		return slices.Index(startOrder, a.name) - slices.Index(startOrder, b.name)
+	})
 	for _, p := range s.order {
 		s.parts.expect(p.name)
 	}
 	s.handle()
 	return nil
-}
-
-// inOrder sorts parts as they start.
-func inOrder(parts []namedPart) ([]namedPart, error) {
-	place := func(p namedPart) int { return slices.Index(startOrder, p.name) }
-	for _, p := range parts {
-		if place(p) < 0 {
-			return nil, fmt.Errorf("part %s has no place in the order of the start", p.name)
-		}
-	}
-	return slices.SortedStableFunc(slices.Values(parts), func(a, b namedPart) int { return place(a) - place(b) }), nil
 }
 
 // handle answers what commands ask.

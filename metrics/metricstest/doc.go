@@ -1,4 +1,4 @@
-// Package metricstest reads what a collector gives, for the tests of rooms.
+// Package metricstest reads what a collector gives, for the tests of packages that have one.
 //
 //	collector ──▶ pedantic registry ──▶ Gather ──▶ Set ──▶ Set.Value("name", "label=value", …)
 //

@@ -1,6 +1,6 @@
-// Package scrape serves the process's metrics to Prometheus on ports of their own, over plain HTTP, where the peers have
-// theirs: 10249 (kube-proxy), 9153 (CoreDNS), or wherever a flag says. Each port has all families, so a scrape job that was
-// written for a peer finds the peer's families on the peer's port.
+// Package scrape serves the process's metrics to Prometheus on ports of their own, over plain HTTP, where the programs have
+// theirs whose work svcplane does: 10249 (kube-proxy), 9153 (CoreDNS), or wherever a flag says. Each port has all families, so a scrape job that was
+// written for kube-proxy finds kube-proxy's families on its port.
 //
 //	--metrics-address ──▶ Server ──▶ GET /metrics     every family of the process
 //	                                 GET /healthz     "ok", as kube-proxy's metrics port has it

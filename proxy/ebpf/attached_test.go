@@ -136,7 +136,7 @@ func TestTwoSetsOfPrograms(t *testing.T) {
 }
 
 // TestAdoption: a new process that has nothing but the kernel to ask gets the maps of the one before: a connection of
-// packets goes on, and so does the memory of sticky clients. With two sets it is those that were in force.
+// packets goes on, and so does session affinity. With two sets it is those that were in force.
 func TestAdoption(t *testing.T) {
 	for _, form := range []struct {
 		name       string

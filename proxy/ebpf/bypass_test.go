@@ -142,7 +142,7 @@ func tracks(t *testing.T, client netip.Addr) bool {
 	return false
 }
 
-// TestPodsSpeakForThemselves: a packet with another pod's address as its source does not take the short way.
+// TestPodsSpeakForThemselves: a packet with another pod's address as its source does not take the bypass.
 func TestPodsSpeakForThemselves(t *testing.T) {
 	lab, d := lived(t)
 	must(t, d.Bypass(true))
@@ -176,7 +176,7 @@ func (d *Dataplane) ingress(t *testing.T, frame []byte, link uint32) (verdict ui
 	return verdict, options.DataOut
 }
 
-// TestFuzzBypass hands the frames of TestFuzzPackets to the program while the short way is open. What takes it must be
+// TestFuzzBypass hands the frames of TestFuzzPackets to the program while the bypass is on. What takes it must be
 // whole, for a Service, and go to an endpoint with right checksums, from the client's address or the node's.
 func TestFuzzBypass(t *testing.T) {
 	tg := newTarget(t)

@@ -1,11 +1,10 @@
-// Package ebpf is the data plane that exchanges the address a program dials for an endpoint's when it calls
-// connect or sendmsg, so that a Service costs nothing per packet for what runs on the node. Packets of clients
-// that no hooked socket belongs to (the LAN, guests, pods of other nodes) are translated where they enter and
-// leave, with a connection table of their own.
+// Package ebpf is the data plane of eBPF programs. When a program of this node calls connect() or sendmsg(), it is given an
+// endpoint's address instead of the Service's, so that a Service costs nothing per packet. Packets of other clients (the LAN,
+// guests, pods of other nodes) are translated where they enter and leave the node, with a connection table of our own.
 //
-//	process ─ connect() ─▶ socket.h ──▶ endpoint's address, kept in map peers for getpeername and recvmsg
+//	process ─ connect() ─▶ socket.h ──▶ endpoint's address, kept in socket_revnat for getpeername and recvmsg
 //	                          │
-//	                          ▼ frontends ─▶ slots (endpoints, one by schedule.h), ranges, members, stickies
+//	                          ▼ frontends ─▶ endpoints (one by schedule.h), source_ranges, affinity, affinity_match
 //	                          ▲
 //	packet ─▶ tc ingress ── packet.h ─▶ destination ─▶ route, netfilter ─▶ tc egress ─▶ source
 //	  │                       └── flows: four entries for a connection, flow.h
@@ -21,12 +20,13 @@
 //   - The maps are a function of the Table: order and history leave no trace, and ids survive a restart.
 //   - Only sockets in network namespaces of this node are translated; several instances do not see each other.
 //   - What needs the client's real address (source ranges), or has to replace it (masquerade), is done to packets.
-//   - A connection is drawn for once: packets, and datagrams of one socket, follow what its socket drew (map draws).
-//   - What programs note besides (tallies, turns, loads) is not of the Table: it comes with traffic, and tidy removes
-//     what is of nobody any more.
+//   - The endpoint of a connection is chosen once: its packets, and the datagrams of one socket, follow the choice that was made
+//     for the socket (map socket_choices).
+//   - What programs write themselves (counters, cursors, open connections) does not follow from the Table: it comes with
+//     traffic, and tidy removes what belongs to endpoints and Services that are gone.
 //   - Programs are attached to the cgroup and to devices themselves, and hold their maps: they work on while no process
 //     runs, and nothing else has to last. Where the kernel has no tcx, they are filters of a qdisc (clsact.go).
 //   - What is there is found by asking the kernel for its programs, by their names and the network namespace in their maps:
-//     a start adopts those maps, Dump reads them, Close and Cleanup remove all. A start that finds programs which it cannot
-//     replace fails, so that iptables serves.
+//     a start adopts those maps, or takes over from programs of the layout before (takeover.go), Dump reads them, Close and
+//     Cleanup remove all. A start that finds programs which it cannot replace fails, so that iptables serves.
 package ebpf

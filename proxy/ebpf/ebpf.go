@@ -69,10 +69,12 @@ type Dataplane struct {
 	noXDP    atomic.Pointer[string] // which devices have none, and why
 }
 
-var (
-	_ proxy.Dataplane = (*Dataplane)(nil)
-	_ proxy.Tallier   = (*Dataplane)(nil)
-)
+var _ proxy.Exchangeable = (*Dataplane)(nil)
+
+// Capabilities are all but finding another proxy's leftovers, which programs do not meet.
+func (d *Dataplane) Capabilities() proxy.Capabilities {
+	return proxy.Capabilities{Runner: d, Monitor: d, Flows: d, Counters: d, Affinity: d, Explainer: d, Metrics: d}
+}
 
 // New checks cfg and finds the cgroup. It changes nothing in the kernel.
 func New(cfg Config) (*Dataplane, error) {

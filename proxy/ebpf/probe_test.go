@@ -32,7 +32,7 @@ func TestProve(t *testing.T) {
 	must(t, elsewhere.Close(t.Context()))
 }
 
-// TestAnotherCgroup: who is told another one than the process before moves the hooks there.
+// TestAnotherCgroup: a start with another cgroup than the one before moves the hooks there.
 func TestAnotherCgroup(t *testing.T) {
 	_, d := lived(t)
 	folder := filepath.Join(d.cfg.Cgroup, fmt.Sprintf("spt-ebpf-%d", os.Getpid()))

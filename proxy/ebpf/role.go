@@ -14,10 +14,8 @@ import (
 	"svcplane/proxy"
 )
 
-var _ proxy.Exchangeable = (*Dataplane)(nil)
-
-// Act gives new connections to the programs, or to whatever else is in the kernel: it is one write to one map, and
-// what is under way stays where it is.
+// Act gives new connections to the programs, or to another data plane, by one write to map config. Connections that are under
+// way stay with the data plane that began them.
 func (d *Dataplane) Act(ctx context.Context, role proxy.Role) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

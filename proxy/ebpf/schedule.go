@@ -39,9 +39,9 @@ func ParseScheduler(name string) (Scheduler, error) {
 // recountLooks is how many looks recountConns takes at most.
 const recountLooks = 3
 
-// recountConns puts right how many connections the programs take endpoints to have: they are not told when an entry of
-// the oldest has to give way, or that a connection has ended in silence. What changes meanwhile is looked
-// at again, and then waits for the next time. d.mu is held.
+// recountConns corrects map open_conns: the programs do not see that a full map has dropped its oldest entry, or that a
+// connection has ended without a packet. Numbers that change meanwhile are looked at again, and then wait for the next time.
+// d.mu is held.
 func (d *Dataplane) recountConns() error {
 	if d.kernel == nil || d.model == nil || d.cfg.Scheduler != LeastConnections {
 		return nil
@@ -122,6 +122,6 @@ func (d *Dataplane) tidy() {
 		}
 	}
 	if err != nil {
-		klog.ErrorS(err, "counters of what is gone may stay, and endpoints may seem busy that are not; it is tried again")
+		klog.ErrorS(err, "counters of endpoints that are gone may stay, and open connections may be counted wrong; it is tried again")
 	}
 }

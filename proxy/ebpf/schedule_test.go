@@ -142,9 +142,9 @@ func (s scheduled) shares(clients int) map[string]int {
 		all[s.send(from, syn).String()]++
 	}
 	s.forget()
-	sticky, err := s.plane.kernel.read(mapAffinity)
+	affine, err := s.plane.kernel.read(mapAffinity)
 	must(s.t, err)
-	for key := range sticky {
+	for key := range affine {
 		must(s.t, s.plane.kernel.remove(entry{table: mapAffinity, key: key}))
 	}
 	return all

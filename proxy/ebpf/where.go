@@ -9,8 +9,6 @@ import (
 	"svcplane/proxy"
 )
 
-var _ proxy.Explainer = (*Dataplane)(nil)
-
 // hookedAt says for people where the socket programs are attached: a hierarchy that is mounted nowhere has no path of its own.
 func (d *Dataplane) hookedAt() string {
 	if strings.HasPrefix(d.cfg.Cgroup, "/proc/self/fd/") {

@@ -145,7 +145,7 @@ func (t tool) unmake(made []chainID) error {
 }
 
 // Present says whether the kernel holds chains of any Dataplane, of either variant, without running a program
-// where it can. A Gate is not one.
+// where it can. A ForwardChain is not one.
 func Present(ctx context.Context) (bool, error) {
 	for _, ipv6 := range families(true) {
 		// without nf_tables in the kernel there are none

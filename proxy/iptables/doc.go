@@ -6,7 +6,7 @@
 //	PREROUTING, OUTPUT ─▶ SVCPLANE-SERVICES ─▶ T (10.96.16.0/20) ─▶ T (…/24) ─▶ leaf: 10.96.16.5 tcp/80
 //	                                                                                │
 //	                       who may use it:   I pods and node · O others · R source ranges
-//	                       who gets it:      F masquerade, random choice, DNAT (sticky: E, one for each endpoint)
+//	                       who gets it:      F masquerade, random choice, DNAT (affinity: E, one for each endpoint)
 //	POSTROUTING ─▶ SVCPLANE-POSTROUTING: what carries our mark is masqueraded
 //	INPUT, FORWARD, OUTPUT, new connections ─▶ SVCPLANE-REFUSE: the same tree for what is rejected or dropped
 //	FORWARD ─▶ SVCPLANE-FORWARD: our traffic passes, whatever the policy of the chain

@@ -89,11 +89,11 @@ func must(t testing.TB, err error) {
 
 // TestDriftIsSeenAndRepaired interferes as people and programs do.
 func TestDriftIsSeenAndRepaired(t *testing.T) {
-	sticky := frontend("sticky", "10.96.0.6:80", "10.244.0.11:8080", "10.244.0.12:8080", "10.244.0.13:8080")
-	sticky.Affinity = time.Minute
+	affine := frontend("sticky", "10.96.0.6:80", "10.244.0.11:8080", "10.244.0.12:8080", "10.244.0.13:8080")
+	affine.Affinity = time.Minute
 	refused := frontend("refused", "10.96.0.7:80")
 	refused.Verdict, refused.Masquerade = proxy.Reject, 0
-	table := proxy.NewTable(frontend("web", "10.96.0.5:80", "10.244.0.11:8080", "10.244.0.12:8080"), sticky, refused)
+	table := proxy.NewTable(frontend("web", "10.96.0.5:80", "10.244.0.11:8080", "10.244.0.12:8080"), affine, refused)
 	for _, variant := range variants {
 		lab := &proxytest.Lab{Node: proxy.Node{PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")}}}
 		d := open(t, lab, variant)

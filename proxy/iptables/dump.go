@@ -19,7 +19,7 @@ var (
 	leafRule     = regexp.MustCompile(`^-d (\S+)/\d+ -p (\w+) -m \w+ --dport (\d+) -m comment --comment "([^"]+)" -j (\S+)$`)
 	sourceRule   = regexp.MustCompile(`^-s (\S+) -j (\S+)$`)
 	targetRule   = regexp.MustCompile(`-j (\S+)$`)
-	stickyRule   = regexp.MustCompile(`^-m recent --rcheck --seconds (\d+) `)
+	affinityRule = regexp.MustCompile(`^-m recent --rcheck --seconds (\d+) `)
 	endpointRule = regexp.MustCompile(`-j DNAT --to-destination (\S+)$`)
 )
 
@@ -113,8 +113,8 @@ func parseBalance(chains ruleset, target string, f *proxy.Frontend) {
 			f.Masquerade = proxy.MasqueradeEverybody
 		case to == chainOutsidePods, strings.HasPrefix(rule, "! -s "):
 			f.Masquerade = proxy.MasqueradeOutsidePods
-		case stickyRule.MatchString(rule):
-			seconds, _ := strconv.Atoi(stickyRule.FindStringSubmatch(rule)[1])
+		case affinityRule.MatchString(rule):
+			seconds, _ := strconv.Atoi(affinityRule.FindStringSubmatch(rule)[1])
 			f.Affinity = time.Duration(seconds) * time.Second
 		case to == "":
 			f.Endpoints = append(f.Endpoints, parseEndpoint([]string{rule})...)

@@ -20,8 +20,6 @@ import (
 	"svcplane/proxy"
 )
 
-var _ proxy.Exchangeable = (*Dataplane)(nil)
-
 // Act has nothing to do: rules see what another data plane lets pass, and the kernel's connection table tells
 // what is new.
 func (d *Dataplane) Act(context.Context, proxy.Role) error { return nil }
@@ -150,7 +148,7 @@ func (d *Dataplane) SetAffinities(_ context.Context, all []proxy.ClientAffinity)
 				entry = "+" + s.Client.String()
 			}
 			if err := writeRecent(recentList(s.Origin, s.Protocol, endpoint), entry); err != nil {
-				return fmt.Errorf("noting a sticky client of %s: %w", s.Origin, err)
+				return fmt.Errorf("noting a client with session affinity of %s: %w", s.Origin, err)
 			}
 		}
 	}
@@ -177,7 +175,7 @@ func recentAges(list string, now clock) (map[netip.Addr]time.Duration, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the sticky clients of an endpoint: %w", err)
+		return nil, fmt.Errorf("reading the clients with session affinity of an endpoint: %w", err)
 	}
 	defer file.Close()
 	ages := map[netip.Addr]time.Duration{}
@@ -194,7 +192,7 @@ func recentAges(list string, now clock) (map[netip.Addr]time.Duration, error) {
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("reading the sticky clients of an endpoint: %w", err)
+		return nil, fmt.Errorf("reading the clients with session affinity of an endpoint: %w", err)
 	}
 	return ages, nil
 }

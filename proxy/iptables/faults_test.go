@@ -88,7 +88,7 @@ func TestEveryThirdWriteFails(t *testing.T) {
 	}
 }
 
-// checkMeters holds that failures and rules are told as kube-proxy tells them, after many of both.
+// checkMeters holds that failures and rules are counted as kube-proxy counts them, after many of both.
 func checkMeters(t *testing.T, d *Dataplane, serving bool) {
 	t.Helper()
 	all := metricstest.Gather(t, d)

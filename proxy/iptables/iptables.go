@@ -51,7 +51,12 @@ type family struct {
 	model  *model
 }
 
-var _ proxy.Dataplane = (*Dataplane)(nil)
+var _ proxy.Exchangeable = (*Dataplane)(nil)
+
+// Capabilities leave out what the kernel's connection table does for rules: flows are ended and counted there.
+func (d *Dataplane) Capabilities() proxy.Capabilities {
+	return proxy.Capabilities{Affinity: d, Explainer: d, Leftovers: d, Metrics: d}
+}
 
 // New finds the programs and fails when there are none, or when both variants hold rules of others. It
 // changes nothing in the kernel.

@@ -51,7 +51,7 @@ type renderer struct {
 	serviceCIDR []netip.Prefix
 	randomFully bool
 	own         []string // rules at the head of both trees, for what comes for svcplane itself
-	loopMatch   bool     // -m bpf works: endpoints need chains of their own only when clients are sticky
+	loopMatch   bool     // -m bpf works: endpoints need chains of their own only with session affinity
 }
 
 // hashed is 16 characters that stand for text.
@@ -137,7 +137,7 @@ func (r renderer) ranges(e *entry, table, target string, f proxy.Frontend, other
 	return e.add(table, kindRanges, rules)
 }
 
-// balance chooses an endpoint: the one that the client had last when it is sticky, else at random.
+// balance chooses an endpoint: with session affinity the one that the client had last, else a random one.
 func (r renderer) balance(e *entry, f proxy.Frontend) string {
 	rules := r.masquerade(f.Masquerade)
 	targets := make([]string, len(f.Endpoints))

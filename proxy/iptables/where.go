@@ -9,8 +9,6 @@ import (
 	"svcplane/proxy"
 )
 
-var _ proxy.Explainer = (*Dataplane)(nil)
-
 // Where lists the rules that are only for a Frontend, as iptables-save prints them: first those that its packets
 // find through the tree of chains, then the chains that these lead to.
 func (d *Dataplane) Where(f proxy.Frontend, _ netip.Addr) []string {

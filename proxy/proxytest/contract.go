@@ -29,8 +29,8 @@ type Probe struct {
 	Dropped bool
 	// As is whose address the endpoint sees: "self", "node", or "" for either.
 	As string
-	// Sticky is that one client always meets the same one of Want.
-	Sticky bool
+	// Affinity is that one client always meets the same one of Want.
+	Affinity bool
 }
 
 // Scenario is Services and what must be seen of them.
@@ -174,7 +174,7 @@ func (l *Lab) CheckAll(t testing.TB, probes []Probe) {
 
 // checkUnconnected is for datagrams of a socket that is not connected. They are one flow: all go to one endpoint. One that
 // is refused or dropped is not permitted to leave the node, as kube-proxy's rules have it, and in other network namespaces
-// the socket is told nothing, which would have to ask for errors (IP_RECVERR).
+// the socket learns nothing, unless it asks for errors (IP_RECVERR).
 func (l *Lab) checkUnconnected(t testing.TB, p Probe) {
 	t.Helper()
 	from := l.Hosts[p.From]
@@ -194,8 +194,8 @@ func (l *Lab) checkUnconnected(t testing.TB, p Probe) {
 	}
 }
 
-// stickyTries are so many that without affinity three endpoints, or two, look like one less than once in a million.
-const stickyTries = 24
+// affinityTries are so many that without affinity three endpoints, or two, look like one less than once in a million.
+const affinityTries = 24
 
 // Check makes connections until everything expected was seen, and fails at the first that is not expected.
 func (l *Lab) Check(t testing.TB, p Probe) {
@@ -206,7 +206,7 @@ func (l *Lab) Check(t testing.TB, p Probe) {
 		left[name] = true
 	}
 	first := ""
-	for try := 0; try < 200 && (try == 0 || len(left) > 0 || p.Sticky && try < stickyTries); try++ {
+	for try := 0; try < 200 && (try == 0 || len(left) > 0 || p.Affinity && try < affinityTries); try++ {
 		got, err := from.Dial(p.To)
 		if err != nil {
 			t.Errorf("%s -> %s: %v", p.From, p.To, err)
@@ -219,7 +219,7 @@ func (l *Lab) Check(t testing.TB, p Probe) {
 		if first == "" {
 			first = got.Name
 		}
-		if p.Sticky {
+		if p.Affinity {
 			clear(left)
 			if got.Name != first {
 				t.Errorf("%s -> %s: met %s and then %s, and should have stayed", p.From, p.To, first, got.Name)

@@ -91,7 +91,7 @@ func (l *Lab) even(t *testing.T, what string, dial func() (Outcome, error)) {
 	CheckEven(t, what, shares, 3)
 }
 
-// Ask sends so many datagrams from a socket that is not connected. All answers have to be the same; the last is told.
+// Ask sends so many datagrams from a socket that is not connected. All answers have to be the same; the last one is returned.
 func (h *Host) Ask(to proxy.Address, datagrams int) (got Outcome, err error) {
 	var socket net.PacketConn
 	var socketErr error

@@ -68,7 +68,7 @@ type Host struct {
 // Lab is the small network that scenarios run in. The test process is the node.
 type Lab struct {
 	Node proxy.Node
-	// Own are listeners on the node: a data plane is told of them, and Node is not, so that it is offered what takes them.
+	// Own are listeners on the node: the data plane knows them and Node does not, so that it is offered Frontends with their addresses.
 	Own   listeners.Set
 	Hosts map[string]*Host // node, client, a, b, c
 }

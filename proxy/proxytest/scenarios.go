@@ -112,8 +112,8 @@ func one(name string, svc *catalog.Service, probes ...[]Probe) Scenario {
 // inside is what pods and the node see of a ClusterIP.
 func (s scene) inside() []Scenario {
 	everybody := []string{"node", "a", "c", "client"}
-	sticky := s.service("a", "b", "c")
-	sticky.Affinity = time.Hour
+	affine := s.service("a", "b", "c")
+	affine.Affinity = time.Hour
 	elsewhere := s.service()
 	elsewhere.Ports[0].Endpoints = []catalog.Endpoint{s.endpoint("client")}
 	two := s.service("a")
@@ -129,7 +129,7 @@ func (s scene) inside() []Scenario {
 		one("several ports", two,
 			each(Probe{Want: []string{"a"}}, []string{"node", "c"}, s.cluster()),
 			each(Probe{Want: []string{"b"}}, []string{"node", "c"}, s.to(s.clusterIP, 81))),
-		one("sticky", sticky, each(Probe{Want: []string{"a", "b", "c"}, Sticky: true}, everybody, append(s.outer(), s.cluster())...)),
+		one("sticky", affine, each(Probe{Want: []string{"a", "b", "c"}, Affinity: true}, everybody, append(s.outer(), s.cluster())...)),
 		one("endpoint outside the cluster", elsewhere,
 			each(Probe{Want: []string{"client"}}, []string{"node", "a"}, s.cluster()),
 			each(Probe{Want: []string{"client"}, As: "node"}, []string{"client"}, s.outer()...)),
@@ -144,7 +144,7 @@ func (s scene) outside() []Scenario {
 	narrow.SourceRanges = []netip.Prefix{netip.PrefixFrom(s.host("b"), s.host("b").BitLen())}
 	empty := s.service()
 	empty.SourceRanges = narrow.SourceRanges
-	// as the load balancer of this house gives addresses
+	// as svcplane's load balancer gives addresses
 	own := s.service("a")
 	own.LoadBalancerIPs, own.SourceRanges = []netip.Addr{s.host("node")}, narrow.SourceRanges
 	ours := *own

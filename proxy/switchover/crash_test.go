@@ -47,6 +47,9 @@ func (f fused) SetAffinities(ctx context.Context, all []proxy.ClientAffinity) er
 	return f.Exchangeable.SetAffinities(ctx, all)
 }
 
+// Capabilities are none: what would run beside the steps of a switch is no part of them.
+func (f fused) Capabilities() proxy.Capabilities { return proxy.Capabilities{} }
+
 func (f fused) Close(ctx context.Context) error {
 	f.burn()
 	return f.Exchangeable.Close(ctx)

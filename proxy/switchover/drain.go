@@ -17,21 +17,21 @@ const pollShare = 20
 
 // Run drains what is on its way out, and runs what the data planes have to run, until ctx ends. The kernel keeps
 // everything.
-func (s *Switch) Run(ctx context.Context, holder Holder) error {
+func (s *Switch) Run(ctx context.Context, loop Loop) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.runner.open(ctx)
 	defer s.runner.wait()
 	current, other := s.members()
 	s.mu.Lock()
-	s.holder = holder
+	s.loop = loop
 	s.mu.Unlock()
 	s.runner.start(current)
 	if other != nil {
 		s.runner.start(other)
 	}
 	select {
-	case <-holder.Ready():
+	case <-loop.Ready():
 	case err := <-s.runner.failed:
 		return err
 	case <-ctx.Done():
@@ -71,14 +71,14 @@ func (s *Switch) look(ctx context.Context) error {
 		return nil
 	}
 	if other.stale.Load() {
-		if err := s.holder.Hold(func(wanted proxy.Table) error { s.refresh(ctx, other, wanted); return nil }); err != nil {
+		if err := s.loop.Exclusively(func(wanted proxy.Table) error { s.refresh(ctx, other, wanted); return nil }); err != nil {
 			return err
 		}
 	}
 	if err := s.roles(ctx, current, other); err != nil {
 		return err
 	}
-	left, err := other.plane.Left(ctx, s.holder.Table())
+	left, err := other.plane.Left(ctx, s.loop.Table())
 	if err != nil {
 		return fmt.Errorf("counting the connections of %s: %w", other.name, err)
 	}
@@ -89,13 +89,13 @@ func (s *Switch) look(ctx context.Context) error {
 	if left > 0 && !over {
 		return nil
 	}
-	return s.holder.Hold(func(proxy.Table) error { return s.finish(ctx, current, other, left) })
+	return s.loop.Exclusively(func(proxy.Table) error { return s.finish(ctx, current, other, left) })
 }
 
 // finish removes the data plane that does not serve any more.
 func (s *Switch) finish(ctx context.Context, current, other *member, left int) error {
 	ctx = context.WithoutCancel(ctx) // half of it would be a fault
-	if keeper, ok := other.plane.(proxy.FlowKeeper); ok && left > 0 {
+	if keeper := other.plane.Capabilities().Flows; keeper != nil && left > 0 {
 		// who is left learns it by an error, and not by silence
 		need := func(f proxy.Flow) bool { return !f.Socket || f.Dialled.Protocol != corev1.ProtocolTCP }
 		if _, err := keeper.EndFlows(ctx, need); err != nil {
@@ -142,8 +142,8 @@ func (s *Switch) fallBack(ctx context.Context) {
 
 // doubt is what keeps a data plane from serving that has proven itself before.
 func (s *Switch) doubt(ctx context.Context, current *member) error {
-	doubted, ok := current.plane.(interface{ Unproven() error })
-	if !ok || doubted.Unproven() == nil {
+	monitor := current.plane.Capabilities().Monitor
+	if monitor == nil || monitor.Unproven() == nil {
 		return nil
 	}
 	return s.prove(ctx, current) // it may have been a moment of the machine's

@@ -32,7 +32,7 @@ func (s *Switch) to(ctx context.Context, name string, drain time.Duration, chose
 	s.moving.Lock()
 	defer s.moving.Unlock()
 	current, next := s.members()
-	if s.holding() == nil || !current.acts.Load() {
+	if s.running() == nil || !current.acts.Load() {
 		return fmt.Errorf("switching to %s: the proxy has not started yet: try again", name)
 	}
 	if current.name == name {
@@ -51,16 +51,16 @@ func (s *Switch) to(ctx context.Context, name string, drain time.Duration, chose
 	return nil
 }
 
-func (s *Switch) holding() Holder {
+func (s *Switch) running() Loop {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.holder
+	return s.loop
 }
 
-// step is a change of who takes new connections.
+// step gives new connections to another data plane.
 type step struct {
 	from, to *member
-	since    time.Time // sticky clients that came before are known to the next one
+	since    time.Time // the next one knows the clients with session affinity that came before
 	drain    time.Duration
 	chosen   string // what a restart is to open, whatever is configured
 	reason   string
@@ -90,7 +90,7 @@ func (s *Switch) exchange(ctx context.Context, there step, name string) error {
 		back.since = time.Now()
 		return errors.Join(fmt.Errorf("it took new connections, and then: %w", err), s.flip(context.WithoutCancel(ctx), back))
 	}
-	left, err := current.plane.Left(ctx, s.holder.Table())
+	left, err := current.plane.Left(ctx, s.loop.Table())
 	if err != nil {
 		return nil // who drains it counts again
 	}
@@ -107,7 +107,7 @@ func (s *Switch) prepare(ctx context.Context, next *member) error {
 		s.phase = Proving
 	}
 	s.mu.Unlock()
-	err := s.holder.Hold(func(wanted proxy.Table) error {
+	err := s.loop.Exclusively(func(wanted proxy.Table) error {
 		if err := next.plane.Resync(ctx, wanted); err != nil {
 			return err
 		}
@@ -116,12 +116,12 @@ func (s *Switch) prepare(ctx context.Context, next *member) error {
 			return fmt.Errorf("reading back what it has in force: %w", err)
 		}
 		if lines := wanted.Diff(have); len(lines) > 0 {
-			return fmt.Errorf("it does not have in force what it was told, in %d lines, first %s", len(lines), lines[0])
+			return fmt.Errorf("what it has in force differs from what is wanted in %d lines, first %s", len(lines), lines[0])
 		}
 		next.acts.Store(true)
 		next.stale.Store(false)
 		s.mu.Lock()
-		s.other = next // from now on it is told of changes
+		s.other = next // from now on it gets changes
 		s.mu.Unlock()
 		return nil
 	})
@@ -137,7 +137,7 @@ func (s *Switch) prove(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Proof)
 	defer cancel()
 	for {
-		err := s.holder.Hold(func(proxy.Table) error { return m.plane.Prove(ctx) })
+		err := s.loop.Exclusively(func(proxy.Table) error { return m.plane.Prove(ctx) })
 		if err == nil {
 			return nil
 		}
@@ -157,7 +157,7 @@ func (s *Switch) giveUp(ctx context.Context, next *member) error {
 	if draining {
 		return nil
 	}
-	err := s.holder.Hold(func(proxy.Table) error { return s.drop(context.WithoutCancel(ctx), next) })
+	err := s.loop.Exclusively(func(proxy.Table) error { return s.drop(context.WithoutCancel(ctx), next) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.phase, s.other = Settled, nil
@@ -166,7 +166,7 @@ func (s *Switch) giveUp(ctx context.Context, next *member) error {
 
 // flip gives new connections from one to the other.
 func (s *Switch) flip(ctx context.Context, st step) error {
-	return s.holder.Hold(func(wanted proxy.Table) error {
+	return s.loop.Exclusively(func(wanted proxy.Table) error {
 		if st.to.stale.Load() {
 			return errors.New("it missed a change: try again")
 		}
@@ -189,7 +189,7 @@ func (s *Switch) flip(ctx context.Context, st step) error {
 		s.current, s.other, s.phase, s.flipped, s.left = st.to, st.from, Draining, time.Now(), 0
 		s.mu.Unlock()
 		if err := s.carryOver(ctx, wanted, st.from, st.to, began); err != nil {
-			klog.ErrorS(err, "sticky clients that came during the switch may meet another endpoint")
+			klog.ErrorS(err, "clients with session affinity that came during the switch may get another endpoint")
 		}
 		return nil
 	})

@@ -14,9 +14,9 @@ const (
 	EBPF     = "ebpf"
 )
 
-// Kinds are the data planes of this machine. Programs that come to serve are passive until a Switch gives them a role.
+// Kinds are the data planes of this machine. Programs leave new connections to others until a Switch gives them a role.
 func Kinds(rules iptables.Config, programs ebpf.Config) map[string]Kind {
-	gate := iptables.NewGate(rules)
+	forward := iptables.NewForwardChain(rules)
 	programs.Draining = true
 	return map[string]Kind{
 		IPTables: {
@@ -25,10 +25,10 @@ func Kinds(rules iptables.Config, programs ebpf.Config) map[string]Kind {
 				if err != nil {
 					return nil, err
 				}
-				return leaving{d, gate}, nil
+				return iptablesPlane{d, forward}, nil
 			},
 			There:   iptables.Present,
-			Cleanup: gate.Retire,
+			Cleanup: forward.Retire,
 		},
 		EBPF: {
 			Open: func(context.Context) (proxy.Exchangeable, error) {
@@ -36,7 +36,7 @@ func Kinds(rules iptables.Config, programs ebpf.Config) map[string]Kind {
 				if err != nil {
 					return nil, err
 				}
-				return gated{d, gate}, nil
+				return ebpfPlane{d, forward}, nil
 			},
 			ProvenAtOnce: true,
 			There:        func(context.Context) (bool, error) { return ebpf.Present() },
@@ -45,11 +45,11 @@ func Kinds(rules iptables.Config, programs ebpf.Config) map[string]Kind {
 	}
 }
 
-// leaving is rules that give way to programs: what these need of them stays.
-type leaving struct {
+// iptablesPlane is rules that give way to programs.
+type iptablesPlane struct {
 	*iptables.Dataplane
-	gate iptables.Gate
+	forward iptables.ForwardChain
 }
 
-// Close removes all the other rules.
-func (l leaving) Close(ctx context.Context) error { return l.gate.Retire(ctx) }
+// Close removes all rules but those by which packets that programs forward pass chain FORWARD.
+func (p iptablesPlane) Close(ctx context.Context) error { return p.forward.Retire(ctx) }

@@ -65,7 +65,7 @@ func newRig(t testing.TB, mode string) *rig {
 	return r
 }
 
-// Ready, Table and Hold make the rig the Holder of its Switch.
+// Ready, Table and Exclusively make the rig the Loop of its Switch.
 func (r *rig) Ready() <-chan struct{} {
 	done := make(chan struct{})
 	close(done)
@@ -78,7 +78,7 @@ func (r *rig) Table() proxy.Table {
 	return r.table
 }
 
-func (r *rig) Hold(f func(proxy.Table) error) error {
+func (r *rig) Exclusively(f func(proxy.Table) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return f(r.table)
@@ -89,7 +89,7 @@ func (r *rig) start() {
 	r.t.Helper()
 	s, err := New(context.Background(), r.cfg)
 	must(r.t, err)
-	must(r.t, r.Hold(func(table proxy.Table) error { return s.Resync(context.Background(), table) }))
+	must(r.t, r.Exclusively(func(table proxy.Table) error { return s.Resync(context.Background(), table) }))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, r) }()
@@ -100,7 +100,7 @@ func (r *rig) start() {
 			r.t.Error(err)
 		}
 	})
-	r.until("the switch runs", func() bool { return s.holding() != nil })
+	r.until("the switch runs", func() bool { return s.running() != nil })
 }
 
 // crash forgets the Switch; the kernel keeps what it has.

@@ -29,8 +29,8 @@ func (r *runner) open(ctx context.Context) {
 func (r *runner) start(m *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	runs, ok := m.plane.(interface{ Run(context.Context) error })
-	if !ok || r.ctx == nil || r.running[m].done != nil {
+	runs := m.plane.Capabilities().Runner
+	if runs == nil || r.ctx == nil || r.running[m].done != nil {
 		return
 	}
 	ctx, cancel := context.WithCancel(r.ctx)

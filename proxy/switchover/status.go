@@ -1,6 +1,7 @@
 package switchover
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -27,8 +28,8 @@ func (s *Switch) Status() Status {
 	if s.other != nil {
 		st.Other = s.other.name
 	}
-	if p, ok := s.current.plane.(interface{ Problem() string }); ok && p.Problem() != "" {
-		st.Problem = p.Problem()
+	if monitor := s.current.plane.Capabilities().Monitor; monitor != nil {
+		st.Problem = cmp.Or(monitor.Problem(), st.Problem)
 	}
 	return st
 }

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 
 	"svcplane/proxy"
@@ -45,11 +44,12 @@ type Config struct {
 	Poll time.Duration
 }
 
-// Holder is the Proxy that a Switch is the Dataplane of.
-type Holder interface {
+// Loop is the Proxy that a Switch is the Dataplane of.
+type Loop interface {
 	Ready() <-chan struct{}
 	Table() proxy.Table
-	Hold(func(wanted proxy.Table) error) error
+	// Exclusively runs a function with the wanted Table while the Proxy changes nothing in the kernel.
+	Exclusively(func(wanted proxy.Table) error) error
 }
 
 // Switch is the data plane that serves and, at times, another one. It is safe for concurrent use as far as a
@@ -62,7 +62,7 @@ type Switch struct {
 	moving    sync.Mutex  // held while who serves changes
 
 	mu      sync.Mutex
-	holder  Holder
+	loop    Loop // nil until Run
 	state   state
 	phase   Phase
 	current *member
@@ -91,12 +91,6 @@ const (
 	Settled  Phase = "settled"
 	Proving  Phase = "proving"
 	Draining Phase = "draining"
-)
-
-var (
-	_ proxy.Dataplane  = (*Switch)(nil)
-	_ proxy.FlowKeeper = (*Switch)(nil)
-	_ proxy.Explainer  = (*Switch)(nil)
 )
 
 // New opens the data plane that a switch has chosen, or else the first configured one that can serve here, and another
@@ -206,7 +200,7 @@ func (s *Switch) Mode() string {
 	return s.current.name
 }
 
-// SetSource tells both of the node's addresses, and whoever comes later.
+// SetSource gives the node's addresses to the data planes, also to those that are opened later.
 func (s *Switch) SetSource(ctx context.Context, source []netip.Addr) error {
 	s.moving.Lock() // not while another one is on its way
 	defer s.moving.Unlock()
@@ -227,7 +221,7 @@ func (s *Switch) members() (current, other *member) {
 	return s.current, s.other
 }
 
-// Sync tells the data plane that serves, and the other one.
+// Sync passes a change to the data plane that serves, and to the other one. The latter gets the whole Table later if it fails.
 func (s *Switch) Sync(ctx context.Context, change proxy.Change) error {
 	current, other := s.members()
 	if err := current.plane.Sync(ctx, change); err != nil {
@@ -243,7 +237,7 @@ func (s *Switch) Sync(ctx context.Context, change proxy.Change) error {
 	return nil
 }
 
-// Resync gives both the whole table. The first one decides who takes new connections.
+// Resync gives the whole Table to both. The first Resync of a process gives them their roles, too.
 func (s *Switch) Resync(ctx context.Context, table proxy.Table) error {
 	current, other := s.members()
 	if err := current.plane.Resync(ctx, table); err != nil {
@@ -290,28 +284,28 @@ func (s *Switch) refresh(ctx context.Context, other *member, table proxy.Table) 
 	}
 }
 
-// roles gives new connections to leading.
-func (s *Switch) roles(ctx context.Context, leading, passive *member) error {
-	if passive == nil {
-		return leading.plane.Act(ctx, proxy.Sole)
+// roles gives new connections to active; draining is nil when that is the only one.
+func (s *Switch) roles(ctx context.Context, active, draining *member) error {
+	if draining == nil {
+		return active.plane.Act(ctx, proxy.Sole)
 	}
-	return errors.Join(leading.plane.Act(ctx, proxy.Active), passive.plane.Act(ctx, proxy.Draining))
+	return errors.Join(active.plane.Act(ctx, proxy.Active), draining.plane.Act(ctx, proxy.Draining))
 }
 
-// carryOver takes clients that are to stay with their endpoints, and have come since, from one to the other.
+// carryOver copies the session affinity of clients that have come since from one data plane to the other.
 func (s *Switch) carryOver(ctx context.Context, table proxy.Table, from, to *member, since time.Time) error {
 	all, err := from.plane.Affinities(ctx, table)
 	if err != nil {
-		return fmt.Errorf("reading the sticky clients of %s: %w", from.name, err)
+		return fmt.Errorf("reading the clients with session affinity of %s: %w", from.name, err)
 	}
 	var fresh []proxy.ClientAffinity
-	for _, sticky := range all {
-		if sticky.Last.After(since) {
-			fresh = append(fresh, sticky)
+	for _, one := range all {
+		if one.Last.After(since) {
+			fresh = append(fresh, one)
 		}
 	}
 	if err := to.plane.SetAffinities(ctx, fresh); err != nil {
-		return fmt.Errorf("giving the sticky clients of %s to %s: %w", from.name, to.name, err)
+		return fmt.Errorf("giving the clients with session affinity of %s to %s: %w", from.name, to.name, err)
 	}
 	return nil
 }
@@ -336,58 +330,4 @@ func (s *Switch) Close(ctx context.Context) error {
 func (s *Switch) drop(ctx context.Context, m *member) error {
 	s.runner.stop(m)
 	return m.plane.Close(ctx)
-}
-
-// EndFlows is for the data planes that keep track of connections themselves.
-func (s *Switch) EndFlows(ctx context.Context, stale func(proxy.Flow) bool) (uint, error) {
-	var sum uint
-	var problems []error
-	current, other := s.members()
-	for _, m := range []*member{current, other} {
-		if m == nil {
-			continue
-		}
-		if keeper, ok := m.plane.(proxy.FlowKeeper); ok {
-			n, err := keeper.EndFlows(ctx, stale)
-			sum, problems = sum+n, append(problems, err)
-		}
-	}
-	return sum, errors.Join(problems...)
-}
-
-// Where is for the data plane that takes new connections.
-func (s *Switch) Where(f proxy.Frontend, client netip.Addr) []string {
-	current, _ := s.members()
-	where, ok := current.plane.(proxy.Explainer)
-	if !ok {
-		return nil
-	}
-	return append([]string{current.name + ":"}, where.Where(f, client)...)
-}
-
-// Leftovers are what another proxy has left behind, as far as the data plane that serves finds it.
-func (s *Switch) Leftovers(ctx context.Context) ([]string, error) {
-	current, _ := s.members()
-	if finder, ok := current.plane.(interface {
-		Leftovers(context.Context) ([]string, error)
-	}); ok {
-		return finder.Leftovers(ctx)
-	}
-	return nil, nil
-}
-
-// Describe says nothing beforehand: what is measured depends on who serves.
-func (s *Switch) Describe(chan<- *prometheus.Desc) {}
-
-// Collect is prometheus.Collector's.
-func (s *Switch) Collect(to chan<- prometheus.Metric) {
-	current, other := s.members()
-	for _, m := range []*member{current, other} {
-		if m == nil {
-			continue
-		}
-		if meters, ok := m.plane.(prometheus.Collector); ok {
-			meters.Collect(to)
-		}
-	}
 }

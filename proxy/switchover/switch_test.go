@@ -82,6 +82,10 @@ func (d doubtful) Unproven() error {
 	return nil
 }
 
+func (d doubtful) Problem() string { return "" }
+
+func (d doubtful) Capabilities() proxy.Capabilities { return proxy.Capabilities{Monitor: d} }
+
 // doubt makes data planes of a kind pass their probe so many times.
 func (r *rig) doubt(name string, good int64) *atomic.Int64 {
 	left := new(atomic.Int64)
@@ -190,8 +194,8 @@ func TestChoiceSurvives(t *testing.T) {
 	}
 }
 
-// TestStickyClients stay with their endpoints in both directions.
-func TestStickyClients(t *testing.T) {
+// TestSessionAffinity: clients stay with their endpoints in both directions.
+func TestSessionAffinity(t *testing.T) {
 	r := newRig(t, IPTables)
 	web := r.web(8080, "a", "b", "c")
 	web.Affinity = time.Hour
@@ -217,8 +221,8 @@ func TestStickyClients(t *testing.T) {
 	}
 }
 
-// TestStickyClientsMove: of what is remembered of a client the last counts.
-func TestStickyClientsMove(t *testing.T) {
+// TestSessionAffinityMoves: of two endpoints that are noted for a client the later counts.
+func TestSessionAffinityMoves(t *testing.T) {
 	for _, mode := range []string{IPTables, EBPF} {
 		t.Run(mode, func(t *testing.T) {
 			r := newRig(t, mode)
@@ -236,7 +240,7 @@ func TestStickyClientsMove(t *testing.T) {
 				if len(all) != 1 || all[0].Endpoint != want.Endpoint || all[0].Client != client || want.Last.Sub(all[0].Last).Abs() > time.Minute {
 					t.Errorf("remembered %+v, want %+v", all, want)
 				}
-				r.lab.Check(t, proxytest.Probe{From: "client", To: clusterTCP, Want: []string{pod}, Sticky: true})
+				r.lab.Check(t, proxytest.Probe{From: "client", To: clusterTCP, Want: []string{pod}, Affinity: true})
 			}
 		})
 	}
@@ -280,7 +284,7 @@ func TestForwardingDropped(t *testing.T) {
 	if lines := r.Table().Diff(have); len(lines) != 1 || !strings.Contains(lines[0], "FORWARD") {
 		t.Errorf("the jump is gone, and the comparison finds %q", lines)
 	}
-	must(t, r.Hold(func(table proxy.Table) error { return r.Resync(t.Context(), table) }))
+	must(t, r.Exclusively(func(table proxy.Table) error { return r.Resync(t.Context(), table) }))
 	r.answers("a", "client")
 	conn := r.dialUDP("client", "192.0.2.1:30080")
 	for _, mode := range []string{IPTables, EBPF} {

@@ -1,5 +1,5 @@
-// Package traffic is conversations over TCP and UDP that go on while something is done to the network between their
-// ends: a number is asked and heard again, several times a second, and whoever was answered first has to answer all of it.
+// Package traffic has conversations over TCP and UDP go on while the network between their ends is changed. A client asks a
+// question several times a second, and the endpoint that answered the first one has to answer all of them.
 //
 //	Talk ── 1, 2, 3 ... ──▶ a Service ──▶ Serve "a": 1a, 2a, 3a ...
 //	  └──── 1, 2, 3 ... ─── plain ──────▶

@@ -13,8 +13,8 @@ const messageSize = 9
 
 // Serve answers on both sockets with each message and the letter, in the background, until they are closed.
 func Serve(l net.Listener, c *net.UDPConn, letter byte) error {
-	if err := roomy(c); err != nil {
-		return fmt.Errorf("giving a socket room: %w", err)
+	if err := widen(c); err != nil {
+		return fmt.Errorf("enlarging the buffer of a socket: %w", err)
 	}
 	go func() {
 		for {
@@ -55,19 +55,19 @@ func answer(conn net.Conn, letter byte) {
 	}
 }
 
-// roomy gives a socket that all clients ask room for all of them, whatever this machine's limit is, or up to that where
+// widen gives a socket that all clients ask a buffer for all of them, whatever this machine's limit is, or up to that where
 // the program may not exceed it, as in a pod.
-func roomy(c *net.UDPConn) error {
+func widen(c *net.UDPConn) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return err
 	}
-	const room = 8 << 20
+	const size = 8 << 20
 	var inner error
 	err = raw.Control(func(fd uintptr) {
-		inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room)
+		inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
 		if inner == unix.EPERM {
-			inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, room)
+			inner = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, size)
 		}
 	})
 	return errors.Join(err, inner)

@@ -6,29 +6,29 @@ import (
 	"fmt"
 )
 
-// Gate lets pass what another data plane forwards, on hosts whose FORWARD chain would not: Docker sets its policy
-// to DROP. It is chain SVCPLANE-FORWARD and the jump to it, as a Dataplane has them too. Where no program wants to
-// be asked, because there are no rules about forwarding, it needs nothing and writes nothing.
-type Gate struct{ cfg Config }
+// ForwardChain is chain SVCPLANE-FORWARD and the jump to it, which a Dataplane has, too. By itself it lets pass what another data
+// plane forwards, on hosts whose FORWARD chain would drop it (Docker sets its policy to DROP). On a host without rules about
+// forwarding it writes nothing.
+type ForwardChain struct{ cfg Config }
 
-// NewGate takes the Config of the Dataplane that it stands in for.
-func NewGate(cfg Config) Gate {
+// NewForwardChain takes the Config of the Dataplane that it stands in for.
+func NewForwardChain(cfg Config) ForwardChain {
 	if cfg.Mark == 0 {
 		cfg.Mark = DefaultMark
 	}
-	return Gate{cfg}
+	return ForwardChain{cfg}
 }
 
 // want is the chain and the jump of an address family.
-func (g Gate) want(ipv6 bool) (ruleset, map[chainID][]string) {
-	chains, _ := newRenderer(g.cfg, ipv6).static()
+func (c ForwardChain) want(ipv6 bool) (ruleset, map[chainID][]string) {
+	chains, _ := newRenderer(c.cfg, ipv6).static()
 	id, from := chainID{filter, chainForward}, chainID{filter, "FORWARD"}
 	all := jumps()[from]
 	return ruleset{id: chains[id]}, map[chainID][]string{from: all[len(all)-1:]}
 }
 
 // each calls f for the rules of each variant and family that has any.
-func (g Gate) each(ctx context.Context, f func(t tool, have state) error) error {
+func (c ForwardChain) each(ctx context.Context, f func(t tool, have state) error) error {
 	var problems []error
 	for _, variant := range []Variant{NFT, Legacy} {
 		for _, ipv6 := range families(true) {
@@ -62,12 +62,12 @@ func needed(have state) bool {
 }
 
 // Ensure writes what is missing.
-func (g Gate) Ensure(ctx context.Context) error {
-	return g.each(ctx, func(t tool, have state) error {
+func (c ForwardChain) Ensure(ctx context.Context) error {
+	return c.each(ctx, func(t tool, have state) error {
 		if !needed(have) {
 			return nil
 		}
-		chains, to := g.want(t.ipv6)
+		chains, to := c.want(t.ipv6)
 		if err := t.restore(ctx, restoreText(difference(have.ours, chains), have.jumps, to)); err != nil {
 			return fmt.Errorf("letting the packets of services pass chain FORWARD: %w", err)
 		}
@@ -76,10 +76,10 @@ func (g Gate) Ensure(ctx context.Context) error {
 }
 
 // Faults are what Ensure would put right.
-func (g Gate) Faults(ctx context.Context) ([]string, error) {
+func (c ForwardChain) Faults(ctx context.Context) ([]string, error) {
 	var lines []string
-	err := g.each(ctx, func(t tool, have state) error {
-		chains, to := g.want(t.ipv6)
+	err := c.each(ctx, func(t tool, have state) error {
+		chains, to := c.want(t.ipv6)
 		if needed(have) && restoreText(difference(have.ours, chains), have.jumps, to) != "" {
 			lines = append(lines, fmt.Sprintf("chain FORWARD of %s may drop packets of services: %s is not as it should be", t.base, chainForward))
 		}
@@ -89,12 +89,12 @@ func (g Gate) Faults(ctx context.Context) ([]string, error) {
 }
 
 // Retire leaves of all that a Dataplane has written only what Ensure would write, in one step.
-func (g Gate) Retire(ctx context.Context) error {
-	err := g.each(ctx, func(t tool, have state) error {
+func (c ForwardChain) Retire(ctx context.Context) error {
+	err := c.each(ctx, func(t tool, have state) error {
 		if !have.forwarding {
 			return t.remove(ctx)
 		}
-		chains, to := g.want(t.ipv6)
+		chains, to := c.want(t.ipv6)
 		if err := t.restore(ctx, restoreText(difference(have.ours, chains), have.jumps, to)); err != nil {
 			return fmt.Errorf("removing svcplane's rules: %w", err)
 		}
