@@ -28,7 +28,7 @@ func (k Kind) reason() string {
 	return [...]string{"ClusterIPNotAvailable", "NodePortNotAvailable", "LoadBalancerAddressNotAvailable", "ExternalIPNotAvailable"}[k]
 }
 
-// given says whether the API gives such Addresses out itself, each once. What Services write down on their own can be
+// given says whether the API allocates such Addresses itself, each once. Those that a Service's author writes into it can be
 // anything.
 func (k Kind) given() bool { return k == ClusterIP || k == NodePort }
 
@@ -79,12 +79,12 @@ func Refusals(svc *catalog.Service, node Node) []Refusal {
 	return all
 }
 
-// foreign is a Service that is no business of this proxy.
+// foreign says that a Service is not for this proxy.
 func foreign(svc *catalog.Service) bool {
 	return svc.ForeignProxy || svc.Headless || svc.ExternalName != ""
 }
 
-// written lists the Addresses that a Service has written down itself, and nobody gave it.
+// written lists the Addresses that a Service's author wrote into it, and the API did not allocate.
 func written(svc *catalog.Service, node Node) map[Address]Kind {
 	if foreign(svc) || len(svc.ExternalIPs)+len(svc.LoadBalancerIPs) == 0 {
 		return nil

@@ -33,7 +33,7 @@ type health struct {
 	doors   map[catalog.Key]*door
 }
 
-// door is the health port of one Service.
+// door is the health-check port of one Service.
 type door struct {
 	at     []netip.AddrPort
 	server *http.Server

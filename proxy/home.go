@@ -64,7 +64,7 @@ func (p *Proxy) atHome(node Node) Node {
 const addressPause = 50 * time.Millisecond
 
 // followAddresses keeps the machine's addresses up to date: what listens at every address is met there, so no Service can
-// have such a port. The cost is nothing as long as none comes or goes.
+// have such a port. It costs nothing while none comes or goes.
 func (p *Proxy) followAddresses(ctx context.Context) error {
 	changes := make(chan netlink.AddrUpdate, 64)
 	if err := netlink.AddrSubscribe(changes, ctx.Done()); err != nil {

@@ -44,7 +44,7 @@ func (p *Proxy) observePorts(keys []catalog.Key) {
 	}
 }
 
-// bound are the addresses at which sockets of this network namespace take what is new: listening TCP and all UDP ones.
+// bound are the addresses of listening TCP sockets and of all UDP sockets of this network namespace.
 type bound map[Address]bool
 
 // taken says whether one of them is at an address, or at its port on all of them.

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where tcx is missing, packets come by the same programs as filters of a clsact qdisc. Such a filter stays until it is
-// taken away, or with its device. It is known by its handle and a name that begins with filterName.
+// Where tcx is missing (before Linux 6.6), the same programs are filters of a clsact qdisc. Such a filter stays until it is
+// removed, or until its device is. It is known by its handle and a name that begins with filterName.
 const (
 	filterName   = "svcplane-"
 	filterHandle = 0x5350
@@ -26,8 +26,8 @@ const (
 
 var sides = [...]uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS}
 
-// layoutNumber is that of layoutVersion. Filters of an older layout come first, as links of tcx that are older do: they
-// have connections to go on with, until removeOlder.
+// layoutNumber is the number in layoutVersion. Filters of an older layout run first, as programs of tcx that are older do: they
+// go on with their connections until removeOlder.
 func layoutNumber() uint16 {
 	n, _ := strconv.ParseUint(strings.TrimPrefix(layoutVersion, "v"), 10, 8) // a constant of this package
 	return uint16(n)
@@ -54,7 +54,7 @@ func (h hook) parent() uint32 {
 	return netlink.HANDLE_MIN_INGRESS
 }
 
-// filter is what stands, or is to stand, at a hook.
+// filter is the filter that a hook should have.
 func (h hook) filter() *netlink.BpfFilter {
 	return &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
@@ -130,7 +130,7 @@ func (k *kernel) setFilter(h hook) error {
 	return nil
 }
 
-// makeQdisc makes one where there is none. That it is ours is noted first: one that is empty is removed by nobody else.
+// makeQdisc makes a qdisc where there is none. That it is ours is noted first, because no other program would remove it.
 func (k *kernel) makeQdisc(ifindex int) error {
 	notes, key := k.maps[mapQdiscs], uint32(ifindex)
 	noted := notes.Update(key, uint32(1), ebpf.UpdateNoExist)
@@ -164,7 +164,7 @@ func madeQdiscs(notes *ebpf.Map) (map[int]bool, error) {
 	return made, nil
 }
 
-// removeFilters is removeFilters for links that are not served any more.
+// removeFilters removes the filters for which unwanted is true, with the qdiscs that were made for them and the notes about those.
 func (k *kernel) removeFilters(unwanted func(*netlink.BpfFilter) bool) error {
 	made, err := madeQdiscs(k.maps[mapQdiscs])
 	if err != nil {
@@ -238,7 +238,7 @@ func removeFilters(made map[int]bool, unwanted func(*netlink.BpfFilter) bool) er
 	for _, index := range links {
 		problems = append(problems, removeFiltersOf(made, index, unwanted))
 	}
-	// what is noted of others went with its device
+	// the other notes are about devices that are gone
 	maps.DeleteFunc(made, func(index int, _ bool) bool { return !slices.Contains(links, index) })
 	return errors.Join(problems...)
 }

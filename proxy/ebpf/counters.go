@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// tidyPeriod is the time between two looks for counters of what is gone.
+	// tidyPeriod is the time between two looks for counters of endpoints and Services that are gone.
 	tidyPeriod = 30 * time.Second
 	// tidyBudget is how many are removed at one look.
 	tidyBudget = 10000
@@ -173,7 +173,7 @@ func (m *model) services(all map[counterKey]counters) map[uint64]service {
 	return of
 }
 
-// tallies are what the programs have counted, but for what is open.
+// counters are what the programs have counted, without open connections.
 func (d *Dataplane) counters() ([]proxy.Tally, error) {
 	all, of, err := d.counted()
 	return presented(all, of, nil), err
@@ -191,7 +191,7 @@ func (d *Dataplane) Tallies(context.Context) ([]proxy.Tally, error) {
 	return presented(all, of, open), err
 }
 
-// presented leaves out what is of no Service any more.
+// presented makes Tallies of counters, without those of Services that are gone.
 func presented(all map[counterKey]counters, of map[uint64]service, open map[counterKey]uint64) []proxy.Tally {
 	var list []proxy.Tally
 	for key, t := range all {

@@ -19,7 +19,7 @@ const (
 	markPrefix = "svcplane_"
 )
 
-// program is one of svcplane's that the kernel has loaded, whoever did that and when.
+// program is one of svcplane's that the kernel has loaded, of any process and version.
 type program struct {
 	id   ebpf.ProgramID
 	name string
@@ -27,7 +27,7 @@ type program struct {
 	maps map[string]ebpf.MapID // by their present names
 }
 
-// layout is that of its maps; empty in versions that marked none.
+// layout is the layout of its maps; empty for versions that had no mark.
 func (p program) layout() string {
 	for name := range p.maps {
 		if version, ok := strings.CutPrefix(name, markPrefix); ok {
@@ -123,7 +123,7 @@ func (i inventory) addKin(others []program) {
 	}
 }
 
-// home is whose a program is.
+// home is to which network namespace a program belongs.
 type home int
 
 const (

@@ -26,7 +26,7 @@ type kernel struct {
 	found inventory
 	// gathered says that nothing of ours is in other cgroups
 	gathered bool
-	// clsact says that packets come by filters of qdiscs, tcx being missing
+	// clsact says that packets are led to the programs by filters of qdiscs, because the kernel has no tcx
 	clsact bool
 	// refused says why hooks of XDP could not be attached, by the name of the hook
 	refused map[string]error
@@ -41,7 +41,8 @@ func load(cfg Config, hooks []hook) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	// nobody can start there again to clean up, and a cgroup takes 64 programs of a kind; the next start tries again
+	// their network namespaces are gone, so no cleanup can run there, and a cgroup takes 64 programs of a kind; the next start
+	// tries again if this fails
 	_ = detach(inv.orphans)
 	removeOrphanedPins()
 	k := &kernel{cfg: cfg, found: inv}

@@ -36,7 +36,7 @@ func socketHooks() []hook {
 	}
 }
 
-// packetHooks are the hooks of one network link. What comes back is translated before anything is sent.
+// packetHooks are the hooks of one network link. Egress is first, so that answers are translated before the first request is.
 func packetHooks(ifindex int) []hook {
 	return []hook{
 		{fmt.Sprintf("egress-%d", ifindex), "svc_egress", ebpf.AttachTCXEgress, ifindex},
@@ -87,12 +87,11 @@ func (d *Dataplane) hooks() ([]hook, []netlink.Link, error) {
 			all = append(all, earlyHook(l.Attrs().Index))
 		}
 	}
-	// packets that sockets send translated need nothing; those of the others must be ready before
+	// the hooks of packets come first: connections that the socket hooks leave to packets need them
 	return append(all, socketHooks()...), links, nil
 }
 
-// attach has the programs of k stand in all hooks, in place of those of an earlier process, and takes them away from
-// the other devices.
+// attach attaches the programs of k to all hooks, in place of those of an earlier process, and detaches them from other devices.
 func (k *kernel) attach(path string, hooks []hook, links []netlink.Link) error {
 	cgroup, err := os.Open(path)
 	if err != nil {
@@ -135,7 +134,7 @@ func (k *kernel) seatAll(cgroup *os.File, hooks []hook) error {
 	return nil
 }
 
-// leave takes programs of this layout away from devices that are not served, or not by XDP, any more.
+// leave detaches programs of this layout from devices that are not served, or not by XDP, any more.
 func (k *kernel) leave(hooks []hook, links []netlink.Link) error {
 	wanted, filtered := map[hook]bool{}, map[int]bool{}
 	for _, h := range hooks {
@@ -174,8 +173,8 @@ func (k *kernel) leaveOne(h hook) error {
 	return err
 }
 
-// gather takes programs of this layout away from other cgroups, where a process with another --cgroup has left them, and
-// makes sure that there are none which come by all the same.
+// gather detaches programs of this layout from other cgroups, where a process with another --cgroup has left them, and fails
+// if programs of another start still have effect, which are attached to a cgroup that this process does not see.
 func (k *kernel) gather(cgroup *os.File) error {
 	if k.gathered {
 		return nil
@@ -203,8 +202,8 @@ func (k *kernel) gather(cgroup *os.File) error {
 	return nil
 }
 
-// above says whether programs of another start are attached to a cgroup above, which is beyond the reach of this process:
-// what can be seen was cleared before. They are made draining, so that others can serve.
+// above is an error if programs of another start are attached to a cgroup above, beyond the reach of this process:
+// those in cgroups that it sees were detached before. They are made draining, so that others can serve.
 func (k *kernel) above(cgroup *os.File, h hook) error {
 	found, err := link.QueryPrograms(link.QueryOptions{Target: int(cgroup.Fd()), Attach: h.attach, QueryFlags: unix.BPF_F_QUERY_EFFECTIVE})
 	if err != nil {

@@ -39,7 +39,7 @@ func (m *model) endpoints() map[netip.AddrPort]bool {
 }
 
 // step is writes in their order: what is referred to comes before, and goes after, what refers to it. Each
-// frontend follows what it needs at once, so that a step that fails in the middle has got somewhere.
+// frontend follows what it needs at once, so that a step that fails in the middle has put some of them into force.
 type step struct{ puts, removes []entry }
 
 // apply moves the model by change and returns what has to be written for it.

@@ -9,8 +9,8 @@ import (
 	"svcplane/proxy"
 )
 
-// openNow counts the connections that are open, by what counts them in total, or those of which the programs see the
-// end; d.mu is held.
+// openNow counts open connections, by the key under which they are counted in total. With seen, only those of which the
+// programs see the end. d.mu is held.
 func (d *Dataplane) openNow(seen bool) (map[counterKey]uint64, error) {
 	if d.kernel == nil || d.model == nil {
 		return nil, nil
@@ -64,7 +64,7 @@ func (d *Dataplane) openSockets(open map[counterKey]uint64) error {
 	return nil
 }
 
-// origin is whose an address is for the cluster's clients.
+// origin is the port of a Service that clients of the cluster reach at an address.
 func (m *model) origin(addr proxy.Address) (uint64, bool) {
 	for _, f := range m.groups[addr] {
 		if f.Scope&proxy.Internal != 0 {

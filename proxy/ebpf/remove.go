@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// remove takes away all of this network namespace, whoever attached it, and what is left of those that are gone.
+// remove removes everything of this network namespace, whichever process attached it, and of namespaces that are gone.
 func remove() error {
 	inv, err := takeInventory()
 	if err != nil {
@@ -27,7 +27,7 @@ func remove() error {
 	return errors.Join(removeFilters(made, func(*netlink.BpfFilter) bool { return true }), detach(all), removePins())
 }
 
-// qdiscs are the links that any of the programs noted as given one.
+// qdiscs are the links for which one of the programs has noted that their qdisc was made by us.
 func (i inventory) qdiscs() (map[int]bool, error) {
 	made, read := map[int]bool{}, map[ebpf.MapID]bool{}
 	for _, p := range i.own {

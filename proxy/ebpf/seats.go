@@ -53,7 +53,7 @@ func (h hook) put(cgroup *os.File, p *ebpf.Program, at link.Anchor) error {
 	return nil
 }
 
-// drop takes a program away that stands there by itself.
+// drop detaches a program that is attached without a link.
 func (h hook) drop(cgroup *os.File, id ebpf.ProgramID) error {
 	if h.attach == ebpf.AttachXDP {
 		return h.setEarly(nil, id)
@@ -73,14 +73,14 @@ func (h hook) drop(cgroup *os.File, id ebpf.ProgramID) error {
 	return nil
 }
 
-// standing is who is at a hook.
+// standing is which programs are at a hook.
 type standing struct {
 	ours          bool             // the program of this process
 	rivals, older []ebpf.ProgramID // svcplane's of this network namespace that other processes left, by their layout
 	behind        bool             // somebody else's program comes before
 }
 
-// standing sorts out who is there. One that came since the last inventory makes a new one.
+// standing sorts the programs at a hook. If one is unknown, an inventory is taken anew.
 func (k *kernel) standing(h hook, there []ebpf.ProgramID) (standing, error) {
 	var s standing
 	for _, id := range there {
@@ -105,11 +105,11 @@ func (k *kernel) standing(h hook, there []ebpf.ProgramID) (standing, error) {
 	return s, nil
 }
 
-// errBehind says that a program is attached behind somebody else's. The kernel moves none: another copy goes first.
+// errBehind says that a program is attached behind another owner's. The kernel moves none: a copy has to be attached first.
 var errBehind = errors.New("somebody else's program comes first")
 
-// seat has the program of h stand there, first of all but those of an older layout, in place of what an earlier process
-// has left.
+// seat attaches the program of h in place of what an earlier process has left there: it runs first, but for programs of an
+// older layout.
 func (k *kernel) seat(cgroup *os.File, h hook) error {
 	there, err := h.attached(cgroup)
 	if err != nil {
@@ -142,7 +142,7 @@ func (k *kernel) seat(cgroup *os.File, h hook) error {
 	return err
 }
 
-// replace gives a place to the program of this process in one step.
+// replace puts the program of this process in the place of another one in one step.
 func (k *kernel) replace(cgroup *os.File, h hook, id ebpf.ProgramID) error {
 	old, err := ebpf.NewProgramFromID(id)
 	if err != nil {
@@ -195,7 +195,7 @@ func eachCgroup(visit func(*os.File, hook) error) error {
 	if keep != nil {
 		defer keep.Close()
 	}
-	// the point makes a folder of what may be a link to one
+	// root may be a symbolic link, and with /. it is the folder
 	return filepath.WalkDir(root+"/.", func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.IsDir() {
 			return nil
@@ -214,7 +214,7 @@ func eachCgroup(visit func(*os.File, hook) error) error {
 	})
 }
 
-// detach takes programs away wherever they are attached.
+// detach detaches programs wherever they are attached.
 func detach(all programs) error {
 	if len(all) == 0 {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// surveyed is what is attached to the hooks that there are to be.
+// surveyed is what is attached to the hooks that should have programs.
 type surveyed struct {
 	// first is the program of this layout that decides about new connections; nil when there is none
 	first *program
@@ -85,7 +85,7 @@ func (i inventory) at(cgroup *os.File, h hook) (own []program, foreign bool, err
 	return own, false, err
 }
 
-// faults are lines about what is not as it is to be.
+// faults are lines about hooks that are not as they should be.
 func (s surveyed) faults() []string {
 	var lines []string
 	for _, l := range []struct {

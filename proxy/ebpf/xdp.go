@@ -76,7 +76,7 @@ func everywhere(dst *net.IPNet) bool {
 }
 
 // tryEarly attaches to a device if its driver can, and notes why not: packets are looked at again by tc, so that
-// nothing but time is lost without.
+// without XDP only time is lost.
 func (k *kernel) tryEarly(h hook) {
 	err := k.seatEarly(h)
 	switch {
@@ -94,7 +94,7 @@ func (k *kernel) tryEarly(h hook) {
 	k.refused[h.name] = fmt.Errorf("%s: %w", name, err)
 }
 
-// seatEarly has the program stand there, in place of one that an earlier process has left and of nobody else's.
+// seatEarly attaches the program, in place of one that an earlier process has left, and never in place of another owner's.
 func (k *kernel) seatEarly(h hook) error {
 	there, err := h.attached(nil)
 	if err != nil {

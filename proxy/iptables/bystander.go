@@ -8,9 +8,9 @@ import (
 	"github.com/google/nftables"
 )
 
-// masquerading is the chain that gives pods the node's address when they talk to the outside (node/sandbox). It has
-// nothing to say to packets between pods, nor to those that data planes translate. Beside it, while pods have host
-// ports, are chains that have.
+// masquerading is the chain that gives pods the node's address when they talk to the outside (node/sandbox). Its rules do
+// not concern packets between pods, nor those that data planes translate. The other chains of the table, which there are while
+// pods have host ports, do.
 const (
 	podsTable    = "svcplane-pods"
 	masquerading = "postrouting"
@@ -21,8 +21,8 @@ var passing = map[nftables.ChainHook]bool{
 	*nftables.ChainHookPrerouting: true, *nftables.ChainHookForward: true, *nftables.ChainHookPostrouting: true,
 }
 
-// Bystander names a chain that wants to see the packets that pass through this network namespace; it is empty when
-// nobody does: then a data plane may take them past it. Empty chains that accept do not count, as iptables-nft
+// Bystander names a chain with rules about packets in transit through this network namespace; it is empty when there is none,
+// and a data plane may redirect packets past netfilter. Empty chains that accept do not count, as iptables-nft
 // leaves them behind.
 func Bystander() (string, error) {
 	for _, file := range []string{"ip_tables_names", "ip6_tables_names"} {
@@ -57,7 +57,7 @@ func Bystander() (string, error) {
 	return "", nil
 }
 
-// passed says whether packets on their way through the node meet a chain that has something to say to them.
+// passed says whether packets in transit meet a chain whose rules may concern them.
 func passed(chain *nftables.Chain) bool {
 	ours := chain.Table.Name == podsTable && chain.Name == masquerading
 	switch chain.Table.Family {

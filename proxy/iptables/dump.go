@@ -23,8 +23,8 @@ var (
 	endpointRule = regexp.MustCompile(`-j DNAT --to-destination (\S+)$`)
 )
 
-// frontendsIn reads Frontends out of rules. It takes what it understands and checks nothing: whoever renders
-// the result again sees by the difference what was not as it should be.
+// frontendsIn reads Frontends out of rules. It takes what it understands and checks nothing: the caller
+// renders the result again, and the difference shows what was not as it should be.
 func frontendsIn(chains ruleset) []proxy.Frontend {
 	found := map[proxy.ID]proxy.Frontend{}
 	// in nat stands what is balanced, which may have a companion in filter

@@ -20,8 +20,8 @@ import (
 	"svcplane/proxy"
 )
 
-// Act has nothing to do: rules see what another data plane lets pass, and the kernel's connection table tells
-// what is new.
+// Act has nothing to do: rules get the packets that another data plane lets pass, and the kernel's connection table knows
+// which connections are new.
 func (d *Dataplane) Act(context.Context, proxy.Role) error { return nil }
 
 // Prove makes a connection through an address that only the rules translate. Resync comes first.

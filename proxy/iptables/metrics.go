@@ -106,7 +106,7 @@ func locked(path string) bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
-// Leftovers names what kube-proxy has left in the kernel. It is not touched: whoever runs it may want it.
+// Leftovers names what kube-proxy has left in the kernel. It is not touched, because somebody may run kube-proxy on purpose.
 func (d *Dataplane) Leftovers(ctx context.Context) ([]string, error) {
 	var found []string
 	for _, f := range d.families {

@@ -56,8 +56,8 @@ inline_ void touch(struct flow *f, const struct packet *p, __u64 now)
 		f->last = now;
 }
 
-// weigh counts a packet between clients and an endpoint as the kernel's connection table does: what one buffer
-// holds, with IP headers. One that OPENS a flow goes to the endpoint.
+// weigh counts a packet between a client and an endpoint as the kernel's connection table does: the buffer is one packet, and its
+// octets are counted with IP headers. A packet that OPENS a flow goes to the endpoint.
 static __noinline int weigh(struct __sk_buff *skb, __u64 origin, const struct addr *addr, __be16 port, enum direction which)
 {
 	struct counter_key key = {.origin = origin, .slot = {.addr = *addr, .port = port}};

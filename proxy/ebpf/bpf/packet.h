@@ -142,7 +142,7 @@ inline_ bool renewed(const struct flow *f, const struct packet *p, __u64 now)
 }
 
 // supersede forgets a connection that has ended when another one begins between the same two ends: netfilter, or a
-// socket, got its port, and what comes back would be taken for the answer to a client of the past.
+// socket, got its port, and what comes back would be taken for the answer to the earlier client.
 inline_ void supersede(const struct packet *p, __u8 stage)
 {
 	struct flow_key key = {.stage = stage};
@@ -248,7 +248,7 @@ inline_ int ingress(struct __sk_buff *skb)
 	return what == NEXT && p.kind == KIND_FLOW ? bypass(skb, &p) : what;
 }
 
-// leaving handles what the node itself sends to a Service: the socket level has let it pass because nobody may answer.
+// leaving drops what the node itself sends to a Service that drops it: at the socket there is no way to do that.
 inline_ int leaving(struct packet *p)
 {
 	if (discarded(&p->tuple.dst))

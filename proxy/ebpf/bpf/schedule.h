@@ -54,9 +54,9 @@ inline_ void add_conns(const struct slot *ep, __s64 by)
 		__sync_fetch_and_add(load, by);
 }
 
-// maglev finds the endpoint that draws the highest number for this client (rendezvous hashing): nobody else's coming
-// or going changes which of two endpoints is before the other. Of more than it has looks for it looks at a part, the
-// place of which the hash decides, and moves by one at most when an endpoint comes or goes. It returns an index. Not
+// maglev finds the endpoint with the highest hash of client and endpoint (rendezvous hashing): other endpoints that come or go
+// do not change which of two is before the other. Of more than MAGLEV_LOOKS endpoints it looks at so many in a row; the hash
+// decides where they begin, which moves by one at most when an endpoint comes or goes. It returns an index. Not
 // being static, it is verified once; see reserve_port.
 __noinline __u32 maglev(const struct quest *q)
 {
@@ -108,7 +108,8 @@ __noinline __u32 least(const struct quest *q)
 	return found;
 }
 
-// next_turn counts for how many clients a set was asked before, from anywhere: sets come and go with every change.
+// next_turn is the cursor of a set, which it moves by one. It begins anywhere: sets come and go with every change, and the first
+// endpoint would get more than the others.
 inline_ __u32 next_turn(__u64 set)
 {
 	__u64 first = bpf_get_prandom_u32();
@@ -120,7 +121,7 @@ inline_ __u32 next_turn(__u64 set)
 	return turn ? __sync_fetch_and_add(turn, 1) : first;
 }
 
-// holds says whether an endpoint is in a set, as far as it is looked for.
+// holds says whether an endpoint is among the first HELD_LOOKS of a set.
 __noinline int holds(const struct quest *q, const struct slot *wanted)
 {
 	if (!q || !wanted)

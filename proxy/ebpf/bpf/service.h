@@ -28,7 +28,7 @@ inline_ void count(__u32 reason)
 		*n += 1;
 }
 
-// counters_of finds what this processor has counted, and begins where nobody has; null when memory is short.
+// counters_of finds what this processor has counted, and makes the counters where there are none; null when memory is short.
 inline_ struct counters *counters_of(const struct counter_key *key)
 {
 	struct counters none = {};
@@ -54,7 +54,7 @@ inline_ struct settings *settings_of(void)
 // probe is an address that nobody has (RFC 7600). A draining data plane serves it, too, so that it can be proven.
 #define PROBE_V4 bpf_htonl(0xc0000008)
 
-// Where connections go that nobody is to answer: nothing to these addresses leaves the node (RFC 7600, RFC 6666).
+// Where connections are led that are to get no answer: nothing to these addresses leaves the node (RFC 7600, RFC 6666).
 #define DISCARD_V4 PROBE_V4
 #define DISCARD_V6 {{bpf_htonl(0x01000000), 0, 0, bpf_htonl(8)}}
 

@@ -8,8 +8,8 @@
 // netfilter does with what it does not let out.
 enum action { PASS, REFUSE, DENY, SWALLOW, REWRITE };
 
-// refusal is what becomes of somebody who is refused. A datagram of a pod's socket that is not connected gets an answer
-// to its packet, which the socket need not hear of; the node's own would not leave it, and is EPERM in dial.
+// refusal is how a client is refused. A datagram of a pod's socket that is not connected is refused as a packet, by an ICMP error
+// that the socket reads only if it asks for it. One of the node's own sockets would not leave the node: it is EPERM in dial.
 inline_ enum action refusal(bool host, const struct slot *dialled)
 {
 	return host || dialled->held ? REFUSE : PASS;
@@ -40,7 +40,7 @@ inline_ bool choose_endpoint(struct bpf_sock_addr *ctx, const struct slot *diall
 	return true;
 }
 
-// resolve decides for a socket of this node what becomes of dst:port, and puts the endpoint, or only who refuses, into to.
+// resolve decides for a socket of this node what becomes of dst:port, and puts the endpoint into to; of a refusal, the Service.
 inline_ enum action resolve(struct bpf_sock_addr *ctx, const struct slot *dialled, struct counter_key *to)
 {
 	const struct addr *dst = &dialled->addr;
@@ -114,7 +114,7 @@ inline_ void meet(struct bpf_sock_addr *ctx, const struct counter_key *to, struc
 		add(&t->sockets, 1);
 }
 
-// forget is the end of what a socket has with an endpoint.
+// forget removes what is noted about a socket and an endpoint.
 inline_ void forget(const struct socket_key *peer)
 {
 	struct slot *known = bpf_map_lookup_elem(&socket_revnat, peer);
