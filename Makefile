@@ -1,8 +1,9 @@
 # make demo    the whole walk-through in a network namespace of its own; Ctrl-C ends it   (ONCE=1: do not wait)
 # make test    every test, end-to-end ones included   (ROOM=dns: of one folder; RUN=TestX: those of that name)
+# make lint    gofmt, go vet and staticcheck, of the benchmarks, too
 # make help    the other targets
 #
-# Go, make and git are all that has to be there; what else a target needs it installs (scripts/deps.sh).
+# You need Go, make and git; a target installs the other tools that it needs (scripts/deps.sh).
 
 # One set of build flags for everything, so that the tests reuse what the build compiled.
 export CGO_ENABLED := 0
@@ -11,7 +12,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-# What `kubectl version` says of both sides: the release that the libraries are of.
+# What `kubectl version` shows for both sides: the release of the libraries.
 K8S     := $(shell awk '$$1 == "k8s.io/kubernetes" {print $$2; exit}' go.mod)
 KVER    := k8s.io/component-base/version
 LDFLAGS := -s -w -X main.version=$(VERSION) -X $(KVER).gitVersion=$(K8S) -X $(KVER).gitTreeState=clean \
@@ -19,8 +20,8 @@ LDFLAGS := -s -w -X main.version=$(VERSION) -X $(KVER).gitVersion=$(K8S) -X $(KV
 PREFIX  ?= /usr/local
 BIN     := bin/svcplane
 SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo -E env "PATH=$(PATH)")
-# -p 2: the end-to-end tests start servers, which starve each other on a small machine; -count=1: the kernel is no
-# input that the cache of results knows of.
+# -p 2: the end-to-end tests start servers, which starve each other on a small machine; -count=1: the cache of results does
+# not know the kernel as an input.
 TESTFLAGS ?= -p 2 -count=1 -timeout 35m
 # bench is a module of its own, whose tests run only when they are asked for.
 GOTEST   := go test$(if $(filter bench%,$(ROOM)), -C bench)
@@ -40,7 +41,7 @@ build:
 install: build
 	$(SUDO) install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/svcplane
 
-# as packages take them; read one by: man -l bin/man/svcplane.1
+# The manual pages, as packages take them; read one with man -l bin/man/svcplane.1.
 man: build
 	@rm -rf bin/man
 	$(BIN) man bin/man
@@ -65,7 +66,7 @@ dist-check:
 	@scripts/deps.sh dist-check
 	@$(SUDO) scripts/distcheck.sh dist
 
-# A life as a service, on a copy of this machine that systemd runs.
+# Installs, hangs, upgrades and uninstalls the service, on a copy of this machine that a real systemd runs.
 systemd-check: build
 	@scripts/deps.sh systemd-check
 	@$(SUDO) scripts/systemdcheck.sh $(BIN)
@@ -87,7 +88,7 @@ bench:
 	@$(MAKE) --no-print-directory build
 	@$(SUDO) bench/numbers.sh
 
-# CoreDNS is a module of its own: what it needs is not what we need.
+# The peers that benchmarks compare with (CoreDNS, kube-proxy, Caddy) are modules of their own: their dependencies are not ours.
 bin/coredns: bench/dns/coredns/main.go bench/dns/coredns/go.mod
 	cd bench/dns/coredns && go build -o $(CURDIR)/$@ .
 
@@ -97,7 +98,6 @@ bench-dns: bin/coredns
 	cd bench && go build -o $(CURDIR)/bin/benchdns ./dns
 	@$(SUDO) bench/dns/bench.sh
 
-# Caddy, too.
 bin/kube-proxy: bench/proxy/kubeproxy/main.go bench/proxy/kubeproxy/go.mod
 	cd bench/proxy/kubeproxy && go build -o $(CURDIR)/$@ .
 
@@ -124,12 +124,12 @@ generate:
 	@scripts/deps.sh generate
 	go generate ./...
 
-# Its version is in tools/go.mod, a module of its own: what it needs is not what we need. The first run on a machine reads
-# all that we depend on, and takes minutes.
+# staticcheck's version is in tools/go.mod, a module of its own, because its dependencies are not ours. Its first run on a
+# machine reads everything that we depend on, and takes minutes.
 bin/staticcheck: tools/go.mod
 	cd tools && go build -o $(CURDIR)/$@ honnef.co/go/tools/cmd/staticcheck
 
-# bench, too: it uses packages of ours, and nothing else compiles it.
+# bench, too: it uses packages of ours, and no other check compiles it.
 lint: bin/staticcheck
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt: these files are not formatted (gofmt -w):"; echo "$$out"; exit 1; fi
 	go vet ./...

@@ -10,7 +10,7 @@
 //
 // Invariants:
 //   - A file is on the list before it is written, and only what is on the list is removed.
-//   - A config file that is there stays, and so does a unit that somebody has written or changed: that is an error.
+//   - An existing config file stays. A unit that somebody has written or changed is an error, and stays, too.
 //   - A file has its old contents or its new ones, and never half of them.
-//   - Done twice it is as done once.
+//   - Installing twice leaves the same as installing once.
 package packaging

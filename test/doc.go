@@ -1,6 +1,6 @@
 // Package test drives the real binary as a user would: scripts (scripts/*.txtar) start it, apply manifests, look with
-// kubectl, curl and dig, end it, and compare the machine with what it was before. It also holds the house to its rules:
-// who may import whom.
+// kubectl, curl and dig, end it, and compare the machine with what it was before. It also holds the rules of the
+// repository: who may import whom, and that links in the documentation lead somewhere.
 //
 //	LAN 192.0.2.2 ──eth0──────eth0── 192.0.2.1 node: svcplane server, its pods behind it
 //	  │ lan curl ...                   │ node dig ...   kubectl ...   pod deploy/toad curl ...
