@@ -3,6 +3,8 @@
 # minutes. What the compiler has to say passes; a build that has little to do says nothing.
 set -euo pipefail
 main=${!#}
+# The compiler collects garbage less often, which is a fifth of its processor time and 150 MB of memory for each that runs.
+[ -n "${GOGC:-}" ] || [ "$(awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo)" -lt 3072 ] || export GOGC=400
 go build -v "$@" 2>&1 | MAIN=$main awk '
 	BEGIN { began = last = systime() }
 	/^[^ :#]+$/ {
