@@ -9,10 +9,14 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/flowcontrol"
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/kubernetes/pkg/credentialprovider"
+	"k8s.io/kubernetes/pkg/credentialprovider/secrets"
 )
 
 // Limits of every back-off of a node (Kubernetes: "Container restart policy").
@@ -26,6 +30,7 @@ type images struct {
 	service  internalapi.ImageManagerService
 	recorder record.EventRecorder
 	backOff  *flowcontrol.Backoff
+	secret   func(context.Context, types.NamespacedName) (*corev1.Secret, error)
 
 	mu   sync.Mutex
 	last map[string]*pullFailure // by back-off key
@@ -37,10 +42,11 @@ type pullFailure struct {
 	announced bool // that it is being waited
 }
 
-func newImages(service internalapi.ImageManagerService, recorder record.EventRecorder) *images {
+func newImages(service internalapi.ImageManagerService, recorder record.EventRecorder, secret func(context.Context, types.NamespacedName) (*corev1.Secret, error)) *images {
 	return &images{
 		service:  service,
 		recorder: recorder,
+		secret:   secret,
 		backOff:  flowcontrol.NewBackOff(backOffInitial, backOffMax),
 		last:     map[string]*pullFailure{},
 	}
@@ -86,7 +92,7 @@ func (im *images) pull(ctx context.Context, pod *corev1.Pod, ref *corev1.ObjectR
 	}
 	im.recorder.Eventf(ref, corev1.EventTypeNormal, "Pulling", "Pulling image %q", spec.Image)
 	start := time.Now()
-	id, err := im.service.PullImage(ctx, spec, nil, sandbox)
+	id, err := im.pullAs(ctx, pod, ref, spec, sandbox)
 	if err != nil && ctx.Err() != nil {
 		return "", &why{"ErrImagePull", statusText(err)} // the pod is going away: no reason to wait longer
 	}
@@ -98,8 +104,53 @@ func (im *images) pull(ctx context.Context, pod *corev1.Pod, ref *corev1.ObjectR
 		return "", &why{"ErrImagePull", message}
 	}
 	im.remember(key, "")
-	im.recorder.Eventf(ref, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v", spec.Image, time.Since(start).Truncate(time.Millisecond))
+	took, size := time.Since(start).Truncate(time.Millisecond), uint64(0)
+	if resp, err := im.service.ImageStatus(ctx, &runtimeapi.ImageSpec{Image: id}, false); err == nil {
+		size = resp.GetImage().GetSize()
+	}
+	im.recorder.Eventf(ref, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.", spec.Image, took, took, size)
 	return id, nil
+}
+
+// pullAs tries the credentials that the pod has for the image's registry, one after the other, as a kubelet does
+// (Kubernetes: "Pull an Image from a Private Registry"). A Secret that is not there is told, and the pull goes on without.
+func (im *images) pullAs(ctx context.Context, pod *corev1.Pod, ref *corev1.ObjectReference, spec *runtimeapi.ImageSpec, sandbox *runtimeapi.PodSandboxConfig) (string, error) {
+	var found []corev1.Secret
+	var missing []string
+	for _, s := range pod.Spec.ImagePullSecrets {
+		secret, err := im.secret(ctx, types.NamespacedName{Namespace: pod.Namespace, Name: s.Name})
+		if err != nil {
+			missing = append(missing, s.Name)
+			continue
+		}
+		found = append(found, *secret)
+	}
+	if len(missing) > 0 {
+		im.recorder.Eventf(ref, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret",
+			"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(missing, ", "))
+	}
+	keyring, err := secrets.MakeDockerKeyring(found, &credentialprovider.BasicDockerKeyring{})
+	if err != nil {
+		return "", fmt.Errorf("reading the image pull secrets of the pod: %w", err)
+	}
+	repository, err := name.ParseReference(spec.Image)
+	if err != nil {
+		return "", err
+	}
+	creds, _ := keyring.Lookup(strings.Replace(repository.Context().Name(), name.DefaultRegistry, "docker.io", 1))
+	if len(creds) == 0 {
+		return im.service.PullImage(ctx, spec, nil, sandbox)
+	}
+	var failed []error
+	for _, c := range creds {
+		id, err := im.service.PullImage(ctx, spec, &runtimeapi.AuthConfig{Username: c.Username, Password: c.Password, Auth: c.Auth,
+			ServerAddress: c.ServerAddress, IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken}, sandbox)
+		if err == nil {
+			return id, nil
+		}
+		failed = append(failed, err)
+	}
+	return "", utilerrors.NewAggregate(failed)
 }
 
 // backingOff says once per failed pull, as an Event, that the next one has to wait.

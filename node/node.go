@@ -137,7 +137,6 @@ func New(cfg Config) (*Node, error) {
 		pods:     core.Pods().Informer(),
 		services: core.Services().Lister(),
 		crash:    flowcontrol.NewBackOff(backOffInitial, backOffMax),
-		images:   newImages(cfg.Images, cfg.Recorder),
 		starts:   make(chan struct{}, parallelStarts),
 		writing:  make(chan struct{}, 1),
 		moved:    make(chan struct{}, 1),
@@ -154,6 +153,7 @@ func New(cfg Config) (*Node, error) {
 		client: cfg.Client, configMaps: core.ConfigMaps().Lister(), secrets: core.Secrets().Lister(),
 		claims: core.PersistentVolumeClaims().Lister(), volumes: core.PersistentVolumes().Lister(),
 	}
+	n.images = newImages(cfg.Images, cfg.Recorder, n.objects.Secret)
 	n.volumes = volume.New(volume.Config{Dir: n.podsDir(), Objects: n.objects, Claims: n.objects, Tokens: n.requestToken})
 	n.probes = probe.New(probe.Config{Exec: n.execSync, Recorder: cfg.Recorder, Ref: objectRef, Changed: n.wake})
 	return n, n.register(core)

@@ -37,6 +37,7 @@ type Config struct {
 	Ingress                IngressConfig
 	Proxy                  ProxyConfig
 	HostImages             hostimages.Mode
+	Registries             string              // path of registries.yaml; empty: RegistriesPath
 	Capacity               corev1.ResourceList // in place of the machine's
 	Metrics                []netip.AddrPort
 

@@ -49,6 +49,7 @@ var layout = []piece{
 	{"runtime/node.json", replacedFile, mendAnew},
 	{"runtime/holder.json", replacedFile, mendAnew},
 	{"runtime/holder.sock", replacedFile, mendAnew},
+	{"runtime/blobs", directory, mendAnew + ", and pulls begin anew"},
 	{"runtime/containers", directory, mendAnew + ", and the pods are started anew"},
 	{"runtime/sandboxes", directory, mendAnew + ", and the pods are started anew"},
 	{"runtime/images", directory, mendAnew + ", and pods wait for images until `svcplane image import`"},

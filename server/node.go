@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -113,6 +114,7 @@ func (n *Node) addPods() error {
 		Own:          c.listeners(),
 		HostAccess:   n.hostAccess(),
 		Hide:         []string{c.DataDir},
+		Registries:   cmp.Or(c.Registries, RegistriesPath(c.DataDir)),
 	})
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ func commands() map[string]func(*script, bool, []string) {
 		"sigterm":     func(ts *script, neg bool, args []string) { endServer(ts, neg, syscall.SIGTERM) },
 		"kill9":       func(ts *script, neg bool, args []string) { endServer(ts, neg, syscall.SIGKILL) },
 		"lanserver":   cmdLANServer,
+		"registry":    cmdRegistry,
 		"walkthrough": cmdWalkthrough,
 		"tlssecret":   cmdTLSSecret,
 		"until":       cmdUntil,
@@ -195,6 +196,15 @@ func cmdLANServer(ts *script, neg bool, args []string) {
 	ts.Check(err)
 	l.lan = p
 	repeat(ts, 10*time.Second, []string{"lan", "curl", "-sf", "http://192.0.2.2:5432/"}, succeeded)
+}
+
+func cmdRegistry(ts *script, neg bool, args []string) {
+	l := labOf(ts)
+	usage(ts, !neg && len(args) == 2 && l.lan == nil, "registry ARCHIVE NAME, instead of lanserver")
+	p, err := l.start("registry", []string{"lan", l.bins.lanserver, "registry", "192.0.2.2:5000", "toad:hall", "400000", ts.MkAbs(args[0]), args[1]}, l.dir)
+	ts.Check(err)
+	l.lan = p
+	repeat(ts, 10*time.Second, []string{"lan", "curl", "-sf", "-u", "toad:hall", "http://192.0.2.2:5000/v2/"}, succeeded)
 }
 
 func cmdWalkthrough(ts *script, neg bool, args []string) {

@@ -12,6 +12,7 @@
 //	[!] server [FLAG...]               start it, wait for the ready line; with !, it has to end by itself with exit code 1 or 2
 //	sigterm | kill9                    SIGTERM, which has to end with exit code 0; or SIGKILL
 //	lanserver                          the web server outside the cluster
+//	registry ARCHIVE NAME              a registry there, at 192.0.2.2:5000, of the user toad with the password hall; its links break
 //	[!] node|lan CMD...                run it in that namespace, entered by the command ENTER where that is set
 //	[!] pod POD CMD...                 run it in a pod (kubectl exec)
 //	[!] kubectl|svcplane ARGS...       the binary, pointed at this script's server

@@ -64,7 +64,7 @@ var testsMayImport = map[string][]string{
 // kubeletParts are the small pure packages that a node may take from Kubernetes: what a container sees of its pod has to
 // be the same to the letter.
 var kubeletParts = []string{
-	"/pkg/kubelet/envvars", "/pkg/probe", "/pkg/fieldpath", "/pkg/api/v1/pod", "/pkg/api/v1/resource", "/pkg/securitycontext",
+	"/pkg/credentialprovider", "/pkg/kubelet/envvars", "/pkg/probe", "/pkg/fieldpath", "/pkg/api/v1/pod", "/pkg/api/v1/resource", "/pkg/securitycontext",
 	"/third_party/forked/golang/expansion",
 }
 

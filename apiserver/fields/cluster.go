@@ -25,11 +25,7 @@ func clusters() []Struct {
 		{Of: corev1.NamespaceSpec{}, Honoured: []Honoured{{"namespace-controller", "finalizers"}}},
 		{
 			Of:       corev1.ServiceAccount{},
-			Honoured: []Honoured{{"API server", "secrets automountServiceAccountToken"}},
-			Rows: []Row{{
-				Fields: "imagePullSecrets", Fate: Warned,
-				Text: "images are not pulled from registries, so no secret is used; bring them with `svcplane image import`",
-			}},
+			Honoured: []Honoured{{"API server", "secrets automountServiceAccountToken imagePullSecrets"}},
 		},
 		{Of: corev1.LimitRange{}, Honoured: []Honoured{{"API server", "spec"}}},
 		{Of: corev1.LimitRangeSpec{}, Honoured: []Honoured{{"API server", "limits"}}},

@@ -17,12 +17,13 @@ func pods() []Struct {
 			Honoured: []Honoured{
 				{"node", "volumes initContainers containers ephemeralContainers restartPolicy terminationGracePeriodSeconds " +
 					"activeDeadlineSeconds dnsPolicy serviceAccountName nodeName hostNetwork hostPID hostIPC securityContext " +
-					"hostname subdomain hostAliases dnsConfig readinessGates enableServiceLinks setHostnameAsFQDN hostnameOverride"},
+					"hostname subdomain hostAliases dnsConfig readinessGates enableServiceLinks setHostnameAsFQDN hostnameOverride imagePullSecrets"},
 				{"binder", "nodeSelector affinity tolerations topologySpreadConstraints schedulingGates overhead resources"},
 				{"API server", "serviceAccount automountServiceAccountToken"},
 			},
 			Rows: slices.Concat(podRejections(), podWarnings()),
 		},
+		{Of: corev1.LocalObjectReference{}, Honoured: []Honoured{{"node", "name"}}},
 		{Of: corev1.PodDNSConfig{}, Honoured: []Honoured{{"node", "nameservers searches options"}}},
 		{Of: corev1.PodDNSConfigOption{}, Honoured: []Honoured{{"node", "name value"}}},
 		{Of: corev1.HostAlias{}, Honoured: []Honoured{{"node", "ip hostnames"}}},
@@ -55,10 +56,6 @@ func podWarnings() []Row {
 			Fields: "shareProcessNamespace", Fate: Warned, Mean: "true",
 			If:   when(func(s *corev1.PodSpec) bool { return is(s.ShareProcessNamespace, true) }),
 			Text: "each container keeps its processes to itself; `kubectl debug --target` shows those of one",
-		},
-		{
-			Fields: "imagePullSecrets", Fate: Warned,
-			Text: "images are not pulled from registries, so no secret is used; bring them with `svcplane image import`",
 		},
 		{
 			Fields: "schedulerName", Fate: Warned, Mean: "not default-scheduler",
@@ -132,16 +129,16 @@ func containers() []Struct {
 func environments() []Struct {
 	return []Struct{
 		{Of: corev1.EnvFromSource{}, Honoured: []Honoured{{"node", "prefix configMapRef secretRef"}}},
-		{Of: corev1.ConfigMapEnvSource{}, Honoured: []Honoured{{"node", "name optional"}}},
-		{Of: corev1.SecretEnvSource{}, Honoured: []Honoured{{"node", "name optional"}}},
+		{Of: corev1.ConfigMapEnvSource{}, Honoured: []Honoured{{"node", "optional"}}},
+		{Of: corev1.SecretEnvSource{}, Honoured: []Honoured{{"node", "optional"}}},
 		{Of: corev1.EnvVar{}, Honoured: []Honoured{{"node", "name value valueFrom"}}},
 		{
 			Of:       corev1.EnvVarSource{},
 			Honoured: []Honoured{{"node", "fieldRef resourceFieldRef configMapKeyRef secretKeyRef"}},
 			Rows:     []Row{{Fields: "fileKeyRef", Fate: Event, Text: "the container is not started (CreateContainerConfigError)"}},
 		},
-		{Of: corev1.ConfigMapKeySelector{}, Honoured: []Honoured{{"node", "name key optional"}}},
-		{Of: corev1.SecretKeySelector{}, Honoured: []Honoured{{"node", "name key optional"}}},
+		{Of: corev1.ConfigMapKeySelector{}, Honoured: []Honoured{{"node", "key optional"}}},
+		{Of: corev1.SecretKeySelector{}, Honoured: []Honoured{{"node", "key optional"}}},
 		{Of: corev1.ObjectFieldSelector{}, Honoured: []Honoured{{"node", "fieldPath"}, {"API server", "apiVersion"}}},
 		{Of: corev1.ResourceFieldSelector{}, Honoured: []Honoured{{"node", "containerName resource divisor"}}},
 	}

@@ -71,7 +71,7 @@ func volumes() []Struct {
 func projections() []Struct {
 	return []Struct{
 		{Of: corev1.SecretVolumeSource{}, Honoured: []Honoured{{"node", "secretName items defaultMode optional"}}},
-		{Of: corev1.ConfigMapVolumeSource{}, Honoured: []Honoured{{"node", "name items defaultMode optional"}}},
+		{Of: corev1.ConfigMapVolumeSource{}, Honoured: []Honoured{{"node", "items defaultMode optional"}}},
 		{Of: corev1.KeyToPath{}, Honoured: []Honoured{{"node", "key path mode"}}},
 		{Of: corev1.DownwardAPIVolumeSource{}, Honoured: []Honoured{{"node", "items defaultMode"}}},
 		{Of: corev1.DownwardAPIVolumeFile{}, Honoured: []Honoured{{"node", "path fieldRef resourceFieldRef mode"}}},
@@ -84,8 +84,8 @@ func projections() []Struct {
 				Text: "the pod is not started (FailedMount); the API server has the feature gates for them off",
 			}},
 		},
-		{Of: corev1.SecretProjection{}, Honoured: []Honoured{{"node", "name items optional"}}},
-		{Of: corev1.ConfigMapProjection{}, Honoured: []Honoured{{"node", "name items optional"}}},
+		{Of: corev1.SecretProjection{}, Honoured: []Honoured{{"node", "items optional"}}},
+		{Of: corev1.ConfigMapProjection{}, Honoured: []Honoured{{"node", "items optional"}}},
 		{Of: corev1.DownwardAPIProjection{}, Honoured: []Honoured{{"node", "items"}}},
 		{Of: corev1.ServiceAccountTokenProjection{}, Honoured: []Honoured{{"node", "audience expirationSeconds path"}}},
 	}

@@ -122,8 +122,8 @@ func TestWarningsOfWhatAChangeBrings(t *testing.T) {
 	limit(&before.Spec.Containers[0])
 	limit(&now.Spec.Containers[0])
 	now.Spec.Containers[0].Resources.Limits[corev1.ResourceMemory] = resource.MustParse("128Mi")
-	now.Spec.ImagePullSecrets = []corev1.LocalObjectReference{{Name: "s"}}
-	want := []string{"spec.containers[0].resources.limits: ", "spec.imagePullSecrets: "}
+	now.Spec.SchedulerName = "other"
+	want := []string{"spec.containers[0].resources.limits: ", "spec.schedulerName: "}
 	if got := New().Warnings(podResource, now, was(before)); !slices.EqualFunc(slices.Sorted(slices.Values(got)), want, strings.HasPrefix) {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -36,6 +36,7 @@ var endings = map[string]struct {
 	"image":           {nil, exitYes},
 	"image alias":     {[]string{"a", "b"}, exitNo},
 	"image import":    {[]string{"a", "nothing.tar"}, exitNo},
+	"image pull":      {[]string{"127.0.0.1:1/nothing"}, exitNo},
 	"image list":      {nil, exitYes},
 	"image rm":        {[]string{"a"}, exitNo},
 	"ingress":         {nil, exitYes},

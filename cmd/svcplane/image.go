@@ -25,12 +25,13 @@ import (
 func newImage(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
-		Short: "Import, alias, list and remove the images that pods can run",
-		Example: "  svcplane image import registry.example/web:1 web.tar\n" +
+		Short: "Pull, import, alias, list and remove the images that pods can run",
+		Example: "  svcplane image pull nginx:1\n" +
+			"  svcplane image import registry.example/web:1 web.tar\n" +
 			"  svcplane image alias nginx:1 svcplane/echo\n" +
 			"  svcplane image list",
 	}
-	cmd.AddCommand(newImageImport(dataDir), newImageAlias(dataDir), newImageList(dataDir), newImageRemove(dataDir))
+	cmd.AddCommand(newImagePull(dataDir), newImageImport(dataDir), newImageAlias(dataDir), newImageList(dataDir), newImageRemove(dataDir))
 	return cmd
 }
 

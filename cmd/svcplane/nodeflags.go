@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"svcplane/apiserver/hostimages"
+	"svcplane/node/runtime/pull"
 	"svcplane/server"
 )
 
@@ -17,10 +19,12 @@ import (
 type nodeOptions struct {
 	HostImages string
 	Capacity   []string
+	Registries string
 }
 
 func (o *nodeOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.HostImages, "host-images", string(hostimages.On), "which pods may have this machine's root, by the image svcplane/host or an exec into svcplane/echo: on (those of namespaces where PodSecurity enforces no more than privileged), privileged-namespaces (only where the label pod-security.kubernetes.io/enforce says privileged), off (none)")
+	fs.StringVar(&o.Registries, "registries", "", "file that says where images come from, with mirrors, credentials and certificates, in the form of k3s' registries.yaml; it is read at each pull (default <data-dir>/registries.yaml, if it is there)")
 	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods, instead of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")
 }
 
@@ -28,6 +32,14 @@ func (o *nodeOptions) check(c *server.Config) error {
 	var err error
 	if c.HostImages, err = hostimages.ParseMode(o.HostImages); err != nil {
 		return fmt.Errorf("--host-images %q: %w", o.HostImages, err)
+	}
+	if c.Registries = o.Registries; o.Registries != "" {
+		if _, err := os.Stat(o.Registries); err != nil {
+			return fmt.Errorf("--registries: %w: correct the path, or leave the flag out", err)
+		}
+		if _, err := pull.ReadRegistries(o.Registries); err != nil {
+			return fmt.Errorf("--registries: %w", err)
+		}
 	}
 	c.Capacity = corev1.ResourceList{}
 	for _, text := range o.Capacity {

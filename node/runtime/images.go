@@ -48,10 +48,35 @@ func imageError(ref string, err error) error {
 	return status.Errorf(codes.InvalidArgument, "image %q: %v", ref, err)
 }
 
-// PullImage finds the image in the local store: nothing is fetched from a registry.
-func (r *Runtime) PullImage(_ context.Context, spec *runtimeapi.ImageSpec, _ *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
+// PullImage finds out what a name stands for in its registry, and fetches that if it is not here. Builtin images, aliases and
+// what was imported by hand are what they are: no registry is asked.
+func (r *Runtime) PullImage(ctx context.Context, spec *runtimeapi.ImageSpec, auth *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
 	found, err := r.findImage(spec)
-	return found.id, err
+	if r.puller == nil || err == nil && !r.lookedUp(spec.GetImage(), found) {
+		return found.id, err
+	}
+	img, err := r.puller.pull(ctx, spec.GetImage(), auth)
+	if err != nil {
+		return "", pullError(spec.GetImage(), err)
+	}
+	return img.ID, nil
+}
+
+// lookedUp says whether what a name stands for is for its registry to say.
+func (r *Runtime) lookedUp(ref string, found foundImage) bool {
+	if found.kind != kindImage || r.images.IsAlias(ref) {
+		return false
+	}
+	img, err := r.images.Get(found.id)
+	return err == nil && img.Pulled
+}
+
+// pullError is a gRPC status with the registry's reason and the way out for people.
+func pullError(ref string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return status.Error(codes.Canceled, err.Error())
+	}
+	return status.Errorf(codes.Unknown, "failed to pull image %q: %v; without that registry: svcplane image import %s ARCHIVE, or svcplane image alias %s svcplane/echo", ref, err, ref, ref)
 }
 
 // ImageStatus describes an image; Image is nil if there is none, as CRI has it.

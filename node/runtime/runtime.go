@@ -38,6 +38,8 @@ type Config struct {
 	// an exec into svcplane/echo gets a view of the host's programs. It is asked each time. Nil: all may.
 	HostAccess func(namespace string) error
 	Hide       []string // directories that such a view never shows, besides DataDir
+	// Registries is the path of registries.yaml, which need not exist: images come from registries. Empty: they are imported.
+	Registries string
 }
 
 // Runtime implements CRI. Its methods work from Ready on.
@@ -45,6 +47,7 @@ type Runtime struct {
 	cfg     Config
 	store   store
 	images  *image.Store
+	puller  *puller // nil: there are no registries
 	network sandbox.Network
 	holder  *holder.Client
 	streams *streams
@@ -108,6 +111,9 @@ func New(cfg Config) (*Runtime, error) {
 		mountNS:    fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid()),
 		sandboxes:  map[string]*sandboxEntry{},
 		containers: map[string]*containerEntry{},
+	}
+	if cfg.Registries != "" {
+		r.puller = newPuller(r.images, BlobDir(cfg.DataDir), cfg.Registries)
 	}
 	r.streams = newStreams(r)
 	return r, nil

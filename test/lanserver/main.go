@@ -20,14 +20,17 @@ func run(args []string) error {
 	if len(args) > 0 && args[0] == "keep" {
 		return keep(args[1:])
 	}
-	if len(args) != 1 {
-		return errors.New("usage: lanserver HOST:PORT, or lanserver keep HOST:PORT CONNECTIONS FILE")
+	if len(args) > 0 && args[0] == "registry" {
+		return serveRegistry(args[1:])
 	}
-	server := &http.Server{Addr: args[0], Handler: http.HandlerFunc(name), ReadHeaderTimeout: 10 * time.Second}
+	if len(args) != 1 {
+		return errors.New("usage: lanserver HOST:PORT, or lanserver keep HOST:PORT CONNECTIONS FILE, or lanserver registry HOST:PORT USER:PASSWORD CUT ARCHIVE NAME")
+	}
+	server := &http.Server{Addr: args[0], Handler: http.HandlerFunc(sayName), ReadHeaderTimeout: 10 * time.Second}
 	return server.ListenAndServe()
 }
 
-func name(w http.ResponseWriter, r *http.Request) {
+func sayName(w http.ResponseWriter, r *http.Request) {
 	local := r.Context().Value(http.LocalAddrContextKey)
 	fmt.Fprintf(w, "lanserver %v called by %s\n", local, r.RemoteAddr)
 }

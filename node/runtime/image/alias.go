@@ -151,3 +151,15 @@ func (s *Store) dropAlias(ref string) error {
 	delete(aliases, ref)
 	return s.saveAliases(aliases)
 }
+
+// IsAlias says whether a name was given to another image by hand.
+func (s *Store) IsAlias(ref string) bool {
+	parsed, err := name.ParseReference(ref)
+	if err != nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.aliases[parsed.Name()]
+	return ok
+}

@@ -1,7 +1,7 @@
-// Package image keeps container images that were imported from archives: there is no registry client. An
-// archive is a tar file, gzip'ed or not, as written by `docker save` or in the OCI image layout.
+// Package image keeps container images, that were pulled (package pull) or imported from archives. An archive is a tar file,
+// gzip'ed or not, as written by `docker save` or in the OCI image layout.
 //
-//	archive ──▶ verify digests ──▶ unpack each layer ──▶ <dir>/layers/<sha256 of the uncompressed layer>
+//	archive, blobs ──▶ verify digests ──▶ unpack each layer ──▶ <dir>/layers/<sha256 of the uncompressed layer>
 //	                                     │
 //	                                     └──▶ index.json: references, config, layers (written last)
 //

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,9 +31,60 @@ func (s *Store) Import(ref, archive string) (Image, error) {
 	if Builtin(ref) != "" {
 		return Image{}, fmt.Errorf("import image: %s is part of svcplane; choose another name", ref)
 	}
+	img, err := s.put(parsed, func(work string) (v1.Image, v1.Hash, error) {
+		source, err := openArchive(archive, parsed, work)
+		if err != nil {
+			return nil, v1.Hash{}, err
+		}
+		digest, err := source.Digest()
+		if err != nil {
+			return nil, v1.Hash{}, fmt.Errorf("compute the manifest's digest: %w", err)
+		}
+		return source, digest, nil
+	}, false)
+	if err != nil {
+		return Image{}, fmt.Errorf("import image %s from %s: %w", ref, archive, err)
+	}
+	return img, nil
+}
+
+// Add stores an image that was pulled under the name by which it was asked for. digest is that of what the name stands for in
+// the registry: an index, or a manifest.
+func (s *Store) Add(ref name.Reference, source v1.Image, digest v1.Hash) (Image, error) {
+	img, err := s.put(ref, func(string) (v1.Image, v1.Hash, error) { return source, digest, nil }, true)
+	if err != nil {
+		return Image{}, fmt.Errorf("unpack image %s: %w", ref, err)
+	}
+	return img, nil
+}
+
+// Name gives an image that is there another name, as which it was pulled.
+func (s *Store) Name(ref name.Reference, id, digest v1.Hash) (Image, error) {
 	var img Image
-	err = s.locked(func() error {
-		if err := s.sweep(); err != nil {
+	err := s.locked(func() error {
+		var err error
+		if img, err = s.get(id.String()); err != nil {
+			return err
+		}
+		img.named(ref, digest)
+		return s.add(img)
+	})
+	return img, err
+}
+
+// named enters the names that a reference gives an image.
+func (i *Image) named(ref name.Reference, digest v1.Hash) {
+	i.Tags, i.Digests = nil, []string{ref.Context().Digest(digest.String()).Name()}
+	if tag, ok := ref.(name.Tag); ok {
+		i.Tags = []string{tag.Name()}
+	}
+}
+
+// put unpacks an image under a name. Unpacking keeps nobody from reading the store.
+func (s *Store) put(ref name.Reference, open func(work string) (v1.Image, v1.Hash, error), pulled bool) (Image, error) {
+	var img Image
+	err := s.exclusive(func() error {
+		if err := s.tidy(); err != nil {
 			return err
 		}
 		work, err := os.MkdirTemp(filepath.Join(s.dir, "layers"), ".import-*")
@@ -40,25 +92,50 @@ func (s *Store) Import(ref, archive string) (Image, error) {
 			return fmt.Errorf("make a work directory: %w", err)
 		}
 		defer os.RemoveAll(work)
-		source, err := openArchive(archive, parsed, work)
+		source, digest, err := open(work)
 		if err != nil {
 			return err
 		}
 		if img, err = s.unpack(source, work); err != nil {
 			return err
 		}
-		img.Tags = []string{parsed.Name()}
-		digest, err := source.Digest()
-		if err != nil {
-			return fmt.Errorf("compute the manifest's digest: %w", err)
+		img.Pulled = pulled
+		if img.named(ref, digest); !pulled {
+			img.Tags = []string{ref.Name()} // a digest that was given is a name: an archive need not have it
 		}
-		img.Digests = []string{parsed.Context().Digest(digest.String()).Name()}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err := s.load(); err != nil {
+			return err
+		}
 		return s.add(img)
 	})
-	if err != nil {
-		return Image{}, fmt.Errorf("import image %s from %s: %w", ref, archive, err)
+	return img, err
+}
+
+// tidy removes what nobody uses, on the newest index.
+func (s *Store) tidy() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.load(); err != nil {
+		return err
 	}
-	return img, nil
+	return s.sweep()
+}
+
+// HasImage says whether there is an image with this config.
+func (s *Store) HasImage(id v1.Hash) bool {
+	_, err := s.Get(id.String())
+	return err == nil
+}
+
+// HasLayer says whether a layer is unpacked already, by the digest of its uncompressed form.
+func (s *Store) HasLayer(diffID v1.Hash) bool {
+	if diffID.Algorithm != "sha256" || !filepath.IsLocal(diffID.Hex) {
+		return false
+	}
+	dir := s.layerDir(diffID.Hex)
+	return slices.ContainsFunc(s.List(), func(i Image) bool { return slices.Contains(i.Layers, dir) }) // others may be on their way out
 }
 
 // openArchive finds out which kind of archive it is and gives the image that is meant.
@@ -184,7 +261,9 @@ func extractLayout(open tarball.Opener, dir string) error {
 
 func clean(path string) string { return filepath.Clean(strings.TrimLeft(path, "/")) }
 
-// fromIndex gives the image for this machine; an index may hold indexes (multi-platform builds do).
+// FromIndex gives the image for this machine; an index may hold indexes (multi-platform builds do).
+func FromIndex(index v1.ImageIndex) (v1.Image, error) { return fromIndex(index, 0) }
+
 func fromIndex(index v1.ImageIndex, depth int) (v1.Image, error) {
 	const deepest = 4
 	manifest, err := index.IndexManifest()

@@ -39,8 +39,11 @@ type Image struct {
 	Digests  []string  `json:"digests,omitempty"` // repository@sha256:… of its manifest
 	Layers   []string  `json:"layers"`            // directories, lowest first; in the index without their path
 	Size     int64     `json:"size"`              // bytes of the layers, compressed as they came
-	Imported time.Time `json:"imported"`
-	Config   Config    `json:"config"`
+	Imported time.Time `json:"imported"`          // or pulled
+	// Pulled says that its names were looked up in a registry, so that what they stand for may change there; what was imported
+	// by hand stands for what whoever imported it said.
+	Pulled bool   `json:"pulled,omitempty"`
+	Config Config `json:"config"`
 }
 
 // UID is the number of the user the image asks for, if it is one.
@@ -215,8 +218,20 @@ func union(a, b []string) []string {
 	return out
 }
 
-// locked runs fn while no other process changes the store, on the newest index.
+// locked runs fn while nobody else, of this process or another, changes the store, on the newest index.
 func (s *Store) locked(fn func() error) error {
+	return s.exclusive(func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err := s.load(); err != nil {
+			return err
+		}
+		return fn()
+	})
+}
+
+// exclusive runs fn while nobody else, of this process or another, changes the store. It can be read meanwhile.
+func (s *Store) exclusive(fn func() error) error {
 	if err := os.MkdirAll(filepath.Join(s.dir, "layers"), 0o700); err != nil {
 		return fmt.Errorf("make the image store: %w", err)
 	}
@@ -227,11 +242,6 @@ func (s *Store) locked(fn func() error) error {
 	defer lock.Close()
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("lock the image store: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.load(); err != nil {
-		return err
 	}
 	return fn()
 }
