@@ -18,6 +18,8 @@ var (
 	notInAnchor = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 	// a page of the documentation that a comment, a help text or a manifest names
 	namedPage = regexp.MustCompile(`(?:^|[^\w/.-])(docs/(?:decisions/)?[\w-]+\.md)\b`)
+	// a file of the repository that a page names, by its path from the root
+	namedFile = regexp.MustCompile("`((?:[a-z0-9]+/)+[a-z0-9_]+\\.(?:go|sh|txtar))`")
 	indexRow  = regexp.MustCompile(`(?m)^\| \d{4}-\d\d-\d\d \| \[.+\]\((decisions/[a-z]+\.md#[^)]+)\) \|$`)
 )
 
@@ -93,6 +95,17 @@ func TestDocsLinksResolve(t *testing.T) {
 	if links < 50 {
 		t.Errorf("%d links were found: does the test still see them?", links)
 	}
+}
+
+// TestDocsNameFilesThatExist holds for the pages that say where things are in the code.
+func TestDocsNameFilesThatExist(t *testing.T) {
+	eachFile(t, func(path, text string) {
+		for _, m := range namedFile.FindAllStringSubmatch(text, -1) {
+			if !resolves("README.md", m[1]) && !resolves(path, m[1]) {
+				t.Errorf("%s names %s, which is not there", path, m[1])
+			}
+		}
+	}, ".md")
 }
 
 // TestDocsNamedElsewhereExist looks at what comments, help texts, manifests and scripts say.
