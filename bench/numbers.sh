@@ -3,7 +3,7 @@
 #
 #   cold start     empty data directory, from the start of the process to the ready line
 #   warm start     the same data directory again, walk-through applied, pods running
-#   memory         VmRSS and Pss (/proc/PID/smaps_rollup) of the server and of the holder of the echo pods, after IDLE (20)
+#   memory         VmRSS and Pss (/proc/PID/smaps_rollup) of the server and of the shim, which has the echo pods, after IDLE (20)
 #                  seconds without a request, walk-through applied
 #   apply          from the start of `kubectl apply` of a Service to the end of the first curl that succeeds
 #   binary         size of the stripped, static binary
@@ -37,10 +37,10 @@ for round in $(seq "$ROUNDS"); do
 	sleep "$IDLE"
 	kib $SERVER_PID VmRSS status >>"$RESULTS/rss"
 	kib $SERVER_PID Pss smaps_rollup >>"$RESULTS/pss"
-	holder_memory VmRSS status >>"$RESULTS/hrss"
-	holder_memory Pss smaps_rollup >>"$RESULTS/hpss"
+	shim_memory VmRSS status >>"$RESULTS/hrss"
+	shim_memory Pss smaps_rollup >>"$RESULTS/hpss"
 	lab_down
-	printf 'round %s: cold %s ms, warm %s ms, apply %s ms, server %s, holder %s\n' "$round" "$(tail -n1 "$RESULTS/cold")" \
+	printf 'round %s: cold %s ms, warm %s ms, apply %s ms, server %s, shim %s\n' "$round" "$(tail -n1 "$RESULTS/cold")" \
 		"$(tail -n1 "$RESULTS/warm")" "$(tail -n1 "$RESULTS/apply")" "$(mb "$(tail -n1 "$RESULTS/rss")")" "$(mb "$(tail -n1 "$RESULTS/hrss")")"
 done
 
@@ -50,6 +50,6 @@ printf "$row" 'cold start' "$(median <"$RESULTS/cold") ms"
 printf "$row" 'warm start' "$(median <"$RESULTS/warm") ms"
 printf "$row" 'kubectl apply of a Service to its first answer' "$(median <"$RESULTS/apply") ms"
 printf "$row" 'server: VmRSS / Pss' "$(mb "$(median <"$RESULTS/rss")") / $(mb "$(median <"$RESULTS/pss")")"
-printf "$row" 'holder of the echo pods: VmRSS / Pss' "$(mb "$(median <"$RESULTS/hrss")") / $(mb "$(median <"$RESULTS/hpss")")"
+printf "$row" 'shim, which has the echo pods: VmRSS / Pss' "$(mb "$(median <"$RESULTS/hrss")") / $(mb "$(median <"$RESULTS/hpss")")"
 printf "$row" 'binary, stripped' "$(($(stat -c %s "$BIN") / 1000000)) MB"
 rm -rf "$RESULTS"

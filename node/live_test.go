@@ -30,7 +30,7 @@ import (
 const insideEnv = "SVCPLANE_NODE_TEST_INSIDE"
 
 // TestMain runs this binary again in namespaces of its own, so that the tests with the real runtime change
-// nothing of the machine. The same binary is also the runtime's holder.
+// nothing of the machine. The same binary is also the runtime's shim.
 func TestMain(m *testing.M) {
 	if handled, code := runtime.Main(os.Args); handled {
 		os.Exit(code)

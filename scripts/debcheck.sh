@@ -90,7 +90,7 @@ systemctl start
 # Removed: nothing runs, data and config file stay.
 dpkg --remove svcplane
 ! curl -sS --max-time 2 "http://$at/hostname" 2>/dev/null || fail 'the pod still runs'
-! pgrep -f '__svcplane-holder /var/lib/svcplane/' || fail 'the holder still runs'
+! pgrep -f '__svcplane-shim /var/lib/svcplane/' || fail 'the shim still runs'
 [ ! -e /usr/bin/svcplane ] || fail 'the program is left'
 [ -d /var/lib/svcplane/store ] && [ -e /etc/svcplane/config.yaml ] || fail 'data or config file have gone'
 

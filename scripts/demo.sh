@@ -264,8 +264,8 @@ numbers() {
 	sleep 10 # idle
 	rss=$(kib $SERVER_PID VmRSS status)
 	pss=$(kib $SERVER_PID Pss smaps_rollup)
-	hrss=$(holder_memory VmRSS status)
-	hpss=$(holder_memory Pss smaps_rollup)
+	hrss=$(shim_memory VmRSS status)
+	hpss=$(shim_memory Pss smaps_rollup)
 	apply=$(first_answer)
 	server_down TERM
 	server_up --metrics-address 127.0.0.1:10249 # with nothing else going on, unlike above
@@ -275,8 +275,8 @@ numbers() {
 		# shellcheck disable=SC2059
 		printf "$row" 'cold start' "$COLD_MS ms" 'from the start of the process, empty data directory, to the ready line (at most 3000)'
 		printf "$row" 'warm start' "$warm ms" 'the same with the walk-through in the store and its pods running (at most 2000)'
-		printf "$row" 'resident memory of the server' "$(mb $rss)" "VmRSS, idle for 10 s with the walk-through applied; Pss (pages shared with the holder counted by half) $(mb $pss)"
-		printf "$row" 'resident memory of the holder of the pods' "$(mb $hrss)" "VmRSS of the process that serves every svcplane/echo pod; Pss $(mb $hpss), so both together $(mb $((pss + hpss))) (at most 250)"
+		printf "$row" 'resident memory of the server' "$(mb $rss)" "VmRSS, idle for 10 s with the walk-through applied; Pss (pages shared with the shim counted by half) $(mb $pss)"
+		printf "$row" 'resident memory of the shim, which has the pods' "$(mb $hrss)" "VmRSS of the process that serves every svcplane/echo pod; Pss $(mb $hpss), so both together $(mb $((pss + hpss))) (at most 250)"
 		printf "$row" 'kubectl apply of a Service to its first answer' "$apply ms" 'from the start of kubectl to the end of the first curl that succeeds; kubectl itself included'
 		printf "$row" 'the stripped binary' "$(($(stat -c %s "$BIN") / 1000000)) MB" 'ls -l bin/svcplane'
 	} >"$TMP/numbers"

@@ -186,8 +186,8 @@ lab_down() {
 kib() { awk -v f="$2:" '$1 == f {print $2}' "/proc/$1/$3"; }
 mb() { awk -v k="${1:-0}" 'BEGIN {printf "%.0f MB", k / 1024}'; }
 
-# holder_memory FIELD FILE: the same, of all processes of our binary but the server: they serve the svcplane/echo pods.
-holder_memory() {
+# shim_memory FIELD FILE: the same, of all processes of our binary but the server: they serve the svcplane/echo pods.
+shim_memory() {
 	local pid sum=0
 	for pid in $(leftovers | cut -d' ' -f1); do
 		[ "$pid" != "$SERVER_PID" ] && [ "/proc/$pid/exe" -ef "$BIN" ] || continue

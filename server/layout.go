@@ -44,9 +44,10 @@ var layout = []piece{
 	{"node/pods", directory, mendAnew + ", without the pods' emptyDir volumes"},
 	{"node/logs", directory, mendAnew + ", without the pods' logs"},
 	{"runtime", directory, mendAnew + ", and pods wait for images until `svcplane image import`"},
+	{"runtime/node.json", replacedFile, mendAnew},
+	// of the shim, by the name that it had before
 	{"runtime/holder.lock", file, mendAnew},
 	{"runtime/holder.log", file, mendAnew},
-	{"runtime/node.json", replacedFile, mendAnew},
 	{"runtime/holder.json", replacedFile, mendAnew},
 	{"runtime/holder.sock", replacedFile, mendAnew},
 	{"runtime/blobs", directory, mendAnew + ", and pulls begin anew"},

@@ -7,15 +7,15 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"svcplane/node/runtime/holder"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/sandbox"
+	"svcplane/node/runtime/shim"
 )
 
 // adopt takes over what an earlier run left: sandboxes and containers that live are kept, those that were
 // half made or whose records are broken are removed, those that died are recorded as such.
 func (r *Runtime) adopt(ctx context.Context) error {
-	held, err := r.findHolder(ctx)
+	held, err := r.findShim(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,16 +37,16 @@ func (r *Runtime) adopt(ctx context.Context) error {
 	return r.network.Prune(r.knowsLink)
 }
 
-// findHolder gives the state of a holder that lives; the zero State if none does.
-func (r *Runtime) findHolder(ctx context.Context) (holder.State, error) {
-	if _, err := holder.Find(r.cfg.DataDir); err != nil {
-		return holder.State{}, nil
+// findShim gives the state of a shim that lives; the zero State if none does.
+func (r *Runtime) findShim(ctx context.Context) (shim.State, error) {
+	if _, err := shim.Find(r.cfg.DataDir); err != nil {
+		return shim.State{}, nil
 	}
-	state, err := r.holder.State(ctx)
+	state, err := r.shim.State(ctx)
 	if err != nil {
-		return holder.State{}, err
+		return shim.State{}, err
 	}
-	r.setHolder(state)
+	r.setShim(state)
 	return state, nil
 }
 
@@ -92,7 +92,7 @@ func (r *Runtime) loadAll() error {
 }
 
 // adoptSandbox opens the namespaces of a sandbox that lives and takes down one that does not.
-func (r *Runtime) adoptSandbox(ctx context.Context, entry *sandboxEntry, held holder.State) error {
+func (r *Runtime) adoptSandbox(ctx context.Context, entry *sandboxEntry, held shim.State) error {
 	if entry.State == sandboxStopped {
 		return nil
 	}
@@ -128,8 +128,8 @@ func (r *Runtime) adoptSandbox(ctx context.Context, entry *sandboxEntry, held ho
 	return namespaces.Publish(sandbox.NetnsName(entry.ID))
 }
 
-// liveNamespaces opens the namespaces that the holder still has, or nil.
-func (r *Runtime) liveNamespaces(entry *sandboxEntry, held holder.State) *sandbox.Namespaces {
+// liveNamespaces opens the namespaces that the shim still has, or nil.
+func (r *Runtime) liveNamespaces(entry *sandboxEntry, held shim.State) *sandbox.Namespaces {
 	for _, s := range held.Sandboxes {
 		if s.ID != entry.ID {
 			continue
@@ -144,24 +144,24 @@ func (r *Runtime) liveNamespaces(entry *sandboxEntry, held holder.State) *sandbo
 	return nil
 }
 
-// dropUnknown makes the holder let go of what there are no records of.
-func (r *Runtime) dropUnknown(ctx context.Context, held holder.State) error {
+// dropUnknown makes the shim let go of what there are no records of.
+func (r *Runtime) dropUnknown(ctx context.Context, held shim.State) error {
 	var errs []error
 	for _, c := range held.Containers {
 		if r.containers[c.ID] == nil {
-			errs = append(errs, r.holder.RemoveContainer(ctx, c.ID))
+			errs = append(errs, r.shim.RemoveContainer(ctx, c.ID))
 		}
 	}
 	for _, s := range held.Sandboxes {
 		if entry := r.sandboxes[s.ID]; entry == nil || entry.State == sandboxStopped {
-			errs = append(errs, r.holder.RemoveSandbox(ctx, s.ID))
+			errs = append(errs, r.shim.RemoveSandbox(ctx, s.ID))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// adoptContainers ends those that are recorded as running and that no holder has.
-func (r *Runtime) adoptContainers(held holder.State) {
+// adoptContainers ends those that are recorded as running and that no shim has.
+func (r *Runtime) adoptContainers(held shim.State) {
 	has := map[string]bool{}
 	for _, c := range held.Containers {
 		has[c.ID] = true

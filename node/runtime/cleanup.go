@@ -8,18 +8,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"svcplane/node/runtime/holder"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/sandbox"
+	"svcplane/node/runtime/shim"
 )
 
-// Cleanup removes every trace of the runtime of dataDir from the kernel: the holder and all containers'
+// Cleanup removes every trace of the runtime of dataDir from the kernel: the shim and all containers'
 // processes, namespaces, links, routes, netfilter rules; net.ipv4.ip_forward gets its old value. It has to
 // run in the network namespace the server ran in, works without a running server, and may be repeated. The
 // records of sandboxes and containers go, the images stay.
 func Cleanup(ctx context.Context, dataDir string) error {
 	s := store{dir: dataDir}
-	errs := []error{holder.End(ctx, dataDir), s.cleanContainers(ctx), s.cleanSandboxes(), sandbox.RemoveRules()}
+	errs := []error{shim.End(ctx, dataDir), s.cleanContainers(ctx), s.cleanSandboxes(), sandbox.RemoveRules()}
 	// Links of sandboxes whose records are lost go too.
 	errs = append(errs, sandbox.Network{}.Prune(func(string) bool { return false }), s.restoreNode())
 	if err := errors.Join(errs...); err != nil {

@@ -14,9 +14,9 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"svcplane/node/runtime/holder"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/sandbox"
+	"svcplane/node/runtime/shim"
 )
 
 // CreateContainer records a container; it costs nothing until it is started.
@@ -76,7 +76,7 @@ func (r *Runtime) addContainer(pod *sandboxEntry, entry *containerEntry) error {
 	return nil
 }
 
-// StartContainer has the holder run a created container.
+// StartContainer has the shim run a created container.
 func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	entry, err := r.container(ctx, id)
 	if err != nil {
@@ -101,13 +101,13 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.ensureHolder(ctx); err != nil {
+	if err := r.ensureShim(ctx); err != nil {
 		return err
 	}
 	if spec.Root.PIDNS, err = r.targetPIDs(ctx, entry); err != nil {
 		return err
 	}
-	begun, err := r.holder.StartContainer(ctx, spec)
+	begun, err := r.shim.StartContainer(ctx, spec)
 	if err != nil {
 		err = fmt.Errorf("start container %s of pod %s: %w", entry.config.GetMetadata().GetName(), podName(pod.config), err)
 		return errors.Join(err, r.neverRan(entry, err))
@@ -120,14 +120,14 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 // startErrorCode is the exit code of a container that could not be started, as containerd gives it.
 const startErrorCode = 128
 
-// neverRan records the end of a container that the holder could not start: what asked for it then waits before it
+// neverRan records the end of a container that the shim could not start: what asked for it then waits before it
 // tries another one, as after any end.
 func (r *Runtime) neverRan(entry *containerEntry, why error) error {
-	if _, refused := errors.AsType[holder.Refusal](why); !refused {
-		return nil // the holder may have started it: it will tell
+	if _, refused := errors.AsType[shim.Refusal](why); !refused {
+		return nil // the shim may have started it: it will tell
 	}
-	_, err := r.apply(entry, holder.ContainerStatus{
-		ID: entry.ID, SandboxID: entry.SandboxID, State: holder.Exited, FinishedAt: time.Now(),
+	_, err := r.apply(entry, shim.ContainerStatus{
+		ID: entry.ID, SandboxID: entry.SandboxID, State: shim.Exited, FinishedAt: time.Now(),
 		ExitCode: startErrorCode, Reason: "StartError", Message: why.Error(),
 	})
 	r.notify(entry, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
@@ -156,7 +156,7 @@ func (r *Runtime) targetPIDs(ctx context.Context, entry *containerEntry) (string
 	if err != nil {
 		return "", err
 	}
-	init, err := r.holder.Env(ctx, target.ID, root)
+	init, err := r.shim.Env(ctx, target.ID, root)
 	if err != nil {
 		return "", fmt.Errorf("share the processes of container %s: %w", target.config.GetMetadata().GetName(), err)
 	}
@@ -175,10 +175,10 @@ func (r *Runtime) StopContainer(ctx context.Context, id string, timeout int64) e
 	r.mu.Lock()
 	running := entry.State == containerRunning
 	r.mu.Unlock()
-	if !running || !r.holderAlive() {
+	if !running || !r.shimAlive() {
 		return nil
 	}
-	if err := r.holder.StopContainer(ctx, entry.ID, time.Duration(timeout)*time.Second); err != nil {
+	if err := r.shim.StopContainer(ctx, entry.ID, time.Duration(timeout)*time.Second); err != nil {
 		return err
 	}
 	return r.merge(ctx, entry.ID)
@@ -195,8 +195,8 @@ func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
 	}
 	entry.op.Lock()
 	defer entry.op.Unlock()
-	if r.holderAlive() {
-		if err := r.holder.RemoveContainer(ctx, entry.ID); err != nil {
+	if r.shimAlive() {
+		if err := r.shim.RemoveContainer(ctx, entry.ID); err != nil {
 			return err
 		}
 	}
@@ -216,7 +216,7 @@ func (r *Runtime) ReopenContainerLog(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return r.holder.ReopenLog(ctx, entry.ID)
+	return r.shim.ReopenLog(ctx, entry.ID)
 }
 
 func (r *Runtime) container(ctx context.Context, id string) (*containerEntry, error) {
@@ -294,15 +294,15 @@ func (c *containerEntry) status() *runtimeapi.ContainerStatus {
 	return s
 }
 
-// apply takes over what the holder says of a container; whether that ended it.
-func (r *Runtime) apply(entry *containerEntry, now holder.ContainerStatus) (exited bool, err error) {
+// apply takes over what the shim says of a container; whether that ended it.
+func (r *Runtime) apply(entry *containerEntry, now shim.ContainerStatus) (exited bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if entry.State == containerExited || now.State == "" {
 		return false, nil
 	}
 	state := containerRunning
-	if now.State == holder.Exited {
+	if now.State == shim.Exited {
 		state = containerExited
 	}
 	if entry.State == state && entry.Status == now {
@@ -320,4 +320,4 @@ func (r *Runtime) UpdateContainerResources(context.Context, string, *runtimeapi.
 	return unimplemented("resource limits of containers")
 }
 
-var errNoHolder = errors.New("the holder process of the containers is gone")
+var errNoShim = errors.New("the shim process of the containers is gone")

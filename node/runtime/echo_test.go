@@ -102,14 +102,14 @@ func TestRunningPodsAreAdopted(t *testing.T) {
 	l := newLab(t)
 	pod := l.sandbox(podConfig("survivor"))
 	id := l.run(pod, containerConfig("svcplane/echo"))
-	ip, holder := l.ip(pod), l.holderProcess()
+	ip, shim := l.ip(pod), l.shimProcess()
 	l.stop()
 	if got := l.get("http://" + ip + ":8080/hostname"); got != "survivor" {
 		t.Errorf("while the server is down it answers %q", got)
 	}
 	l.start()
-	if l.holderProcess() != holder {
-		t.Error("the holder was replaced")
+	if l.shimProcess() != shim {
+		t.Error("the shim was replaced")
 	}
 	if status := l.status(id); status.GetState() != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("after the restart the container is %v", status.GetState())
@@ -119,26 +119,26 @@ func TestRunningPodsAreAdopted(t *testing.T) {
 	}
 }
 
-func TestContainersEndWithTheirHolder(t *testing.T) {
+func TestContainersEndWithTheirShim(t *testing.T) {
 	l := newLab(t)
 	pod := l.sandbox(podConfig("bound"))
 	l.run(pod, containerConfig("svcplane/host", "sleep", "2002002"))
 	echo := l.run(pod, containerConfig("svcplane/echo"))
 	l.sh(echo, "setsid sleep 2002002 >/dev/null 2>&1 &")
-	holder := l.holderProcess()
+	shim := l.shimProcess()
 	l.stop() // nobody is there to clean up
 	eventually(t, "both processes run", func() bool { return len(processesWith(t, "2002002")) == 2 })
-	if err := holder.Signal(unix.SIGKILL); err != nil {
+	if err := shim.Signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "no process is left", func() bool { return len(processesWith(t, "2002002")) == 0 })
 }
 
-func TestDeadHolderMeansExitedContainers(t *testing.T) {
+func TestDeadShimMeansExitedContainers(t *testing.T) {
 	l := newLab(t)
 	pod := l.sandbox(podConfig("orphan"))
 	id := l.run(pod, containerConfig("svcplane/echo"))
-	if err := l.holderProcess().Signal(unix.SIGKILL); err != nil {
+	if err := l.shimProcess().Signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	if status := l.waitExited(id); status.GetExitCode() != 137 {

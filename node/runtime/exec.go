@@ -96,7 +96,7 @@ func (r *Runtime) exec(ctx context.Context, e execution) error {
 	if root.View != nil && !entry.config.GetLinux().GetSecurityContext().GetPrivileged() {
 		command.NoNewPrivs = true
 	}
-	init, err := r.holder.Env(ctx, entry.ID, root)
+	init, err := r.shim.Env(ctx, entry.ID, root)
 	if err != nil {
 		return err
 	}

@@ -9,12 +9,12 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"svcplane/node/runtime/holder"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/sandbox"
+	"svcplane/node/runtime/shim"
 )
 
-// follow takes over what happens in the holder, until ctx ends. When the holder died, its containers are
+// follow takes over what happens in the shim, until ctx ends. When the shim died, its containers are
 // reported as exited and a new one is started.
 func (r *Runtime) follow(ctx context.Context) {
 	select {
@@ -27,7 +27,7 @@ func (r *Runtime) follow(ctx context.Context) {
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		klog.ErrorS(err, "Following the holder of containers")
+		klog.ErrorS(err, "Following the shim of containers")
 		select {
 		case <-ctx.Done():
 		case <-time.After(time.Second):
@@ -39,32 +39,32 @@ func (r *Runtime) followOnce(ctx context.Context) error {
 	r.mu.Lock()
 	seq := r.seq
 	r.mu.Unlock()
-	state, err := r.holder.Wait(ctx, seq)
+	state, err := r.shim.Wait(ctx, seq)
 	if err == nil {
 		return r.mergeState(state)
 	}
-	if ctx.Err() != nil || r.holderAlive() {
+	if ctx.Err() != nil || r.shimAlive() {
 		return err
 	}
-	return r.ensureHolder(ctx)
+	return r.ensureShim(ctx)
 }
 
-// merge takes over what the holder has of one sandbox or container.
+// merge takes over what the shim has of one sandbox or container.
 func (r *Runtime) merge(ctx context.Context, id string) error {
-	state, err := r.holder.StateOf(ctx, id)
+	state, err := r.shim.StateOf(ctx, id)
 	if err != nil {
 		return err
 	}
 	return r.mergeState(state)
 }
 
-func (r *Runtime) mergeState(state holder.State) error {
+func (r *Runtime) mergeState(state shim.State) error {
 	r.mu.Lock()
-	if state.Holder == r.holderID && state.Seq > r.seq {
+	if state.Shim == r.shimID && state.Seq > r.seq {
 		r.seq = state.Seq
 	}
 	var known []*containerEntry
-	var now []holder.ContainerStatus
+	var now []shim.ContainerStatus
 	for _, c := range state.Containers {
 		if entry := r.containers[c.ID]; entry != nil {
 			known, now = append(known, entry), append(now, c)
@@ -82,78 +82,78 @@ func (r *Runtime) mergeState(state holder.State) error {
 	return errors.Join(errs...)
 }
 
-func (r *Runtime) holderAlive() bool {
+func (r *Runtime) shimAlive() bool {
 	r.mu.Lock()
-	id := r.holderID
+	id := r.shimID
 	r.mu.Unlock()
 	return id.Alive()
 }
 
-// ensureHolder makes sure that a holder runs that has all sandboxes. After the death of one, the containers
+// ensureShim makes sure that a shim runs that has all sandboxes. After the death of one, the containers
 // it had are ended and recorded as exited first.
-func (r *Runtime) ensureHolder(ctx context.Context) error {
+func (r *Runtime) ensureShim(ctx context.Context) error {
 	r.revive.Lock()
 	defer r.revive.Unlock()
-	if r.holderAlive() {
+	if r.shimAlive() {
 		return nil
 	}
 	r.mu.Lock()
-	had := r.holderID.PID != 0
+	had := r.shimID.PID != 0
 	r.mu.Unlock()
 	if had {
-		klog.ErrorS(errNoHolder, "Starting another one; its containers are reported as exited")
+		klog.ErrorS(errNoShim, "Starting another one; its containers are reported as exited")
 		r.loseContainers()
 	}
-	if err := holder.Start(ctx, r.cfg.Executable, r.cfg.DataDir); err != nil {
+	if err := shim.Start(ctx, r.cfg.Executable, r.cfg.DataDir); err != nil {
 		return err
 	}
-	state, err := r.holder.State(ctx)
+	state, err := r.shim.State(ctx)
 	if err != nil {
 		return err
 	}
-	r.setHolder(state)
+	r.setShim(state)
 	if had {
 		return r.holdAgain(ctx)
 	}
 	return nil
 }
 
-// setHolder enters the holder to follow.
-func (r *Runtime) setHolder(state holder.State) {
+// setShim enters the shim to follow.
+func (r *Runtime) setShim(state shim.State) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.holderID.PID == 0 {
+	if r.shimID.PID == 0 {
 		close(r.holding)
 	}
-	r.holderID, r.seq = state.Holder, state.Seq
+	r.shimID, r.seq = state.Shim, state.Seq
 }
 
-// holdAgain hands the sandboxes, whose namespaces this process has open, to a new holder.
+// holdAgain hands the sandboxes, whose namespaces this process has open, to a new shim.
 func (r *Runtime) holdAgain(ctx context.Context) error {
 	r.mu.Lock()
-	var specs []holder.SandboxSpec
+	var specs []shim.SandboxSpec
 	for _, s := range r.sandboxes {
 		if s.State == sandboxReady && s.namespaces != nil {
-			specs = append(specs, s.holderSpec())
+			specs = append(specs, s.shimSpec())
 		}
 	}
 	r.mu.Unlock()
 	var errs []error
 	for _, spec := range specs {
-		_, err := r.holder.AddSandbox(ctx, spec)
+		_, err := r.shim.AddSandbox(ctx, spec)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-func (s *sandboxEntry) holderSpec() holder.SandboxSpec {
-	return holder.SandboxSpec{
+func (s *sandboxEntry) shimSpec() shim.SandboxSpec {
+	return shim.SandboxSpec{
 		ID: s.ID, Namespaces: s.namespaces.Paths(),
 		SharedPID: namespaceMode(s.config).GetPid() == runtimeapi.NamespaceMode_POD,
 	}
 }
 
-// loseContainers ends what a dead holder left of its containers and records them as exited.
+// loseContainers ends what a dead shim left of its containers and records them as exited.
 func (r *Runtime) loseContainers() {
 	r.mu.Lock()
 	var lost []*containerEntry
@@ -173,7 +173,7 @@ func (r *Runtime) lose(c *containerEntry) {
 	end := c.Status
 	r.mu.Unlock()
 	killAll(end)
-	end.State, end.FinishedAt, end.ExitCode = holder.Exited, time.Now(), 128+int(unix.SIGKILL)
+	end.State, end.FinishedAt, end.ExitCode = shim.Exited, time.Now(), 128+int(unix.SIGKILL)
 	end.Reason, end.Message = "Error", "the process that held the container died"
 	if _, err := r.apply(c, end); err != nil {
 		klog.ErrorS(err, "Recording the end of a container", "container", sandbox.Short(c.ID))
@@ -181,8 +181,8 @@ func (r *Runtime) lose(c *containerEntry) {
 	r.notify(c, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 }
 
-// killAll ends the processes of a container whose holder is dead.
-func killAll(s holder.ContainerStatus) {
+// killAll ends the processes of a container whose shim is dead.
+func killAll(s shim.ContainerStatus) {
 	for _, id := range []process.ID{s.Process, s.Init} {
 		// Gone is what it should be; anything else shows as a process in the list.
 		if err := id.Signal(unix.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {

@@ -218,8 +218,8 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-func (l *lab) holderProcess() process.ID {
+func (l *lab) shimProcess() process.ID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.holderID
+	return l.shimID
 }

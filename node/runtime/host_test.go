@@ -227,7 +227,7 @@ func TestSharedAndHostPIDNamespaces(t *testing.T) {
 	hostConfig := podConfig("host")
 	hostConfig.Linux.SecurityContext.NamespaceOptions.Pid = runtimeapi.NamespaceMode_NODE
 	host := l.run(l.sandbox(hostConfig), share(runtimeapi.NamespaceMode_NODE, "sleep", "1003"))
-	if got := l.sh(host, fmt.Sprintf("cat /proc/%d/comm", l.holderProcess().PID)); !strings.HasPrefix(got, "runtime.test") {
+	if got := l.sh(host, fmt.Sprintf("cat /proc/%d/comm", l.shimProcess().PID)); !strings.HasPrefix(got, "runtime.test") {
 		t.Errorf("a hostPID container does not see the host's processes: %q", got)
 	}
 	left := l.run(l.sandbox(hostConfig), share(runtimeapi.NamespaceMode_NODE, "sh", "-c", "sleep 1004004 & exit 2"))

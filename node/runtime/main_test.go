@@ -17,7 +17,7 @@ const lanNamespace = "lan"
 const insideEnv = "SVCPLANE_RUNTIME_TEST_INSIDE"
 
 // TestMain runs this binary again in network, mount, IPC and UTS namespaces of its own, so that tests use the
-// real kernel and change nothing of the machine. The same binary also is the holder.
+// real kernel and change nothing of the machine. The same binary also is the shim.
 func TestMain(m *testing.M) {
 	if handled, code := Main(os.Args); handled {
 		os.Exit(code)

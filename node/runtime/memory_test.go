@@ -16,7 +16,7 @@ func TestTwoHundredEchoPods(t *testing.T) {
 	first := l.sandbox(podConfig("echo-first"))
 	l.run(first, containerConfig("svcplane/echo"))
 	l.get("http://" + l.ip(first) + ":8080/")
-	before := privateMemory(t, l.holderProcess().PID)
+	before := privateMemory(t, l.shimProcess().PID)
 	begin := time.Now()
 	var addresses []string
 	for i := range pods {
@@ -30,11 +30,11 @@ func TestTwoHundredEchoPods(t *testing.T) {
 			t.Fatalf("pod %d answers %q", i, got)
 		}
 	}
-	after := privateMemory(t, l.holderProcess().PID)
-	t.Logf("%d echo pods in %s (%s each); the holder's private memory: %d kB with one pod, %d kB with all, %d kB each",
+	after := privateMemory(t, l.shimProcess().PID)
+	t.Logf("%d echo pods in %s (%s each); the shim's private memory: %d kB with one pod, %d kB with all, %d kB each",
 		pods, took.Round(time.Millisecond), (took / pods).Round(10*time.Microsecond), before, after, (after-before)/pods)
 	if each := (after - before) / pods; each > 200 {
-		t.Errorf("an echo pod costs %d kB of the holder's memory, more than 200", each)
+		t.Errorf("an echo pod costs %d kB of the shim's memory, more than 200", each)
 	}
 }
 

@@ -139,7 +139,7 @@ func TestCleanupRestoresTheMachine(t *testing.T) {
 	pod := l.sandbox(podConfig("trace"))
 	l.run(pod, containerConfig("svcplane/echo"))
 	l.run(pod, containerConfig("svcplane/host", "sleep", "12345"))
-	holder := l.holderProcess()
+	shim := l.shimProcess()
 	l.stop()
 	if err := Cleanup(context.Background(), l.dir); err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func TestCleanupRestoresTheMachine(t *testing.T) {
 	if after := sh(t, "ip -o link | cut -d: -f2; ip route; nft list ruleset; ls /run/netns; cat /proc/sys/net/ipv4/ip_forward"); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	if holder.Alive() || len(processesWith(t, "12345")) != 0 {
+	if shim.Alive() || len(processesWith(t, "12345")) != 0 {
 		t.Error("processes are left")
 	}
 }

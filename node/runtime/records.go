@@ -17,8 +17,8 @@ import (
 	"k8s.io/klog/v2"
 
 	"svcplane/disk"
-	"svcplane/node/runtime/holder"
 	"svcplane/node/runtime/sandbox"
+	"svcplane/node/runtime/shim"
 )
 
 // States of a sandbox and of a container, as recorded.
@@ -66,15 +66,15 @@ type sandboxEntry struct {
 
 // containerRecord is a container on disk.
 type containerRecord struct {
-	ID        string                 `json:"id"`
-	SandboxID string                 `json:"sandboxID"`
-	Config    json.RawMessage        `json:"config"` // ContainerConfig
-	Kind      string                 `json:"kind"`   // echo, host, image
-	ImageID   string                 `json:"imageID"`
-	LogPath   string                 `json:"logPath"`
-	State     string                 `json:"state"`
-	CreatedAt time.Time              `json:"createdAt"`
-	Status    holder.ContainerStatus `json:"status"` // from its start on
+	ID        string               `json:"id"`
+	SandboxID string               `json:"sandboxID"`
+	Config    json.RawMessage      `json:"config"` // ContainerConfig
+	Kind      string               `json:"kind"`   // echo, host, image
+	ImageID   string               `json:"imageID"`
+	LogPath   string               `json:"logPath"`
+	State     string               `json:"state"`
+	CreatedAt time.Time            `json:"createdAt"`
+	Status    shim.ContainerStatus `json:"status"` // from its start on
 }
 
 // containerEntry is a container in memory; the record is guarded by Runtime.mu.

@@ -16,10 +16,10 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/listeners"
-	"svcplane/node/runtime/holder"
 	"svcplane/node/runtime/image"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/sandbox"
+	"svcplane/node/runtime/shim"
 )
 
 // Config is what a Runtime needs to know.
@@ -32,7 +32,7 @@ type Config struct {
 	NoMasquerade  []netip.Prefix // destinations besides those two that see pods' own addresses: the Service CIDRs
 	Own           listeners.Set  // svcplane's on the node, whose ports lead to no pod
 	MTU           int            // of pods' links; 0 takes that of the default route
-	Executable    string         // this binary, executed again as the holder; os.Executable if empty
+	Executable    string         // this binary, executed again as the shim; os.Executable if empty
 	StreamingAddr string         // where exec streams are served, "127.0.0.1:0" if empty
 	// HostAccess says why pods of a namespace may not have the host's root, or nil: svcplane/host then does not run, and
 	// an exec into svcplane/echo gets a view of the host's programs. It is asked each time. Nil: all may.
@@ -49,24 +49,24 @@ type Runtime struct {
 	images  *image.Store
 	puller  *puller // nil: there are no registries
 	network sandbox.Network
-	holder  *holder.Client
+	shim    *shim.Client
 	streams *streams
 	events  broadcaster
 	ready   chan struct{}
-	holding chan struct{} // closed when there is a holder to follow
+	holding chan struct{} // closed when there is a shim to follow
 	mountNS string        // this process's, from which containers' are made
 
 	mu         sync.Mutex
 	pool       *sandbox.Pool
 	sandboxes  map[string]*sandboxEntry
 	containers map[string]*containerEntry
-	seq        uint64     // of the holder's state that was merged last
-	holderID   process.ID // zero while there is none
+	seq        uint64     // of the shim's state that was merged last
+	shimID     process.ID // zero while there is none
 
 	usage  usage
 	rules  sync.Mutex // held while the host's rules are written
 	sweep  sweep
-	revive sync.Mutex // held while a holder is started
+	revive sync.Mutex // held while a shim is started
 }
 
 // sweep is held while flows of the past are removed, and counts who asked for that.
@@ -105,7 +105,7 @@ func New(cfg Config) (*Runtime, error) {
 		store:      store{dir: cfg.DataDir},
 		images:     image.NewStore(filepath.Join(cfg.DataDir, "images")),
 		network:    sandbox.Network{NodeIPs: cfg.NodeIPs, MTU: cfg.MTU},
-		holder:     holder.NewClient(cfg.DataDir),
+		shim:       shim.NewClient(cfg.DataDir),
 		ready:      make(chan struct{}),
 		holding:    make(chan struct{}),
 		mountNS:    fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid()),

@@ -19,7 +19,7 @@ import (
 	"svcplane/node/runtime/sandbox"
 )
 
-// RunPodSandbox makes a pod's namespaces, joins it to the network and has the holder keep it.
+// RunPodSandbox makes a pod's namespaces, joins it to the network and has the shim keep it.
 func (r *Runtime) RunPodSandbox(ctx context.Context, config *runtimeapi.PodSandboxConfig, handler string) (string, error) {
 	if err := r.waitReady(ctx); err != nil {
 		return "", err
@@ -136,12 +136,12 @@ func (r *Runtime) applySysctls(config *runtimeapi.PodSandboxConfig, in *sandbox.
 	})
 }
 
-// hold hands the sandbox's namespaces to the holder.
+// hold hands the sandbox's namespaces to the shim.
 func (r *Runtime) hold(ctx context.Context, entry *sandboxEntry) error {
-	if err := r.ensureHolder(ctx); err != nil {
+	if err := r.ensureShim(ctx); err != nil {
 		return err
 	}
-	_, err := r.holder.AddSandbox(ctx, entry.holderSpec())
+	_, err := r.shim.AddSandbox(ctx, entry.shimSpec())
 	return err
 }
 
@@ -186,8 +186,8 @@ func (r *Runtime) stopSandbox(ctx context.Context, entry *sandboxEntry) error {
 // teardown undoes makeSandbox, however far that came.
 func (r *Runtime) teardown(ctx context.Context, entry *sandboxEntry) error {
 	var errs []error
-	if r.holderAlive() {
-		errs = append(errs, r.holder.RemoveSandbox(ctx, entry.ID), r.merge(ctx, entry.ID))
+	if r.shimAlive() {
+		errs = append(errs, r.shim.RemoveSandbox(ctx, entry.ID), r.merge(ctx, entry.ID))
 	}
 	errs = append(errs, r.network.Detach(entry.ID), sandbox.Unpublish(sandbox.NetnsName(entry.ID)))
 	r.mu.Lock()

@@ -12,10 +12,10 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/node/runtime/echo"
-	"svcplane/node/runtime/holder"
 	"svcplane/node/runtime/image"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/rootfs"
+	"svcplane/node/runtime/shim"
 )
 
 // Kinds of containers.
@@ -28,9 +28,9 @@ const (
 // portsAnnotation is where the kubelet, too, leaves a container's ports for the runtime.
 const portsAnnotation = "io.kubernetes.container.ports"
 
-// containerSpec is what the holder needs to run the container.
-func (r *Runtime) containerSpec(pod *sandboxEntry, c *containerEntry) (holder.ContainerSpec, error) {
-	spec := holder.ContainerSpec{ID: c.ID, SandboxID: pod.ID, LogPath: c.LogPath}
+// containerSpec is what the shim needs to run the container.
+func (r *Runtime) containerSpec(pod *sandboxEntry, c *containerEntry) (shim.ContainerSpec, error) {
+	spec := shim.ContainerSpec{ID: c.ID, SandboxID: pod.ID, LogPath: c.LogPath}
 	var err error
 	if spec.Root, err = r.rootSpec(pod, c); err != nil {
 		return spec, err
@@ -40,7 +40,7 @@ func (r *Runtime) containerSpec(pod *sandboxEntry, c *containerEntry) (holder.Co
 		if err != nil {
 			return spec, err
 		}
-		spec.Echo = &holder.Echo{
+		spec.Echo = &shim.Echo{
 			Pod: pod.config.GetMetadata().GetName(), Namespace: pod.config.GetMetadata().GetNamespace(),
 			Node: r.cfg.NodeName, IP: podAddress(pod), Ports: ports,
 		}
@@ -50,7 +50,7 @@ func (r *Runtime) containerSpec(pod *sandboxEntry, c *containerEntry) (holder.Co
 	if err != nil {
 		return spec, err
 	}
-	spec.Process = &holder.Process{Command: command, TTY: c.config.GetTty(), Stdin: c.config.GetStdin(), StdinOnce: c.config.GetStdinOnce()}
+	spec.Process = &shim.Process{Command: command, TTY: c.config.GetTty(), Stdin: c.config.GetStdin(), StdinOnce: c.config.GetStdinOnce()}
 	return spec, nil
 }
 
@@ -96,10 +96,10 @@ func echoPorts(annotation string) ([]echo.Port, error) {
 }
 
 // rootSpec is the file system of a container.
-func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (holder.RootSpec, error) {
+func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (shim.RootSpec, error) {
 	dir := r.store.containerDir(c.ID)
 	security := c.config.GetLinux().GetSecurityContext()
-	root := holder.RootSpec{MountNS: r.mountNS, HostPID: security.GetNamespaceOptions().GetPid() == runtimeapi.NamespaceMode_NODE}
+	root := shim.RootSpec{MountNS: r.mountNS, HostPID: security.GetNamespaceOptions().GetPid() == runtimeapi.NamespaceMode_NODE}
 	root.Spec = rootfs.Spec{Stage: filepath.Join(dir, "stage"), ReadOnly: security.GetReadonlyRootfs(), WorkDir: c.config.GetWorkingDir()}
 	if err := r.rootKind(&root, pod, c); err != nil {
 		return root, err
@@ -138,7 +138,7 @@ func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (holder.RootSpe
 var podFiles = [...]string{"/etc/" + fileResolv, "/etc/" + fileHosts, "/etc/" + fileHostname}
 
 // rootKind sets whose files the container sees: an image's, the host's, or a view of the host's programs.
-func (r *Runtime) rootKind(root *holder.RootSpec, pod *sandboxEntry, c *containerEntry) error {
+func (r *Runtime) rootKind(root *shim.RootSpec, pod *sandboxEntry, c *containerEntry) error {
 	switch c.Kind {
 	case kindEcho:
 		root.ReadOnly = false // the server writes nothing

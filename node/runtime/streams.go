@@ -15,8 +15,8 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 
-	"svcplane/node/runtime/holder"
 	"svcplane/node/runtime/image"
+	"svcplane/node/runtime/shim"
 )
 
 // streams serves exec, attach and port-forward sessions: CRI hands out URLs with a token that is good once.
@@ -81,19 +81,19 @@ func (s *streams) Attach(ctx context.Context, id string, in io.Reader, out, errO
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a := holder.Attachment{Stdin: in, Resize: sizesOf(ctx, resize)}
+	a := shim.Attachment{Stdin: in, Resize: sizesOf(ctx, resize)}
 	if out != nil {
 		a.Stdout = out
 	}
 	if errOut != nil {
 		a.Stderr = errOut
 	}
-	return s.runtime.holder.Attach(ctx, entry.ID, a)
+	return s.runtime.shim.Attach(ctx, entry.ID, a)
 }
 
 // sizesOf passes sizes of a terminal on until ctx ends.
-func sizesOf(ctx context.Context, from <-chan remotecommand.TerminalSize) <-chan holder.Size {
-	to := make(chan holder.Size)
+func sizesOf(ctx context.Context, from <-chan remotecommand.TerminalSize) <-chan shim.Size {
+	to := make(chan shim.Size)
 	go func() {
 		defer close(to)
 		for {
@@ -103,7 +103,7 @@ func sizesOf(ctx context.Context, from <-chan remotecommand.TerminalSize) <-chan
 					return
 				}
 				select {
-				case to <- holder.Size{Width: size.Width, Height: size.Height}:
+				case to <- shim.Size{Width: size.Width, Height: size.Height}:
 				case <-ctx.Done():
 				}
 			case <-ctx.Done():

@@ -1,4 +1,4 @@
-// Package footprint makes a process that has started small. The server and the holder of containers are the
+// Package footprint makes a process that has started small. The server and the shim of containers are the
 // same large binary: starting it touches nearly all of its code and constants once, and needs few of them
 // again.
 //

@@ -1,4 +1,4 @@
-package holder
+package shim
 
 import (
 	"context"
@@ -21,21 +21,21 @@ import (
 	"svcplane/node/runtime/process"
 )
 
-// Main is the holder process: it serves dir until it is killed and returns an exit code.
+// Main is the shim process: it serves dir until it is killed and returns an exit code.
 func Main(dir string) int {
 	// Memory is what limits how many pods fit: collect early, give back what start-up took.
 	debug.SetGCPercent(25)
 	// Handled, and not ignored: what is ignored would be ignored by every process in a pod, too.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
 	process.DefaultSignals()
-	// Nor is the holder spared when memory is short, as the server may be: what it holds, and serves itself, are pods.
+	// Nor is the shim spared when memory is short, as the server may be: what it holds, and serves itself, are pods.
 	if err := process.Unprotect(); err != nil {
-		fmt.Fprintf(os.Stderr, "%s holder: %v\n", time.Now().UTC().Format(time.RFC3339), err)
+		fmt.Fprintf(os.Stderr, "%s shim: %v\n", time.Now().UTC().Format(time.RFC3339), err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	if err := serve(ctx, dir); err != nil {
-		fmt.Fprintf(os.Stderr, "%s holder: %v\n", time.Now().UTC().Format(time.RFC3339), err)
+		fmt.Fprintf(os.Stderr, "%s shim: %v\n", time.Now().UTC().Format(time.RFC3339), err)
 		return 1
 	}
 	return 0
@@ -44,7 +44,7 @@ func Main(dir string) int {
 func serve(ctx context.Context, dir string) error {
 	folder, err := os.Open(dir)
 	if err != nil {
-		return fmt.Errorf("open the holder's directory: %w", err)
+		return fmt.Errorf("open the shim's directory: %w", err)
 	}
 	defer folder.Close()
 	lock, err := lockDir(dir)
@@ -52,11 +52,11 @@ func serve(ctx context.Context, dir string) error {
 		return err
 	}
 	defer lock.Close()
-	h, err := newHolder()
+	s, err := newShim()
 	if err != nil {
 		return err
 	}
-	if err := h.record(dir); err != nil {
+	if err := s.record(dir); err != nil {
 		return err
 	}
 	if err := os.Remove(filepath.Join(dir, socketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -69,20 +69,20 @@ func serve(ctx context.Context, dir string) error {
 	}
 	unix.Umask(0o022)
 	go trim(ctx)
-	server := &http.Server{Handler: h.handler(), ReadHeaderTimeout: time.Minute}
+	server := &http.Server{Handler: s.handler(), ReadHeaderTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", filepath.Join(dir, socketName), err)
 	}
-	h.close()
+	s.close()
 	return nil
 }
 
 // close ends all containers.
-func (h *Holder) close() {
-	for _, s := range h.state().Sandboxes {
-		h.removeSandbox(s.ID)
+func (s *shim) close() {
+	for _, held := range s.state().Sandboxes {
+		s.removeSandbox(held.ID)
 	}
 }
 
@@ -90,27 +90,27 @@ func lockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, lockName)
 	lock, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock the holder's directory: %w", err)
+		return nil, fmt.Errorf("lock the shim's directory: %w", err)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
-		return nil, fmt.Errorf("lock %s: another holder has it: %w", path, err)
+		return nil, fmt.Errorf("lock %s: another shim has it: %w", path, err)
 	}
 	return lock, nil
 }
 
-// record writes who the holder is, for Find.
-func (h *Holder) record(dir string) error {
-	raw, err := json.Marshal(h.self)
+// record writes who the shim is, for Find.
+func (s *shim) record(dir string) error {
+	raw, err := json.Marshal(s.self)
 	if err != nil {
-		return fmt.Errorf("record the holder: %w", err)
+		return fmt.Errorf("record the shim: %w", err)
 	}
 	path := filepath.Join(dir, pidName)
 	if err := os.WriteFile(path+".new", raw, 0o600); err != nil {
-		return fmt.Errorf("record the holder: %w", err)
+		return fmt.Errorf("record the shim: %w", err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("record the holder: %w", err)
+		return fmt.Errorf("record the shim: %w", err)
 	}
 	return nil
 }
@@ -123,49 +123,49 @@ func trim(ctx context.Context) {
 			return
 		case <-time.After(wait):
 			if err := footprint.Shrink(); err != nil {
-				fmt.Fprintf(os.Stderr, "%s holder: giving memory back, which ends with this: %v\n", time.Now().UTC().Format(time.RFC3339), err)
+				fmt.Fprintf(os.Stderr, "%s shim: giving memory back, which ends with this: %v\n", time.Now().UTC().Format(time.RFC3339), err)
 				return
 			}
 		}
 	}
 }
 
-func (h *Holder) handler() http.Handler {
+func (s *shim) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
 		if of := query.Get("of"); of != "" {
-			reply(w, h.stateOf(of), nil)
+			reply(w, s.stateOf(of), nil)
 			return
 		}
 		after, err := strconv.ParseUint(query.Get("after"), 10, 64)
 		if err != nil {
-			reply(w, h.state(), nil)
+			reply(w, s.state(), nil)
 			return
 		}
-		reply(w, h.stateAfter(r.Context(), after), nil)
+		reply(w, s.stateAfter(r.Context(), after), nil)
 	})
-	mux.HandleFunc("POST /sandboxes", with(func(_ *http.Request, spec SandboxSpec) (any, error) { return h.addSandbox(spec) }))
+	mux.HandleFunc("POST /sandboxes", with(func(_ *http.Request, spec SandboxSpec) (any, error) { return s.addSandbox(spec) }))
 	mux.HandleFunc("DELETE /sandboxes/{id}", func(w http.ResponseWriter, r *http.Request) {
-		h.removeSandbox(r.PathValue("id"))
+		s.removeSandbox(r.PathValue("id"))
 		reply(w, nil, nil)
 	})
 	mux.HandleFunc("POST /containers", with(func(r *http.Request, spec ContainerSpec) (any, error) {
-		return h.startContainer(r.Context(), spec)
+		return s.startContainer(r.Context(), spec)
 	}))
 	mux.HandleFunc("POST /containers/{id}/stop", with(func(r *http.Request, stop stopRequest) (any, error) {
-		return nil, h.stopContainer(r.Context(), r.PathValue("id"), time.Duration(stop.GraceMillis)*time.Millisecond)
+		return nil, s.stopContainer(r.Context(), r.PathValue("id"), time.Duration(stop.GraceMillis)*time.Millisecond)
 	}))
 	mux.HandleFunc("POST /containers/{id}/reopen-log", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, nil, h.reopenLog(r.PathValue("id")))
+		reply(w, nil, s.reopenLog(r.PathValue("id")))
 	})
 	mux.HandleFunc("POST /containers/{id}/env", with(func(r *http.Request, root RootSpec) (any, error) {
-		init, err := h.env(r.PathValue("id"), root)
+		init, err := s.env(r.PathValue("id"), root)
 		return envReply{Init: init, View: root.View != nil}, err
 	}))
-	mux.HandleFunc("POST /containers/{id}/attach", h.attach)
+	mux.HandleFunc("POST /containers/{id}/attach", s.attach)
 	mux.HandleFunc("DELETE /containers/{id}", func(w http.ResponseWriter, r *http.Request) {
-		h.removeContainer(r.PathValue("id"))
+		s.removeContainer(r.PathValue("id"))
 		reply(w, nil, nil)
 	})
 	return mux

@@ -1,4 +1,4 @@
-package holder
+package shim
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"svcplane/node/runtime/sandbox"
 )
 
-// Holder is the state of the holder process.
-type Holder struct {
+// shim is the state of the process.
+type shim struct {
 	self process.ID
 
 	mu         sync.Mutex
@@ -38,7 +38,7 @@ func (s *heldSandbox) paths() process.Namespaces {
 	return paths
 }
 
-// container is one container; its status is guarded by Holder.mu.
+// container is one container; its status is guarded by shim.mu.
 type container struct {
 	spec   ContainerSpec
 	status ContainerStatus
@@ -62,71 +62,71 @@ type runner interface {
 	release(status ContainerStatus)
 }
 
-func newHolder() (*Holder, error) {
+func newShim() (*shim, error) {
 	self, err := process.Identify(os.Getpid())
 	if err != nil {
-		return nil, fmt.Errorf("identify the holder: %w", err)
+		return nil, fmt.Errorf("identify the shim: %w", err)
 	}
-	return &Holder{self: self, changed: make(chan struct{}), sandboxes: map[string]*heldSandbox{}, containers: map[string]*container{}}, nil
+	return &shim{self: self, changed: make(chan struct{}), sandboxes: map[string]*heldSandbox{}, containers: map[string]*container{}}, nil
 }
 
-// touch tells those who wait that a container changed; with h.mu held.
-func (h *Holder) touch() {
-	h.seq++
-	close(h.changed)
-	h.changed = make(chan struct{})
+// touch tells those who wait that a container changed; with s.mu held.
+func (s *shim) touch() {
+	s.seq++
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
-func (h *Holder) state() State {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := State{Holder: h.self, Seq: h.seq}
-	for id, held := range h.sandboxes {
-		s.Sandboxes = append(s.Sandboxes, Sandbox{ID: id, Namespaces: held.paths()})
+func (s *shim) state() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := State{Shim: s.self, Seq: s.seq}
+	for id, held := range s.sandboxes {
+		out.Sandboxes = append(out.Sandboxes, Sandbox{ID: id, Namespaces: held.paths()})
 	}
-	for _, c := range h.containers {
-		s.Containers = append(s.Containers, c.status)
+	for _, c := range s.containers {
+		out.Containers = append(out.Containers, c.status)
 	}
-	return s
+	return out
 }
 
 // stateOf is the part of it that concerns one sandbox or container, without Seq: whoever has seen a part has not seen all.
-func (h *Holder) stateOf(id string) State {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := State{Holder: h.self}
-	if held := h.sandboxes[id]; held != nil {
-		s.Sandboxes = []Sandbox{{ID: id, Namespaces: held.paths()}}
+func (s *shim) stateOf(id string) State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := State{Shim: s.self}
+	if held := s.sandboxes[id]; held != nil {
+		out.Sandboxes = []Sandbox{{ID: id, Namespaces: held.paths()}}
 	}
-	for _, c := range h.containers {
+	for _, c := range s.containers {
 		if c.status.ID == id || c.status.SandboxID == id {
-			s.Containers = append(s.Containers, c.status)
+			out.Containers = append(out.Containers, c.status)
 		}
 	}
-	return s
+	return out
 }
 
 // stateAfter waits until the state is newer than after, or for half a minute.
-func (h *Holder) stateAfter(ctx context.Context, after uint64) State {
+func (s *shim) stateAfter(ctx context.Context, after uint64) State {
 	limit := time.After(30 * time.Second)
 	for {
-		h.mu.Lock()
-		seq, changed := h.seq, h.changed
-		h.mu.Unlock()
+		s.mu.Lock()
+		seq, changed := s.seq, s.changed
+		s.mu.Unlock()
 		if seq != after {
-			return h.state()
+			return s.state()
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return h.state()
+			return s.state()
 		case <-limit:
-			return h.state()
+			return s.state()
 		}
 	}
 }
 
-func (h *Holder) addSandbox(spec SandboxSpec) (Sandbox, error) {
+func (s *shim) addSandbox(spec SandboxSpec) (Sandbox, error) {
 	namespaces, err := sandbox.OpenNamespaces(spec.Namespaces)
 	if err != nil {
 		return Sandbox{}, fmt.Errorf("keep the namespaces of sandbox %s: %w", sandbox.Short(spec.ID), err)
@@ -138,13 +138,13 @@ func (h *Holder) addSandbox(spec SandboxSpec) (Sandbox, error) {
 			return Sandbox{}, err
 		}
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if old := h.sandboxes[spec.ID]; old != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.sandboxes[spec.ID]; old != nil {
 		old.release()
 	}
-	h.sandboxes[spec.ID] = held
-	h.touch()
+	s.sandboxes[spec.ID] = held
+	s.touch()
 	return Sandbox{ID: spec.ID, Namespaces: held.paths()}, nil
 }
 
@@ -156,32 +156,32 @@ func (s *heldSandbox) release() {
 }
 
 // removeSandbox forgets a sandbox and kills its containers, which are remembered as exited.
-func (h *Holder) removeSandbox(id string) {
-	h.mu.Lock()
+func (s *shim) removeSandbox(id string) {
+	s.mu.Lock()
 	var members []*container
-	for _, c := range h.containers {
+	for _, c := range s.containers {
 		if c.spec.SandboxID == id {
 			members = append(members, c)
 		}
 	}
-	h.mu.Unlock()
+	s.mu.Unlock()
 	for _, c := range members {
 		c.runner.kill()
 		<-c.done
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if held := h.sandboxes[id]; held != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if held := s.sandboxes[id]; held != nil {
 		held.release()
-		delete(h.sandboxes, id)
-		h.touch()
+		delete(s.sandboxes, id)
+		s.touch()
 	}
 }
 
-func (h *Holder) namespaces(sandboxID string) (process.Namespaces, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	held := h.sandboxes[sandboxID]
+func (s *shim) namespaces(sandboxID string) (process.Namespaces, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := s.sandboxes[sandboxID]
 	if held == nil {
 		return process.Namespaces{}, fmt.Errorf("sandbox %s is not held", sandbox.Short(sandboxID))
 	}

@@ -1,4 +1,4 @@
-package holder
+package shim
 
 import (
 	"bufio"
@@ -35,7 +35,7 @@ func (c *Client) Attach(ctx context.Context, id string, a Attachment) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	send := make(chan []byte) // what goes to the holder is written by one goroutine
+	send := make(chan []byte) // what goes to the shim is written by one goroutine
 	go a.send(ctx, conn, send)
 	if a.Stdin != nil {
 		go a.read(ctx, send)
@@ -47,12 +47,12 @@ func (c *Client) Attach(ctx context.Context, id string, a Attachment) error {
 func (c *Client) upgrade(ctx context.Context, path string) (net.Conn, io.Reader, error) {
 	conn, err := dialSocket(ctx, c.dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ask the holder in %s: %w", c.dir, err)
+		return nil, nil, fmt.Errorf("ask the shim in %s: %w", c.dir, err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://holder"+path, nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://shim"+path, nil)
 	if err != nil {
 		conn.Close()
-		return nil, nil, fmt.Errorf("ask the holder: %w", err)
+		return nil, nil, fmt.Errorf("ask the shim: %w", err)
 	}
 	request.Header.Set("Connection", "Upgrade")
 	request.Header.Set("Upgrade", attachProtocol)
@@ -60,7 +60,7 @@ func (c *Client) upgrade(ctx context.Context, path string) (net.Conn, io.Reader,
 	response, err := exchange(conn, from, request)
 	if err != nil {
 		conn.Close()
-		return nil, nil, fmt.Errorf("ask the holder in %s: %w", c.dir, err)
+		return nil, nil, fmt.Errorf("ask the shim in %s: %w", c.dir, err)
 	}
 	if response.StatusCode == http.StatusSwitchingProtocols {
 		return conn, from, nil
@@ -69,7 +69,7 @@ func (c *Client) upgrade(ctx context.Context, path string) (net.Conn, io.Reader,
 	defer response.Body.Close()
 	var f failure
 	if err := json.NewDecoder(response.Body).Decode(&f); err != nil || f.Error == "" {
-		return nil, nil, fmt.Errorf("ask the holder in %s: %s", c.dir, response.Status)
+		return nil, nil, fmt.Errorf("ask the shim in %s: %s", c.dir, response.Status)
 	}
 	return nil, nil, errors.New(f.Error)
 }
@@ -100,7 +100,7 @@ func (a Attachment) read(ctx context.Context, send chan<- []byte) {
 	}
 }
 
-// send writes frames until ctx ends or the holder is gone; then receive ends too, and says what of it.
+// send writes frames until ctx ends or the shim is gone; then receive ends too, and says what of it.
 func (a Attachment) send(ctx context.Context, to io.Writer, input <-chan []byte) {
 	var err error
 	resize := a.Resize

@@ -1,4 +1,4 @@
-package holder
+package shim
 
 import (
 	"encoding/binary"
@@ -126,9 +126,9 @@ func (w frameWriter) Write(p []byte) (int, error) {
 }
 
 // attach connects a client with a container's process until either is gone.
-func (h *Holder) attach(w http.ResponseWriter, r *http.Request) {
+func (s *shim) attach(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
-	runner, err := h.attachable(id)
+	runner, err := s.attachable(id)
 	if err != nil {
 		reply(w, nil, err)
 		return
@@ -155,14 +155,14 @@ func (h *Holder) attach(w http.ResponseWriter, r *http.Request) {
 	<-gone
 }
 
-func (h *Holder) attachable(id string) (*processRunner, error) {
-	c := h.find(id)
+func (s *shim) attachable(id string) (*processRunner, error) {
+	c := s.find(id)
 	if c == nil {
 		return nil, fmt.Errorf("attach to container %s: it is not held", sandbox.Short(id))
 	}
-	h.mu.Lock()
+	s.mu.Lock()
 	running := c.status.State == Running
-	h.mu.Unlock()
+	s.mu.Unlock()
 	if !running {
 		return nil, fmt.Errorf("attach to container %s: it does not run", sandbox.Short(id))
 	}

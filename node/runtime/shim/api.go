@@ -1,4 +1,4 @@
-package holder
+package shim
 
 import (
 	"net/netip"
@@ -9,8 +9,12 @@ import (
 	"svcplane/node/runtime/rootfs"
 )
 
-// Arg is the hidden first argument that makes the binary a holder; the second is the directory.
-const Arg = "__svcplane-holder"
+// Arg is the hidden first argument that makes the binary a shim; the second is the directory. EarlierArg is what a server
+// of an earlier release gives: its file may have been exchanged before it starts a shim.
+const (
+	Arg        = "__svcplane-shim"
+	EarlierArg = "__svcplane-holder"
+)
 
 // SandboxSpec asks for a pod's namespaces to be kept.
 type SandboxSpec struct {
@@ -22,7 +26,7 @@ type SandboxSpec struct {
 // Sandbox is a kept pod.
 type Sandbox struct {
 	ID         string             `json:"id"`
-	Namespaces process.Namespaces `json:"namespaces"` // valid while the holder lives
+	Namespaces process.Namespaces `json:"namespaces"` // valid while the shim lives
 }
 
 // ContainerSpec is all that is needed to run a container. Echo or Process is set.
@@ -67,7 +71,7 @@ const (
 	Exited  = "exited"
 )
 
-// ContainerStatus is what the holder knows of a container.
+// ContainerStatus is what the shim knows of a container.
 type ContainerStatus struct {
 	ID         string     `json:"id"`
 	SandboxID  string     `json:"sandboxID"`
@@ -81,9 +85,9 @@ type ContainerStatus struct {
 	Message    string     `json:"message"`
 }
 
-// State is all a holder has. Seq grows with every change of a container.
+// State is all a shim has. Seq grows with every change of a container.
 type State struct {
-	Holder     process.ID        `json:"holder"`
+	Shim       process.ID        `json:"holder"`
 	Seq        uint64            `json:"seq"`
 	Sandboxes  []Sandbox         `json:"sandboxes"`
 	Containers []ContainerStatus `json:"containers"`
@@ -95,7 +99,7 @@ type stopRequest struct {
 
 type envReply struct {
 	Init process.ID `json:"init"`
-	View bool       `json:"view"` // it is a view; a holder of an earlier version, which has none, does not say so
+	View bool       `json:"view"` // it is a view; a shim of an earlier version, which has none, does not say so
 }
 
 type failure struct {

@@ -1,4 +1,4 @@
-package holder
+package shim
 
 import (
 	"context"
@@ -10,29 +10,29 @@ import (
 )
 
 // startContainer runs a container and returns when it does, or can't.
-func (h *Holder) startContainer(ctx context.Context, spec ContainerSpec) (ContainerStatus, error) {
+func (s *shim) startContainer(ctx context.Context, spec ContainerSpec) (ContainerStatus, error) {
 	c := &container{spec: spec, done: make(chan struct{})}
 	c.status = ContainerStatus{ID: spec.ID, SandboxID: spec.SandboxID}
-	if err := h.reserve(c); err != nil {
+	if err := s.reserve(c); err != nil {
 		return ContainerStatus{}, err
 	}
-	status, err := h.launch(ctx, c)
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	status, err := s.launch(ctx, c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err != nil {
-		delete(h.containers, spec.ID)
+		delete(s.containers, spec.ID)
 		close(c.done)
 		return ContainerStatus{}, err
 	}
 	c.status = status
-	h.touch()
-	go h.watch(c)
+	s.touch()
+	go s.watch(c)
 	return status, nil
 }
 
 // reserve enters the container, so that nobody starts it twice.
-func (h *Holder) reserve(c *container) error {
-	namespaces, err := h.namespaces(c.spec.SandboxID)
+func (s *shim) reserve(c *container) error {
+	namespaces, err := s.namespaces(c.spec.SandboxID)
 	if err != nil {
 		return fmt.Errorf("start container %s: %w", sandbox.Short(c.spec.ID), err)
 	}
@@ -44,16 +44,16 @@ func (h *Holder) reserve(c *container) error {
 	default:
 		return fmt.Errorf("start container %s: nothing to run", sandbox.Short(c.spec.ID))
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.containers[c.spec.ID] != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.containers[c.spec.ID] != nil {
 		return fmt.Errorf("start container %s: it was started before", sandbox.Short(c.spec.ID))
 	}
-	h.containers[c.spec.ID] = c
+	s.containers[c.spec.ID] = c
 	return nil
 }
 
-func (h *Holder) launch(ctx context.Context, c *container) (ContainerStatus, error) {
+func (s *shim) launch(ctx context.Context, c *container) (ContainerStatus, error) {
 	log, err := openLog(c.spec.LogPath)
 	if err != nil {
 		return ContainerStatus{}, err
@@ -70,35 +70,35 @@ func (h *Holder) launch(ctx context.Context, c *container) (ContainerStatus, err
 }
 
 // watch waits for the container's end and records it.
-func (h *Holder) watch(c *container) {
+func (s *shim) watch(c *container) {
 	code, message := c.runner.wait()
 	c.env.Lock()
 	defer c.env.Unlock()
-	h.mu.Lock()
+	s.mu.Lock()
 	status := c.status
-	h.mu.Unlock()
+	s.mu.Unlock()
 	c.runner.release(status)
 	c.log.close()
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	c.status.State, c.status.FinishedAt, c.status.ExitCode, c.status.Message = Exited, time.Now(), code, message
 	c.status.Reason = "Completed"
 	if code != 0 {
 		c.status.Reason = "Error"
 	}
 	close(c.done)
-	h.touch()
+	s.touch()
 }
 
-func (h *Holder) find(id string) *container {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.containers[id]
+func (s *shim) find(id string) *container {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.containers[id]
 }
 
 // stopContainer returns when the container has ended.
-func (h *Holder) stopContainer(ctx context.Context, id string, grace time.Duration) error {
-	c := h.find(id)
+func (s *shim) stopContainer(ctx context.Context, id string, grace time.Duration) error {
+	c := s.find(id)
 	if c == nil {
 		return nil
 	}
@@ -121,21 +121,21 @@ func (h *Holder) stopContainer(ctx context.Context, id string, grace time.Durati
 	}
 }
 
-func (h *Holder) removeContainer(id string) {
-	c := h.find(id)
+func (s *shim) removeContainer(id string) {
+	c := s.find(id)
 	if c == nil {
 		return
 	}
 	c.runner.kill()
 	<-c.done
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.containers, id)
-	h.touch()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.containers, id)
+	s.touch()
 }
 
-func (h *Holder) reopenLog(id string) error {
-	c := h.find(id)
+func (s *shim) reopenLog(id string) error {
+	c := s.find(id)
 	if c == nil {
 		return fmt.Errorf("reopen the log of container %s: it is not held", sandbox.Short(id))
 	}
@@ -144,23 +144,23 @@ func (h *Holder) reopenLog(id string) error {
 
 // env gives the process whose namespaces an exec enters. An echo container has none until the first exec, and gets
 // another one when what it may see changed since: whatever still runs in the old one ends.
-func (h *Holder) env(id string, root RootSpec) (process.ID, error) {
-	c := h.find(id)
+func (s *shim) env(id string, root RootSpec) (process.ID, error) {
+	c := s.find(id)
 	if c == nil {
 		return process.ID{}, fmt.Errorf("exec in container %s: it is not held", sandbox.Short(id))
 	}
 	c.env.Lock()
 	defer c.env.Unlock()
-	h.mu.Lock()
+	s.mu.Lock()
 	status := c.status
-	h.mu.Unlock()
+	s.mu.Unlock()
 	if status.State != Running {
 		return process.ID{}, fmt.Errorf("exec in container %s: it does not run", sandbox.Short(id))
 	}
 	if status.Init.PID != 0 && (c.spec.Echo == nil || sameView(c.spec.Root, root)) {
 		return status.Init, nil
 	}
-	namespaces, err := h.namespaces(c.spec.SandboxID)
+	namespaces, err := s.namespaces(c.spec.SandboxID)
 	if err != nil {
 		return process.ID{}, err
 	}
@@ -168,11 +168,11 @@ func (h *Holder) env(id string, root RootSpec) (process.ID, error) {
 	if err != nil {
 		return process.ID{}, fmt.Errorf("exec in container %s: %w", sandbox.Short(id), err)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	killInit(status.Init)
 	c.spec.Root, c.status.Init = root, init
-	h.touch()
+	s.touch()
 	return init, nil
 }
 

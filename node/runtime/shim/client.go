@@ -1,4 +1,4 @@
-package holder
+package shim
 
 import (
 	"bytes"
@@ -22,6 +22,7 @@ import (
 	"svcplane/node/runtime/process"
 )
 
+// The files have the name that the shim had in earlier releases, whose shims outlive an upgrade.
 const (
 	socketName = "holder.sock"
 	lockName   = "holder.lock"
@@ -29,13 +30,13 @@ const (
 	logName    = "holder.log"
 )
 
-// Client talks to the holder of one directory.
+// Client talks to the shim of one directory.
 type Client struct {
 	dir  string
 	http *http.Client
 }
 
-// NewClient makes a client for the holder of dir, which need not run yet.
+// NewClient makes a client for the shim of dir, which need not run yet.
 func NewClient(dir string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return dialSocket(ctx, dir)
@@ -47,14 +48,14 @@ func NewClient(dir string) *Client {
 func dialSocket(ctx context.Context, dir string) (net.Conn, error) {
 	folder, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the holder's directory: %w", err)
+		return nil, fmt.Errorf("open the shim's directory: %w", err)
 	}
 	defer folder.Close()
 	var dialer net.Dialer
 	return dialer.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", folder.Fd(), socketName))
 }
 
-// Find gives the holder that runs for dir, or process.ErrGone.
+// Find gives the shim that runs for dir, or process.ErrGone.
 func Find(dir string) (process.ID, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, pidName))
 	if err != nil {
@@ -67,7 +68,7 @@ func Find(dir string) (process.ID, error) {
 	return id, nil
 }
 
-// Start runs a holder for dir from executable and waits until it answers. One that runs already is kept.
+// Start runs a shim for dir from executable and waits until it answers. One that runs already is kept.
 func Start(ctx context.Context, executable, dir string) error {
 	client := NewClient(dir)
 	defer client.http.CloseIdleConnections()
@@ -76,7 +77,7 @@ func Start(ctx context.Context, executable, dir string) error {
 	}
 	logFile, err := os.OpenFile(filepath.Join(dir, logName), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("start the holder: %w", err)
+		return fmt.Errorf("start the shim: %w", err)
 	}
 	defer logFile.Close()
 	command := exec.Command(executable, Arg, dir)
@@ -84,7 +85,7 @@ func Start(ctx context.Context, executable, dir string) error {
 	// A session of its own: it is to outlive the server, and signals to the server's process group.
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {
-		return fmt.Errorf("start the holder: %w", err)
+		return fmt.Errorf("start the shim: %w", err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
@@ -96,25 +97,25 @@ func Start(ctx context.Context, executable, dir string) error {
 		}
 		select {
 		case end := <-ended:
-			return fmt.Errorf("start the holder: it ended at once (%w); see %s", end, logFile.Name())
+			return fmt.Errorf("start the shim: it ended at once (%w); see %s", end, logFile.Name())
 		case <-ctx.Done():
-			return fmt.Errorf("start the holder: %w", ctx.Err())
+			return fmt.Errorf("start the shim: %w", ctx.Err())
 		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("start the holder: no answer in %s: %w; see %s", patience, err, logFile.Name())
+			return fmt.Errorf("start the shim: no answer in %s: %w; see %s", patience, err, logFile.Name())
 		}
 	}
 }
 
-// State gives all the holder has.
+// State gives all the shim has.
 func (c *Client) State(ctx context.Context) (State, error) {
 	var s State
 	err := c.do(ctx, http.MethodGet, "/state", nil, &s)
 	return s, err
 }
 
-// StateOf gives what the holder has of one sandbox, or of one container; an earlier holder gives all. Its Seq says nothing.
+// StateOf gives what the shim has of one sandbox, or of one container; an earlier shim gives all. Its Seq says nothing.
 func (c *Client) StateOf(ctx context.Context, id string) (State, error) {
 	var s State
 	err := c.do(ctx, http.MethodGet, "/state?of="+url.QueryEscape(id), nil, &s)
@@ -128,7 +129,7 @@ func (c *Client) Wait(ctx context.Context, after uint64) (State, error) {
 	return s, err
 }
 
-// AddSandbox makes the holder keep a pod's namespaces.
+// AddSandbox makes the shim keep a pod's namespaces.
 func (c *Client) AddSandbox(ctx context.Context, spec SandboxSpec) (Sandbox, error) {
 	var s Sandbox
 	err := c.do(ctx, http.MethodPost, "/sandboxes", spec, &s)
@@ -174,34 +175,34 @@ func (c *Client) Env(ctx context.Context, id string, root RootSpec) (process.ID,
 	return e.Init, err
 }
 
-// Refusal is an error that the holder itself gave: it did not do what it was asked for.
+// Refusal is an error that the shim itself gave: it did not do what it was asked for.
 type Refusal string
 
 func (r Refusal) Error() string { return string(r) }
 
-// do makes one request. A refusal carries the holder's own message.
+// do makes one request. A refusal carries the shim's own message.
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
-		return fmt.Errorf("ask the holder: %w", err)
+		return fmt.Errorf("ask the shim: %w", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://holder"+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, "http://shim"+path, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("ask the holder: %w", err)
+		return fmt.Errorf("ask the shim: %w", err)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return fmt.Errorf("ask the holder in %s: %w", c.dir, err)
+		return fmt.Errorf("ask the shim in %s: %w", c.dir, err)
 	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(response.Body)
 	if err != nil {
-		return fmt.Errorf("ask the holder in %s: %w", c.dir, err)
+		return fmt.Errorf("ask the shim in %s: %w", c.dir, err)
 	}
 	if response.StatusCode != http.StatusOK {
 		var f failure
 		if err := json.Unmarshal(raw, &f); err != nil || f.Error == "" {
-			return fmt.Errorf("ask the holder in %s: %s", c.dir, response.Status)
+			return fmt.Errorf("ask the shim in %s: %s", c.dir, response.Status)
 		}
 		return Refusal(f.Error)
 	}
@@ -209,12 +210,12 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 		return nil
 	}
 	if err := json.Unmarshal(raw, out); err != nil {
-		return fmt.Errorf("read the holder's answer: %w", err)
+		return fmt.Errorf("read the shim's answer: %w", err)
 	}
 	return nil
 }
 
-// End ends the holder of dir and its containers, if one runs: in order, and if it does not do that in time,
+// End ends the shim of dir and its containers, if one runs: in order, and if it does not do that in time,
 // by force. In the latter case the containers' processes have to be ended on their own.
 func End(ctx context.Context, dir string) error {
 	id, err := Find(dir)
@@ -226,7 +227,7 @@ func End(ctx context.Context, dir string) error {
 		if err := id.Signal(sig); errors.Is(err, process.ErrGone) {
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("end the holder: %w", err)
+			return fmt.Errorf("end the shim: %w", err)
 		}
 		limited, cancel := context.WithTimeout(ctx, patience)
 		err = id.Wait(limited)
@@ -235,5 +236,5 @@ func End(ctx context.Context, dir string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("end the holder (process %d): %w", id.PID, err)
+	return fmt.Errorf("end the shim (process %d): %w", id.PID, err)
 }
