@@ -2,13 +2,10 @@ package node
 
 import (
 	"cmp"
-	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
-	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -20,45 +17,15 @@ type podState struct {
 
 func podUID(labels map[string]string) types.UID { return types.UID(labels[labelPodUID]) }
 
-// readState asks the runtime for everything of a pod. What goes away between the calls is left out.
-func readState(ctx context.Context, rt internalapi.RuntimeService, uid types.UID) (*podState, error) {
-	selector := map[string]string{labelPodUID: string(uid)}
-	sandboxes, err := rt.ListPodSandbox(ctx, &runtimeapi.PodSandboxFilter{LabelSelector: selector})
-	if err != nil {
-		return nil, fmt.Errorf("listing the sandboxes of pod %s: %w", uid, err)
-	}
-	containers, err := rt.ListContainers(ctx, &runtimeapi.ContainerFilter{LabelSelector: selector})
-	if err != nil {
-		return nil, fmt.Errorf("listing the containers of pod %s: %w", uid, err)
-	}
-	st := &podState{}
-	for _, s := range sandboxes {
-		resp, err := rt.PodSandboxStatus(ctx, s.Id, false)
-		if err != nil {
-			if gone(err) {
-				continue
-			}
-			return nil, fmt.Errorf("asking for the status of sandbox %s: %w", s.Id, err)
-		}
-		st.sandboxes = append(st.sandboxes, resp.Status)
-	}
-	for _, c := range containers {
-		resp, err := rt.ContainerStatus(ctx, c.Id, false)
-		if err != nil {
-			if gone(err) {
-				continue
-			}
-			return nil, fmt.Errorf("asking for the status of container %s: %w", c.Id, err)
-		}
-		st.containers = append(st.containers, resp.Status)
-	}
-	slices.SortStableFunc(st.sandboxes, func(a, b *runtimeapi.PodSandboxStatus) int {
+// newState puts what the runtime holds of a pod into its order.
+func newState(sandboxes []*runtimeapi.PodSandboxStatus, containers []*runtimeapi.ContainerStatus) *podState {
+	slices.SortStableFunc(sandboxes, func(a, b *runtimeapi.PodSandboxStatus) int {
 		return cmp.Or(cmp.Compare(b.CreatedAt, a.CreatedAt), cmp.Compare(b.GetMetadata().GetAttempt(), a.GetMetadata().GetAttempt()))
 	})
-	slices.SortStableFunc(st.containers, func(a, b *runtimeapi.ContainerStatus) int {
+	slices.SortStableFunc(containers, func(a, b *runtimeapi.ContainerStatus) int {
 		return cmp.Or(cmp.Compare(b.CreatedAt, a.CreatedAt), cmp.Compare(restartCount(b), restartCount(a)))
 	})
-	return st, nil
+	return &podState{sandboxes: sandboxes, containers: containers}
 }
 
 // latest gives the newest container of that name, or nil.

@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/record"
+
+	"svcplane/controllers/controllertest"
 )
 
 // bench is a Binder at work on a fake API that binds pods as the real one does, after failing the first bindings.
@@ -27,8 +29,6 @@ type bench struct {
 	events *record.FakeRecorder
 	binds  atomic.Int32
 }
-
-const deadline = 20 * time.Second
 
 func start(t *testing.T, failing int32, objects ...runtime.Object) *bench {
 	t.Helper()
@@ -48,22 +48,7 @@ func start(t *testing.T, failing int32, objects ...runtime.Object) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	factory.Start(ctx.Done())
-	go func() { ended <- binder.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run = %v, want nil when its context ends", err)
-		}
-		factory.Shutdown()
-	})
-	select {
-	case <-binder.Ready():
-	case <-time.After(deadline):
-		t.Fatal("never ready")
-	}
+	controllertest.Run(t, factory, binder.Run, binder.Ready())
 	return b
 }
 
@@ -106,7 +91,7 @@ func (b *bench) eventually(name, what string, ok func(*corev1.Pod) bool) {
 func (b *bench) poll(look func() (seen any, right bool), wrong string) {
 	b.Helper()
 	var last any
-	err := wait.PollUntilContextTimeout(context.Background(), time.Millisecond, deadline, true, func(context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(context.Background(), time.Millisecond, controllertest.Deadline, true, func(context.Context) (bool, error) {
 		seen, right := look()
 		last = seen
 		return right, nil

@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
+
+	"svcplane/controllers/controllertest"
 )
 
 // bench is a Controller at work on a fake API; its node has 127.83.2.1, so that real sockets can be in the way.
@@ -41,26 +43,9 @@ func start(t *testing.T, objects ...runtime.Object) *bench {
 		t.Fatal(err)
 	}
 	b.control = c
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	factory.Start(ctx.Done())
-	go func() { ended <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run = %v, want nil when its context ends", err)
-		}
-		factory.Shutdown()
-	})
-	select {
-	case <-c.Ready():
-	case <-time.After(deadline):
-		t.Fatal("never ready")
-	}
+	controllertest.Run(t, factory, c.Run, c.Ready())
 	return b
 }
-
-const deadline = 20 * time.Second
 
 func (b *bench) create(svc *corev1.Service) {
 	b.Helper()
@@ -87,7 +72,7 @@ func (b *bench) update(name string, apply change) {
 func (b *bench) has(name, want string) {
 	b.Helper()
 	var got string
-	err := wait.PollUntilContextTimeout(context.Background(), time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(context.Background(), time.Millisecond, controllertest.Deadline, true, func(ctx context.Context) (bool, error) {
 		svc, err := b.api.CoreV1().Services("default").Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return false, err
@@ -108,14 +93,7 @@ func (b *bench) has(name, want string) {
 // event waits for the next one.
 func (b *bench) event(want string) {
 	b.Helper()
-	select {
-	case got := <-b.events.Events:
-		if !strings.Contains(got, want) {
-			b.Fatalf("event %q, want one with %q", got, want)
-		}
-	case <-time.After(deadline):
-		b.Fatalf("no event, want one with %q", want)
-	}
+	controllertest.WantEvent(b.T, b.events, want)
 }
 
 func TestAddressIsGivenAndTakenBack(t *testing.T) {

@@ -17,9 +17,9 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/tools/record"
-)
 
-const deadline = 20 * time.Second
+	"svcplane/controllers/controllertest"
+)
 
 // bench is a Provisioner at work on a fake API.
 type bench struct {
@@ -37,17 +37,7 @@ func start(t *testing.T, dir string, objects ...runtime.Object) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	factory.Start(ctx.Done())
-	go func() { ended <- p.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run = %v, want nil when its context ends", err)
-		}
-		factory.Shutdown()
-	})
+	controllertest.Run(t, factory, p.Run, nil)
 	return b
 }
 
@@ -55,7 +45,7 @@ func start(t *testing.T, dir string, objects ...runtime.Object) *bench {
 func (b *bench) eventually(look func(ctx context.Context) string) {
 	b.Helper()
 	var last string
-	err := wait.PollUntilContextTimeout(b.Context(), time.Millisecond, deadline, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(b.Context(), time.Millisecond, controllertest.Deadline, true, func(ctx context.Context) (bool, error) {
 		last = look(ctx)
 		return last == "", nil
 	})
@@ -70,14 +60,7 @@ func (b *bench) volume(ctx context.Context) (*corev1.PersistentVolume, error) {
 
 func (b *bench) wantEvent(part string) {
 	b.Helper()
-	select {
-	case e := <-b.events.Events:
-		if !strings.Contains(e, part) {
-			b.Fatalf("event %q, want %q", e, part)
-		}
-	case <-time.After(deadline):
-		b.Fatalf("no event, want %q", part)
-	}
+	controllertest.WantEvent(b.T, b.events, part)
 }
 
 func TestAClaimGetsADirectory(t *testing.T) {
