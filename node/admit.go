@@ -3,6 +3,8 @@ package node
 import (
 	corev1 "k8s.io/api/core/v1"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
+
+	podplan "svcplane/node/pod"
 )
 
 // portConflict words it as the kubelet does; controllers and people know the reason.
@@ -13,13 +15,13 @@ const (
 
 // refusal says why a pod may not run here at all: it asks for a restriction that this node cannot put in force. Reasons and
 // messages are the kubelet's.
-func refusal(pod *corev1.Pod) *why {
+func refusal(pod *corev1.Pod) *podplan.Why {
 	if os := pod.Spec.OS; os != nil && os.Name != corev1.Linux {
-		return &why{"PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS: this node runs Linux"}
+		return &podplan.Why{Reason: "PodOSNotSupported", Message: "Failed to admit pod as the OS field doesn't match node OS: this node runs Linux"}
 	}
 	sc := pod.Spec.SecurityContext
 	if sc != nil && sc.SupplementalGroupsPolicy != nil && *sc.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict {
-		return &why{"SupplementalGroupsPolicyNotSupported", "SupplementalGroupsPolicy=Strict is not supported in this node; use Merge"}
+		return &podplan.Why{Reason: "SupplementalGroupsPolicyNotSupported", Message: "SupplementalGroupsPolicy=Strict is not supported in this node; use Merge"}
 	}
 	confined := sc != nil && wantsAppArmor(sc.AppArmorProfile)
 	podutil.VisitContainers(&pod.Spec, podutil.AllContainers, func(c *corev1.Container, _ podutil.ContainerType) bool {
@@ -27,7 +29,7 @@ func refusal(pod *corev1.Pod) *why {
 		return true
 	})
 	if confined {
-		return &why{"AppArmor", "Cannot enforce AppArmor: this node applies no profiles; leave appArmorProfile out"}
+		return &podplan.Why{Reason: "AppArmor", Message: "Cannot enforce AppArmor: this node applies no profiles; leave appArmorProfile out"}
 	}
 	return nil
 }
@@ -39,7 +41,7 @@ func wantsAppArmor(p *corev1.AppArmorProfile) bool {
 // admit looks at a pod for the ports of the node that it asks for. The binder places pods where they fit; one that names
 // its node itself (spec.nodeName) comes past it, and is failed, for its controller to replace it. So is one that runs
 // since a time when svcplane did not listen there: it would wait for ever for what does not come.
-func (w *worker) admit(st *podState) {
+func (w *worker) admit(st *podplan.State) {
 	if w.pod.DeletionTimestamp != nil || w.failed != nil || isFinal(w.status.Phase) {
 		return
 	}
@@ -49,11 +51,11 @@ func (w *worker) admit(st *podState) {
 			return
 		}
 	}
-	if w.status.StartTime != nil || len(st.sandboxes) > 0 {
+	if w.status.StartTime != nil || len(st.Sandboxes) > 0 {
 		return
 	}
 	if w.failed = refusal(w.pod); w.failed != nil {
-		w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeWarning, w.failed.reason, w.failed.message)
+		w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeWarning, w.failed.Reason, w.failed.Message)
 		return
 	}
 	for _, o := range w.n.pods.GetStore().List() {
@@ -69,7 +71,7 @@ func (w *worker) admit(st *podState) {
 }
 
 func (w *worker) reject(message, because string) {
-	w.failed = &why{reasonNodePorts, message}
+	w.failed = &podplan.Why{Reason: reasonNodePorts, Message: message}
 	w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeWarning, reasonNodePorts, "Predicate NodePorts failed: "+because)
 }
 

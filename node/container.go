@@ -15,39 +15,40 @@ import (
 	"svcplane/node/downward"
 	"svcplane/node/env"
 	"svcplane/node/names"
+	podplan "svcplane/node/pod"
 	"svcplane/node/volume"
 )
 
 // launch is what the containers of one pod are started with.
 type launch struct {
 	pod       *corev1.Pod
-	state     *podState
+	state     *podplan.State
 	sandboxID string
 	sandbox   *runtimeapi.PodSandboxConfig
 	ips       []netip.Addr
 	volumes   volume.Mounted
-	waiting   map[string]why // why containers do not run, as it was reported already
+	waiting   map[string]podplan.Why // why containers do not run, as it was reported already
 }
 
 // start brings up one container: image, creation, start, postStart. On failure it gives the waiting reason.
-func (n *Node) start(ctx context.Context, l *launch, c *corev1.Container) *why {
+func (n *Node) start(ctx context.Context, l *launch, c *corev1.Container) *podplan.Why {
 	ref := objectRef(l.pod, c)
-	failed := func(reason string, err error) *why {
-		if now := (why{reason, statusText(err)}); l.waiting[c.Name] != now && ctx.Err() == nil {
-			n.cfg.Recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Error: %v", now.message)
+	failed := func(reason string, err error) *podplan.Why {
+		if now := (podplan.Why{Reason: reason, Message: statusText(err)}); l.waiting[c.Name] != now && ctx.Err() == nil {
+			n.cfg.Recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Error: %v", now.Message)
 		}
-		return &why{reason, statusText(err)}
+		return &podplan.Why{Reason: reason, Message: statusText(err)}
 	}
 	image, bad := n.images.ensure(ctx, l.pod, c, l.sandbox)
 	if bad != nil {
-		if bad.reason != l.waiting[c.Name].reason && ctx.Err() == nil {
-			n.cfg.Recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Error: %v", bad.reason)
+		if bad.Reason != l.waiting[c.Name].Reason && ctx.Err() == nil {
+			n.cfg.Recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Error: %v", bad.Reason)
 		}
 		return bad
 	}
 	attempt := uint32(0)
-	if last := l.state.latest(c.Name); last != nil {
-		attempt = restartCount(last) + 1
+	if last := l.state.Latest(c.Name); last != nil {
+		attempt = podplan.RestartCount(last) + 1
 	} else {
 		attempt = nextAttempt(filepath.Join(l.sandbox.LogDirectory, c.Name))
 	}
@@ -78,7 +79,7 @@ func (n *Node) containerConfig(ctx context.Context, l *launch, c *corev1.Contain
 	if err != nil {
 		return nil, err
 	}
-	annotations, err := containerAnnotations(l.pod, c, attempt)
+	annotations, err := podplan.ContainerAnnotations(l.pod, c, attempt)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +104,7 @@ func (n *Node) containerConfig(ctx context.Context, l *launch, c *corev1.Contain
 		Args:        env.Expand(c.Args, vars),
 		WorkingDir:  c.WorkingDir,
 		Mounts:      mounts,
-		Labels:      containerLabels(l.pod, c),
+		Labels:      podplan.ContainerLabels(l.pod, c),
 		Annotations: annotations,
 		LogPath:     logPath(c.Name, attempt),
 		Stdin:       c.Stdin,
@@ -127,8 +128,8 @@ func shareTarget(options *runtimeapi.NamespaceOption, l *launch, name string) er
 		if e.Name != name || e.TargetContainerName == "" {
 			continue
 		}
-		target := l.state.latest(e.TargetContainerName)
-		if !isRunning(target) {
+		target := l.state.Latest(e.TargetContainerName)
+		if !podplan.IsRunning(target) {
 			return fmt.Errorf("unable to find target container %q: it does not run", e.TargetContainerName)
 		}
 		options.Pid, options.TargetId = runtimeapi.NamespaceMode_TARGET, target.Id
@@ -189,7 +190,7 @@ func (n *Node) volumeMount(ctx context.Context, l *launch, c *corev1.Container, 
 		user := &corev1.Container{Name: c.Name, Image: source.Reference, ImagePullPolicy: source.PullPolicy}
 		image, bad := n.images.ensure(ctx, l.pod, user, l.sandbox)
 		if bad != nil {
-			return nil, fmt.Errorf("volume %q: %s: %s", m.Name, bad.reason, bad.message)
+			return nil, fmt.Errorf("volume %q: %s: %s", m.Name, bad.Reason, bad.Message)
 		}
 		return &runtimeapi.Mount{
 			ContainerPath: m.MountPath, Readonly: true, ImageSubPath: sub,

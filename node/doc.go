@@ -3,9 +3,9 @@
 //
 //	Pods (nodeName = ours) ─┐                 ┌─ Sources: ConfigMaps, Secrets, Services, tokens
 //	runtime events, relist ─┼─▶ worker per pod ┤
-//	probe verdicts ─────────┘   │             └─ probe, volume, env, names, downward (sub-packages)
-//	                            │ readState ─▶ makePlan (pure) ─▶ sandbox, start, kill
-//	                            └ readState ─▶ makeStatus (pure) ─▶ patch of pods/status
+//	probe verdicts ─────────┘   │             └─ pod, probe, volume, env, names (sub-packages)
+//	                            │ readState ─▶ pod.MakePlan   ─▶ sandbox, start, kill
+//	                            └ readState ─▶ pod.MakeStatus ─▶ patch of pods/status
 //	API server ──TLS, client certificate──▶ serve (logs, exec, attach, port-forward) ──▶ runtime
 //
 // Invariants:

@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	podplan "svcplane/node/pod"
 )
 
 const (
@@ -59,10 +61,10 @@ func (k *killing) abandon() {
 
 // syncEnding stops everything of the pod, and when nothing runs any more, reports the last status and removes
 // what is left. A pod that only finished keeps its containers and logs until it is deleted.
-func (w *worker) syncEnding(ctx context.Context, st *podState, exists bool) (time.Duration, bool) {
+func (w *worker) syncEnding(ctx context.Context, st *podplan.State, exists bool) (time.Duration, bool) {
 	w.n.probes.Terminating(w.first.UID)
-	alive := len(st.running()) > 0
-	for _, s := range st.sandboxes {
+	alive := len(st.Running()) > 0
+	for _, s := range st.Sandboxes {
 		alive = alive || s.State == runtimeapi.PodSandboxState_SANDBOX_READY
 	}
 	if alive || w.ending != nil {
@@ -87,7 +89,7 @@ func (w *worker) syncEnding(ctx context.Context, st *podState, exists bool) (tim
 
 // ensureKilling starts to stop the pod, or starts again when it has less time than before. w.ending is nil
 // when everything was stopped.
-func (w *worker) ensureKilling(ctx context.Context, st *podState, grace time.Duration) error {
+func (w *worker) ensureKilling(ctx context.Context, st *podplan.State, grace time.Duration) error {
 	if k := w.ending; k != nil {
 		select {
 		case <-k.done:
@@ -116,14 +118,14 @@ func (w *worker) ensureKilling(ctx context.Context, st *podState, grace time.Dur
 
 // drain waits until no data plane sends new connections to the pod. It gives up after half of the grace
 // period: then a few requests may be lost, but the process keeps enough time to end well.
-func (n *Node) drain(ctx context.Context, pod *corev1.Pod, st *podState, grace time.Duration) {
-	if n.cfg.Catalog == nil || pod.Spec.HostNetwork || len(st.running()) == 0 {
+func (n *Node) drain(ctx context.Context, pod *corev1.Pod, st *podplan.State, grace time.Duration) {
+	if n.cfg.Catalog == nil || pod.Spec.HostNetwork || len(st.Running()) == 0 {
 		// The address of a host-network pod is the node's: other endpoints keep it in service.
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(grace/2, maxDrain))
 	defer cancel()
-	for _, ip := range st.ips() {
+	for _, ip := range st.Ips() {
 		if err := n.cfg.Catalog.Drained(ctx, ip); err != nil {
 			klog.InfoS("A pod is stopped before every data plane has dropped it", "pod", klog.KObj(pod), "ip", ip, "reason", err)
 			return
@@ -132,14 +134,14 @@ func (n *Node) drain(ctx context.Context, pod *corev1.Pod, st *podState, grace t
 }
 
 // stopPod stops every container, sidecars after the others and in reverse order, and then the sandboxes.
-func (n *Node) stopPod(ctx context.Context, pod *corev1.Pod, st *podState, grace time.Duration) error {
+func (n *Node) stopPod(ctx context.Context, pod *corev1.Pod, st *podplan.State, grace time.Duration) error {
 	deadline := time.Now().Add(grace)
 	var wg sync.WaitGroup
 	var sidecars []*runtimeapi.ContainerStatus
-	running := st.running()
+	running := st.Running()
 	errs := make([]error, len(running))
 	for i, c := range running {
-		if isSidecar(pod, containerName(c)) {
+		if isSidecar(pod, podplan.ContainerName(c)) {
 			sidecars = append(sidecars, c)
 			continue
 		}
@@ -151,7 +153,7 @@ func (n *Node) stopPod(ctx context.Context, pod *corev1.Pod, st *podState, grace
 	}
 	for i := len(pod.Spec.InitContainers) - 1; i >= 0; i-- {
 		for _, c := range sidecars {
-			if containerName(c) != pod.Spec.InitContainers[i].Name {
+			if podplan.ContainerName(c) != pod.Spec.InitContainers[i].Name {
 				continue
 			}
 			if err := n.stopContainer(ctx, pod, nil, c, time.Until(deadline), ""); err != nil {
@@ -159,7 +161,7 @@ func (n *Node) stopPod(ctx context.Context, pod *corev1.Pod, st *podState, grace
 			}
 		}
 	}
-	for _, s := range st.sandboxes {
+	for _, s := range st.Sandboxes {
 		if err := n.cfg.Runtime.StopPodSandbox(ctx, s.Id); err != nil && !gone(err) {
 			return fmt.Errorf("stopping sandbox %s of pod %s: %w", s.Id, podText(pod), err)
 		}
@@ -170,7 +172,7 @@ func (n *Node) stopPod(ctx context.Context, pod *corev1.Pod, st *podState, grace
 // stopContainer runs the preStop hook and stops the process, both within grace; the process has at least
 // minStop of it.
 func (n *Node) stopContainer(ctx context.Context, pod *corev1.Pod, c *corev1.Container, s *runtimeapi.ContainerStatus, grace time.Duration, message string) error {
-	name := containerName(s)
+	name := podplan.ContainerName(s)
 	if c == nil {
 		if c = findContainer(pod, name); c == nil {
 			c = &corev1.Container{Name: name, Lifecycle: rememberedPreStop(s)}
@@ -181,7 +183,7 @@ func (n *Node) stopContainer(ctx context.Context, pod *corev1.Pod, c *corev1.Con
 	}
 	n.cfg.Recorder.Event(objectRef(pod, c), corev1.EventTypeNormal, "Killing", message)
 	begin := time.Now()
-	if grace > 0 && isRunning(s) {
+	if grace > 0 && podplan.IsRunning(s) {
 		n.preStop(ctx, pod, c, s, grace)
 	}
 	left := max(grace-time.Since(begin), min(grace, minStop), time.Second)
@@ -194,7 +196,7 @@ func (n *Node) stopContainer(ctx context.Context, pod *corev1.Pod, c *corev1.Con
 }
 
 func findContainer(pod *corev1.Pod, name string) *corev1.Container {
-	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers, ephemeral(pod)} {
+	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers, podplan.Ephemeral(pod)} {
 		for i := range list {
 			if list[i].Name == name {
 				return &list[i]
@@ -205,7 +207,7 @@ func findContainer(pod *corev1.Pod, name string) *corev1.Container {
 }
 
 // finish reports how the pod ended, frees what it held, and deletes its object if that was asked for.
-func (w *worker) finish(ctx context.Context, st *podState, exists, deleted bool) error {
+func (w *worker) finish(ctx context.Context, st *podplan.State, exists, deleted bool) error {
 	if err := w.report(ctx, st, true); err != nil {
 		return err
 	}
@@ -216,12 +218,12 @@ func (w *worker) finish(ctx context.Context, st *podState, exists, deleted bool)
 	if !deleted {
 		return nil
 	}
-	for _, c := range st.containers {
+	for _, c := range st.Containers {
 		if err := w.n.cfg.Runtime.RemoveContainer(ctx, c.Id); err != nil && !gone(err) {
-			return fmt.Errorf("removing container %s of pod %s: %w", containerName(c), podText(w.first), err)
+			return fmt.Errorf("removing container %s of pod %s: %w", podplan.ContainerName(c), podText(w.first), err)
 		}
 	}
-	for _, s := range st.sandboxes {
+	for _, s := range st.Sandboxes {
 		if err := w.n.cfg.Runtime.RemovePodSandbox(ctx, s.Id); err != nil && !gone(err) {
 			return fmt.Errorf("removing sandbox %s of pod %s: %w", s.Id, podText(w.first), err)
 		}

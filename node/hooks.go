@@ -15,10 +15,12 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	httpprobe "k8s.io/kubernetes/pkg/probe/http"
+
+	podplan "svcplane/node/pod"
 )
 
 // postStart runs the hook of a container that was just started. If it fails, the container is killed.
-func (n *Node) postStart(ctx context.Context, l *launch, c *corev1.Container, id string) *why {
+func (n *Node) postStart(ctx context.Context, l *launch, c *corev1.Container, id string) *podplan.Why {
 	if c.Lifecycle == nil || c.Lifecycle.PostStart == nil {
 		return nil
 	}
@@ -32,11 +34,11 @@ func (n *Node) postStart(ctx context.Context, l *launch, c *corev1.Container, id
 	}
 	// The output may hold secrets: it goes into the status, which only readers of the pod see, not into Events.
 	n.cfg.Recorder.Event(objectRef(l.pod, c), corev1.EventTypeWarning, "FailedPostStartHook", "PostStartHook failed")
-	s := &runtimeapi.ContainerStatus{Id: id, Labels: containerLabels(l.pod, c), State: runtimeapi.ContainerState_CONTAINER_RUNNING}
+	s := &runtimeapi.ContainerStatus{Id: id, Labels: podplan.ContainerLabels(l.pod, c), State: runtimeapi.ContainerState_CONTAINER_RUNNING}
 	if err := n.stopContainer(ctx, l.pod, c, s, graceOf(l.pod), "FailedPostStartHook"); err != nil {
 		klog.ErrorS(err, "Stopping a container whose postStart hook failed", "pod", klog.KObj(l.pod))
 	}
-	return &why{"PostStartHookError", err.Error()}
+	return &podplan.Why{Reason: "PostStartHookError", Message: err.Error()}
 }
 
 // preStop runs the hook of a container that is about to be stopped, for at most grace.
@@ -55,7 +57,7 @@ func (n *Node) preStop(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 
 // rememberedPreStop reads the hook of a pod that the API does not have any more.
 func rememberedPreStop(s *runtimeapi.ContainerStatus) *corev1.Lifecycle {
-	text := s.Annotations[annotationPreStop]
+	text := s.Annotations[podplan.AnnotationPreStop]
 	if text == "" {
 		return nil
 	}

@@ -17,6 +17,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/kubernetes/pkg/credentialprovider"
 	"k8s.io/kubernetes/pkg/credentialprovider/secrets"
+
+	podplan "svcplane/node/pod"
 )
 
 // Limits of every back-off of a node (Kubernetes: "Container restart policy").
@@ -54,13 +56,13 @@ func newImages(service internalapi.ImageManagerService, recorder record.EventRec
 
 // ensure gives the reference by which the runtime knows the image of c. On failure it gives the waiting
 // reason: InvalidImageName, ImageInspectError, ErrImageNeverPull, ErrImagePull or ImagePullBackOff.
-func (im *images) ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Container, sandbox *runtimeapi.PodSandboxConfig) (string, *why) {
+func (im *images) ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Container, sandbox *runtimeapi.PodSandboxConfig) (string, *podplan.Why) {
 	ref := objectRef(pod, c)
 	image, err := withTag(c.Image)
 	if err != nil {
 		message := fmt.Sprintf("Failed to apply default image tag %q: %v", c.Image, err)
 		im.recorder.Event(ref, corev1.EventTypeWarning, "InspectFailed", message)
-		return "", &why{"InvalidImageName", message}
+		return "", &podplan.Why{Reason: "InvalidImageName", Message: message}
 	}
 	spec := &runtimeapi.ImageSpec{Image: image, UserSpecifiedImage: c.Image, Annotations: pod.Annotations}
 	if c.ImagePullPolicy != corev1.PullAlways {
@@ -68,7 +70,7 @@ func (im *images) ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Contain
 		if err != nil {
 			message := fmt.Sprintf("Failed to inspect image %q: %v", c.Image, err)
 			im.recorder.Event(ref, corev1.EventTypeWarning, "InspectFailed", message)
-			return "", &why{"ImageInspectError", message}
+			return "", &podplan.Why{Reason: "ImageInspectError", Message: message}
 		}
 		if resp.GetImage() != nil {
 			im.recorder.Eventf(ref, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
@@ -77,7 +79,7 @@ func (im *images) ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Contain
 		if c.ImagePullPolicy == corev1.PullNever {
 			message := fmt.Sprintf("Container image %q is not present with pull policy of Never", c.Image)
 			im.recorder.Event(ref, corev1.EventTypeWarning, "ErrImageNeverPull", message)
-			return "", &why{"ErrImageNeverPull", message}
+			return "", &podplan.Why{Reason: "ErrImageNeverPull", Message: message}
 		}
 	}
 	return im.pull(ctx, pod, ref, spec, sandbox)
@@ -85,7 +87,7 @@ func (im *images) ensure(ctx context.Context, pod *corev1.Pod, c *corev1.Contain
 
 func backOffKey(pod *corev1.Pod, image string) string { return string(pod.UID) + "_" + image }
 
-func (im *images) pull(ctx context.Context, pod *corev1.Pod, ref *corev1.ObjectReference, spec *runtimeapi.ImageSpec, sandbox *runtimeapi.PodSandboxConfig) (string, *why) {
+func (im *images) pull(ctx context.Context, pod *corev1.Pod, ref *corev1.ObjectReference, spec *runtimeapi.ImageSpec, sandbox *runtimeapi.PodSandboxConfig) (string, *podplan.Why) {
 	key := backOffKey(pod, spec.Image)
 	if im.backOff.IsInBackOffSinceUpdate(key, im.backOff.Clock.Now()) {
 		return "", im.backingOff(key, ref, spec.Image)
@@ -94,14 +96,14 @@ func (im *images) pull(ctx context.Context, pod *corev1.Pod, ref *corev1.ObjectR
 	start := time.Now()
 	id, err := im.pullAs(ctx, pod, ref, spec, sandbox)
 	if err != nil && ctx.Err() != nil {
-		return "", &why{"ErrImagePull", statusText(err)} // the pod is going away: no reason to wait longer
+		return "", &podplan.Why{Reason: "ErrImagePull", Message: statusText(err)} // the pod is going away: no reason to wait longer
 	}
 	if err != nil {
 		message := statusText(err)
 		im.recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", spec.Image, message)
 		im.backOff.Next(key, im.backOff.Clock.Now())
 		im.remember(key, "ErrImagePull: "+message)
-		return "", &why{"ErrImagePull", message}
+		return "", &podplan.Why{Reason: "ErrImagePull", Message: message}
 	}
 	im.remember(key, "")
 	took, size := time.Since(start).Truncate(time.Millisecond), uint64(0)
@@ -154,19 +156,19 @@ func (im *images) pullAs(ctx context.Context, pod *corev1.Pod, ref *corev1.Objec
 }
 
 // backingOff says once per failed pull, as an Event, that the next one has to wait.
-func (im *images) backingOff(key string, ref *corev1.ObjectReference, image string) *why {
+func (im *images) backingOff(key string, ref *corev1.ObjectReference, image string) *podplan.Why {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	message := fmt.Sprintf("Back-off pulling image %q", image)
 	before := im.last[key]
 	if before == nil {
-		return &why{"ImagePullBackOff", message}
+		return &podplan.Why{Reason: "ImagePullBackOff", Message: message}
 	}
 	if !before.announced {
 		im.recorder.Event(ref, corev1.EventTypeNormal, "BackOff", message)
 		before.announced = true
 	}
-	return &why{"ImagePullBackOff", message + ": " + before.message}
+	return &podplan.Why{Reason: "ImagePullBackOff", Message: message + ": " + before.message}
 }
 
 func (im *images) remember(key, text string) {

@@ -21,6 +21,8 @@ import (
 	nodeutil "k8s.io/component-helpers/node/util"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
+
+	podplan "svcplane/node/pod"
 )
 
 // Heartbeats as the kubelet sends them (Kubernetes: "Nodes", heartbeats).
@@ -165,11 +167,11 @@ func (n *Node) writeStatus(ctx context.Context, have *corev1.Node) error {
 	s.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.ServerAddr.Port())
 	s.Addresses = addresses(n.cfg.Name, *n.addrs.Load())
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
-	setNodeCondition(s, now, corev1.NodeMemoryPressure, short.memory, why{"KubeletHasInsufficientMemory", "kubelet has insufficient memory available"}, why{"KubeletHasSufficientMemory", "kubelet has sufficient memory available"})
-	setNodeCondition(s, now, corev1.NodeDiskPressure, short.disk, why{"KubeletHasDiskPressure", "kubelet has disk pressure"}, why{"KubeletHasNoDiskPressure", "kubelet has no disk pressure"})
-	setNodeCondition(s, now, corev1.NodePIDPressure, short.pids, why{"KubeletHasInsufficientPID", "kubelet has insufficient PID available"}, why{"KubeletHasSufficientPID", "kubelet has sufficient PID available"})
+	setNodeCondition(s, now, corev1.NodeMemoryPressure, short.memory, podplan.Why{Reason: "KubeletHasInsufficientMemory", Message: "kubelet has insufficient memory available"}, podplan.Why{Reason: "KubeletHasSufficientMemory", Message: "kubelet has sufficient memory available"})
+	setNodeCondition(s, now, corev1.NodeDiskPressure, short.disk, podplan.Why{Reason: "KubeletHasDiskPressure", Message: "kubelet has disk pressure"}, podplan.Why{Reason: "KubeletHasNoDiskPressure", Message: "kubelet has no disk pressure"})
+	setNodeCondition(s, now, corev1.NodePIDPressure, short.pids, podplan.Why{Reason: "KubeletHasInsufficientPID", Message: "kubelet has insufficient PID available"}, podplan.Why{Reason: "KubeletHasSufficientPID", Message: "kubelet has sufficient PID available"})
 	ready, because := n.runtimeReady(ctx)
-	setNodeCondition(s, now, corev1.NodeReady, ready, why{"KubeletReady", "kubelet is posting ready status"}, why{"KubeletNotReady", because})
+	setNodeCondition(s, now, corev1.NodeReady, ready, podplan.Why{Reason: "KubeletReady", Message: "kubelet is posting ready status"}, podplan.Why{Reason: "KubeletNotReady", Message: because})
 	// upstream's, since a plain patch takes two addresses of one type for the same
 	if _, _, err := nodeutil.PatchNodeStatus(n.cfg.Client.CoreV1(), types.NodeName(n.cfg.Name), have, next); err != nil {
 		return fmt.Errorf("writing the status of node %s: %w", n.cfg.Name, err)
@@ -201,10 +203,10 @@ func addresses(name string, addrs []netip.Addr) []corev1.NodeAddress {
 	return append(list, corev1.NodeAddress{Type: corev1.NodeHostName, Address: name})
 }
 
-func setNodeCondition(s *corev1.NodeStatus, now metav1.Time, kind corev1.NodeConditionType, is bool, yes, no why) {
-	c := corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: no.reason, Message: no.message, LastHeartbeatTime: now, LastTransitionTime: now}
+func setNodeCondition(s *corev1.NodeStatus, now metav1.Time, kind corev1.NodeConditionType, is bool, yes, no podplan.Why) {
+	c := corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: no.Reason, Message: no.Message, LastHeartbeatTime: now, LastTransitionTime: now}
 	if is {
-		c.Status, c.Reason, c.Message = corev1.ConditionTrue, yes.reason, yes.message
+		c.Status, c.Reason, c.Message = corev1.ConditionTrue, yes.Reason, yes.Message
 	}
 	for i := range s.Conditions {
 		if old := &s.Conditions[i]; old.Type == kind {

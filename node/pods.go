@@ -15,6 +15,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
 
+	podplan "svcplane/node/pod"
 	"svcplane/node/volume"
 )
 
@@ -196,13 +197,13 @@ func (n *Node) stopWorkers() {
 // adoptOrphan starts a worker for something in the runtime that has none: a pod that was deleted while the
 // node was down. The worker finds that the API does not have it, and ends it.
 func (n *Node) adoptOrphan(labels, annotations map[string]string) {
-	uid := podUID(labels)
+	uid := podplan.UID(labels)
 	if uid == "" {
 		return // not ours: it does not carry a pod's labels
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.startWorker(podFromLabels(labels, annotations), func() {})
+	n.startWorker(podplan.FromLabels(labels, annotations), func() {})
 }
 
 func listedRunning(c *runtimeapi.Container) bool {

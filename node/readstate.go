@@ -7,11 +7,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	podplan "svcplane/node/pod"
 )
 
 // readState asks the runtime for everything of a pod. What goes away between the calls is left out.
-func readState(ctx context.Context, rt internalapi.RuntimeService, uid types.UID) (*podState, error) {
-	selector := map[string]string{labelPodUID: string(uid)}
+func readState(ctx context.Context, rt internalapi.RuntimeService, uid types.UID) (*podplan.State, error) {
+	selector := map[string]string{podplan.LabelPodUID: string(uid)}
 	listed, err := rt.ListPodSandbox(ctx, &runtimeapi.PodSandboxFilter{LabelSelector: selector})
 	if err != nil {
 		return nil, fmt.Errorf("listing the sandboxes of pod %s: %w", uid, err)
@@ -42,5 +44,5 @@ func readState(ctx context.Context, rt internalapi.RuntimeService, uid types.UID
 		}
 		containers = append(containers, resp.Status)
 	}
-	return newState(sandboxes, containers), nil
+	return podplan.NewState(sandboxes, containers), nil
 }

@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+
+	podplan "svcplane/node/pod"
 )
 
 // How often everything in the runtime is compared with what was there before: seldom when the runtime
@@ -100,11 +102,11 @@ func (n *Node) relist(ctx context.Context) error {
 	now := make(map[string]int32, len(containers)+len(sandboxes))
 	owner := make(map[string]types.UID, len(now))
 	for _, c := range containers {
-		now[c.Id], owner[c.Id] = int32(c.State), podUID(c.Labels)
+		now[c.Id], owner[c.Id] = int32(c.State), podplan.UID(c.Labels)
 		n.adoptOrphan(c.Labels, c.Annotations)
 	}
 	for _, s := range sandboxes {
-		now[s.Id], owner[s.Id] = int32(s.State), podUID(s.Labels)
+		now[s.Id], owner[s.Id] = int32(s.State), podplan.UID(s.Labels)
 		n.adoptOrphan(s.Labels, s.Annotations)
 	}
 	for id, state := range now {

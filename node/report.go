@@ -16,27 +16,29 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
+
+	podplan "svcplane/node/pod"
 )
 
 // report derives the status of the pod and writes it to the API if it says something new.
 // It is not interrupted: what it takes is short, and half a request helps nobody.
-func (w *worker) report(ctx context.Context, st *podState, terminal bool) error {
-	status := makeStatus(statusInput{
-		pod:      w.pod,
-		old:      w.merged(),
-		state:    st,
-		probes:   w.n.probes.Verdict,
-		waiting:  w.waiting,
-		runtime:  w.n.runtimeName,
-		hostIPs:  *w.n.addrs.Load(),
-		terminal: terminal,
-		failed:   w.failed,
-		messages: w.n.message,
-		now:      time.Now(),
+func (w *worker) report(ctx context.Context, st *podplan.State, terminal bool) error {
+	status := podplan.MakeStatus(podplan.Input{
+		Pod:      w.pod,
+		Old:      w.merged(),
+		State:    st,
+		Probes:   w.n.probes.Verdict,
+		Waiting:  w.waiting,
+		Runtime:  w.n.runtimeName,
+		HostIPs:  *w.n.addrs.Load(),
+		Terminal: terminal,
+		Failed:   w.failed,
+		Messages: w.n.message,
+		Now:      time.Now(),
 	})
 	if w.failed != nil && status.Phase == corev1.PodFailed {
-		status.Reason, status.Message = w.failed.reason, w.failed.message
-		if w.failed.reason == reasonNodePorts {
+		status.Reason, status.Message = w.failed.Reason, w.failed.Message
+		if w.failed.Reason == reasonNodePorts {
 			forgetUnstarted(&status)
 		}
 	}
@@ -180,12 +182,12 @@ const (
 
 // message reads what a container left in its termination message file, or the end of its log if it failed
 // without one and terminationMessagePolicy asks for that.
-func (n *Node) message(ref *containerRef) string {
-	text := tail(n.messageFile(ref.pod, ref.container.Name, ref.status.GetMetadata().GetAttempt()), maxMessage)
-	if text != "" || ref.status.ExitCode == 0 || ref.container.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError {
+func (n *Node) message(ref *podplan.ContainerRef) string {
+	text := tail(n.messageFile(ref.Pod, ref.Container.Name, ref.Status.GetMetadata().GetAttempt()), maxMessage)
+	if text != "" || ref.Status.ExitCode == 0 || ref.Container.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError {
 		return text
 	}
-	return lastLogLines(ref.status.GetLogPath(), maxMessage/2, maxMessageLines)
+	return lastLogLines(ref.Status.GetLogPath(), maxMessage/2, maxMessageLines)
 }
 
 // tail reads at most limit bytes from the end of a file; what cannot be read is empty.

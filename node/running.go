@@ -11,6 +11,7 @@ import (
 	"k8s.io/klog/v2"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
 
+	podplan "svcplane/node/pod"
 	"svcplane/node/volume"
 )
 
@@ -19,7 +20,7 @@ import (
 const failedStartRetry = 5 * time.Second
 
 // syncRunning brings a pod that is to run to what it should be.
-func (w *worker) syncRunning(ctx context.Context, st *podState) (time.Duration, error) {
+func (w *worker) syncRunning(ctx context.Context, st *podplan.State) (time.Duration, error) {
 	st, err := w.stopRefused(ctx, st)
 	if err != nil {
 		return 0, err
@@ -31,9 +32,9 @@ func (w *worker) syncRunning(ctx context.Context, st *podState) (time.Duration, 
 	if isFinal(w.status.Phase) {
 		return 0, nil // the next sync ends it
 	}
-	p := makePlan(w.pod, st, w.n.probes.Verdict)
+	p := podplan.MakePlan(w.pod, st, w.n.probes.Verdict)
 	w.waitsForMaster.Store(true)
-	if len(p.start) > 0 && !w.n.masterKnown() {
+	if len(p.Start) > 0 && !w.n.masterKnown() {
 		return idle, nil // serviceChanged pokes
 	}
 	w.waitsForMaster.Store(false)
@@ -44,7 +45,7 @@ func (w *worker) syncRunning(ctx context.Context, st *podState) (time.Duration, 
 	if err != nil {
 		return 0, err
 	}
-	if len(p.start) == 0 {
+	if len(p.Start) == 0 {
 		return w.due(), nil
 	}
 	if sandboxID == "" {
@@ -83,7 +84,7 @@ func (w *worker) due() time.Duration {
 }
 
 // setupVolumes provides the volumes. A running pod keeps those it has when a refresh fails.
-func (w *worker) setupVolumes(ctx context.Context, st *podState) error {
+func (w *worker) setupVolumes(ctx context.Context, st *podplan.State) error {
 	mounted, err := w.n.volumes.Setup(ctx, w.n.facts(w.pod, w.ips(st)))
 	if err == nil {
 		w.mounted = &mounted
@@ -98,7 +99,7 @@ func (w *worker) setupVolumes(ctx context.Context, st *podState) error {
 			w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeWarning, "FailedMount", one.Error())
 		}
 	}
-	if w.mounted != nil || len(st.running()) > 0 {
+	if w.mounted != nil || len(st.Running()) > 0 {
 		klog.V(2).InfoS("Refreshing the volumes of a running pod failed, as an Event tells", "pod", klog.KObj(w.pod), "err", err)
 		if w.mounted == nil {
 			w.mounted = &mounted
@@ -116,30 +117,30 @@ func unjoin(err error) []error {
 }
 
 // prepare stops what has to go and makes sure of the sandbox.
-func (w *worker) prepare(ctx context.Context, p plan, st *podState) (sandboxID string, _ *podState, err error) {
-	if s, ready := st.sandbox(); ready {
+func (w *worker) prepare(ctx context.Context, p podplan.Plan, st *podplan.State) (sandboxID string, _ *podplan.State, err error) {
+	if s, ready := st.Sandbox(); ready {
 		sandboxID = s.Id
 	}
-	if p.killPod {
-		if p.createSandbox && len(st.sandboxes) > 0 {
+	if p.KillPod {
+		if p.CreateSandbox && len(st.Sandboxes) > 0 {
 			w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
 		}
 		if err := w.n.stopPod(ctx, w.pod, st, graceOf(w.pod)); err != nil {
 			return "", st, err
 		}
 	}
-	for _, k := range p.kill {
-		if err := w.n.stopContainer(ctx, w.pod, k.container, k.status, w.killGrace(k), k.message); err != nil {
+	for _, k := range p.Kill {
+		if err := w.n.stopContainer(ctx, w.pod, k.Container, k.Status, w.killGrace(k), k.Message); err != nil {
 			return "", st, err
 		}
 	}
-	if !p.createSandbox {
+	if !p.CreateSandbox {
 		return sandboxID, st, nil
 	}
 	if err := w.forgetInits(ctx, st); err != nil {
 		return "", st, err
 	}
-	if sandboxID, err = w.runSandbox(ctx, p.attempt); err != nil {
+	if sandboxID, err = w.runSandbox(ctx, p.Attempt); err != nil {
 		return "", st, err
 	}
 	if st, err = readState(ctx, w.n.cfg.Runtime, w.first.UID); err != nil {
@@ -150,11 +151,11 @@ func (w *worker) prepare(ctx context.Context, p plan, st *podState) (sandboxID s
 }
 
 // forgetInits removes the init containers of an earlier sandbox: in a new one they run again.
-func (w *worker) forgetInits(ctx context.Context, st *podState) error {
+func (w *worker) forgetInits(ctx context.Context, st *podplan.State) error {
 	for i := range w.pod.Spec.InitContainers {
-		for _, s := range st.all(w.pod.Spec.InitContainers[i].Name) {
+		for _, s := range st.All(w.pod.Spec.InitContainers[i].Name) {
 			if err := w.n.cfg.Runtime.RemoveContainer(ctx, s.Id); err != nil && !gone(err) {
-				return fmt.Errorf("removing init container %s of the last sandbox: %w", containerName(s), err)
+				return fmt.Errorf("removing init container %s of the last sandbox: %w", podplan.ContainerName(s), err)
 			}
 		}
 	}
@@ -182,14 +183,14 @@ func (w *worker) runSandbox(ctx context.Context, attempt uint32) (string, error)
 
 // startContainers starts what the plan says, one after the other. next is when to try again what could not
 // be started.
-func (w *worker) startContainers(ctx context.Context, p plan, st *podState, sandboxID string) (started int, next time.Duration, err error) {
-	config, err := w.n.sandboxConfig(w.pod, p.attempt)
+func (w *worker) startContainers(ctx context.Context, p podplan.Plan, st *podplan.State, sandboxID string) (started int, next time.Duration, err error) {
+	config, err := w.n.sandboxConfig(w.pod, p.Attempt)
 	if err != nil {
 		return 0, 0, err
 	}
 	l := &launch{pod: w.pod, state: st, sandboxID: sandboxID, sandbox: config, ips: w.ips(st), volumes: *w.mounted, waiting: w.waiting}
 	next = idle
-	for _, c := range p.start {
+	for _, c := range p.Start {
 		if wait, bad := w.n.backingOff(w.pod, c, st); bad != nil {
 			if w.waiting[c.Name] != *bad {
 				w.n.cfg.Recorder.Eventf(objectRef(w.pod, c), corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s", c.Name, podText(w.pod))
@@ -218,9 +219,9 @@ func (w *worker) startContainers(ctx context.Context, p plan, st *podState, sand
 
 // backingOff says whether a container that ended has to wait before it is started again: 10 s after its
 // second end, doubled each time up to 5 minutes, forgotten after it ran for 10 minutes.
-func (n *Node) backingOff(pod *corev1.Pod, c *corev1.Container, st *podState) (time.Duration, *why) {
-	last := st.latest(c.Name)
-	if !hasExited(last) {
+func (n *Node) backingOff(pod *corev1.Pod, c *corev1.Container, st *podplan.State) (time.Duration, *podplan.Why) {
+	last := st.Latest(c.Name)
+	if !podplan.HasExited(last) {
 		return 0, nil
 	}
 	key := crashKey(pod, c)
@@ -231,41 +232,41 @@ func (n *Node) backingOff(pod *corev1.Pod, c *corev1.Container, st *podState) (t
 	}
 	full := n.crash.Get(key)
 	message := fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", full, c.Name, podText(pod))
-	return full - time.Since(ended) + 50*time.Millisecond, &why{"CrashLoopBackOff", message}
+	return full - time.Since(ended) + 50*time.Millisecond, &podplan.Why{Reason: "CrashLoopBackOff", Message: message}
 }
 
 func crashKey(pod *corev1.Pod, c *corev1.Container) string {
-	return string(pod.UID) + "_" + c.Name + "_" + containerHash(c)
+	return string(pod.UID) + "_" + c.Name + "_" + podplan.ContainerHash(c)
 }
 
 // dropOld removes what is left of earlier instances of a container but the last one, whose log
 // `kubectl logs -p` shows.
 func (n *Node) dropOld(ctx context.Context, l *launch, c *corev1.Container) error {
-	instances := l.state.all(c.Name)
+	instances := l.state.All(c.Name)
 	if len(instances) < 2 {
 		return nil
 	}
 	for _, old := range instances[1:] {
-		if isRunning(old) {
+		if podplan.IsRunning(old) {
 			continue
 		}
 		if err := n.cfg.Runtime.RemoveContainer(ctx, old.Id); err != nil && !gone(err) {
 			return fmt.Errorf("removing an old instance of container %s: %w", c.Name, err)
 		}
 	}
-	dropLogs(filepath.Join(l.sandbox.LogDirectory, c.Name), restartCount(instances[0]))
+	dropLogs(filepath.Join(l.sandbox.LogDirectory, c.Name), podplan.RestartCount(instances[0]))
 	return nil
 }
 
 // killGrace is the grace period of a container that is stopped while its pod goes on: a probe may set its own.
-func (w *worker) killGrace(k killOne) time.Duration {
-	v, _ := w.n.probes.Verdict(k.status.Id)
+func (w *worker) killGrace(k podplan.Kill) time.Duration {
+	v, _ := w.n.probes.Verdict(k.Status.Id)
 	var p *corev1.Probe
 	switch {
 	case v.LivenessFailed:
-		p = k.container.LivenessProbe
+		p = k.Container.LivenessProbe
 	case v.StartupFailed:
-		p = k.container.StartupProbe
+		p = k.Container.StartupProbe
 	}
 	if p != nil && p.TerminationGracePeriodSeconds != nil {
 		return time.Duration(*p.TerminationGracePeriodSeconds) * time.Second

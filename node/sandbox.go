@@ -12,6 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/node/names"
+	podplan "svcplane/node/pod"
 )
 
 // podDir is where everything of a pod is kept but its logs.
@@ -47,7 +48,7 @@ func (n *Node) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSa
 		LogDirectory: logs,
 		DnsConfig:    &runtimeapi.DNSConfig{Servers: resolver.Servers, Searches: resolver.Searches, Options: resolver.Options},
 		PortMappings: portMappings(pod),
-		Labels:       podLabels(pod),
+		Labels:       podplan.Labels(pod),
 		Annotations:  sandboxAnnotations(pod),
 		Linux:        sandboxLinux(pod),
 	}, nil
@@ -82,7 +83,7 @@ func sandboxAnnotations(pod *corev1.Pod) map[string]string {
 		a[k] = v
 	}
 	if g := pod.Spec.TerminationGracePeriodSeconds; g != nil {
-		a[annotationPodGrace] = fmt.Sprint(*g)
+		a[podplan.AnnotationPodGrace] = fmt.Sprint(*g)
 	}
 	return a
 }

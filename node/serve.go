@@ -14,7 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
 	"svcplane/inprocess"
@@ -147,7 +147,7 @@ func (s *server) routes() http.Handler {
 }
 
 func (s *server) listPods(w http.ResponseWriter, _ *http.Request) {
-	list := corev1.PodList{TypeMeta: v1.TypeMeta{Kind: "PodList", APIVersion: "v1"}}
+	list := corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}}
 	for _, o := range s.n.pods.GetStore().List() {
 		if pod, ok := o.(*corev1.Pod); ok && s.n.ours(pod) {
 			list.Items = append(list.Items, *pod)

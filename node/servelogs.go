@@ -56,15 +56,15 @@ func (n *Node) logged(ctx context.Context, pod *corev1.Pod, name string, previou
 		return nil, err
 	}
 	var started []*runtimeapi.ContainerStatus
-	for _, c := range st.all(name) {
+	for _, c := range st.All(name) {
 		if c.StartedAt != 0 {
 			started = append(started, c)
 		}
 	}
 	switch {
-	case previous && (len(started) < 1 || len(started) < 2 && st.latest(name) == started[0]):
+	case previous && (len(started) < 1 || len(started) < 2 && st.Latest(name) == started[0]):
 		return nil, fmt.Errorf("previous terminated container %q in pod %q not found", name, pod.Name)
-	case previous && st.latest(name) == started[0]:
+	case previous && st.Latest(name) == started[0]:
 		return started[1], nil
 	case len(started) > 0:
 		return started[0], nil

@@ -10,6 +10,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/klog/v2"
+
+	podplan "svcplane/node/pod"
 )
 
 // findPod gives the pod of a request, or answers it.
@@ -34,8 +36,8 @@ func (s *server) findRunning(w http.ResponseWriter, r *http.Request) (id string,
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return "", false
 	}
-	c := st.latest(r.PathValue("container"))
-	if !isRunning(c) {
+	c := st.Latest(r.PathValue("container"))
+	if !podplan.IsRunning(c) {
 		http.Error(w, fmt.Sprintf("container not found (%q)", r.PathValue("container")), http.StatusNotFound)
 		return "", false
 	}
@@ -88,7 +90,7 @@ func (s *server) portForward(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	sandbox, ready := st.sandbox()
+	sandbox, ready := st.Sandbox()
 	if !ready {
 		http.Error(w, fmt.Sprintf("pod %s does not run", podText(pod)), http.StatusNotFound)
 		return

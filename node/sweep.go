@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	podplan "svcplane/node/pod"
 	"svcplane/node/volume"
 )
 
@@ -55,14 +56,14 @@ func (n *Node) known(ctx context.Context) (map[types.UID]bool, error) {
 		return nil, err
 	}
 	for _, c := range containers {
-		known[podUID(c.Labels)] = true
+		known[podplan.UID(c.Labels)] = true
 	}
 	sandboxes, err := n.cfg.Runtime.ListPodSandbox(ctx, &runtimeapi.PodSandboxFilter{})
 	if err != nil {
 		return nil, fmt.Errorf("listing sandboxes: %w", err)
 	}
 	for _, s := range sandboxes {
-		known[podUID(s.Labels)] = true
+		known[podplan.UID(s.Labels)] = true
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

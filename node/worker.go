@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
+	podplan "svcplane/node/pod"
 	"svcplane/node/probe"
 	"svcplane/node/volume"
 )
@@ -30,15 +31,15 @@ type worker struct {
 	wrote          atomic.Pointer[string] // resource version of our own last write
 
 	// The loop alone uses these.
-	lifetime context.Context  // of the loop: probes outlive the sync that finds their container
-	pod      *corev1.Pod      // newest object
-	known    bool             // the API has had the pod while this worker ran
-	base     *corev1.Pod      // what the last patch of the status returned
-	status   corev1.PodStatus // what was reported last
-	waiting  map[string]why   // by container
-	mounted  *volume.Mounted  // nil: not all volumes were ready yet
-	failures int              // in a row
-	failed   *why             // the pod as a whole
+	lifetime context.Context        // of the loop: probes outlive the sync that finds their container
+	pod      *corev1.Pod            // newest object
+	known    bool                   // the API has had the pod while this worker ran
+	base     *corev1.Pod            // what the last patch of the status returned
+	status   corev1.PodStatus       // what was reported last
+	waiting  map[string]podplan.Why // by container
+	mounted  *volume.Mounted        // nil: not all volumes were ready yet
+	failures int                    // in a row
+	failed   *podplan.Why           // the pod as a whole
 	ending   *killing
 
 	mu      sync.Mutex
@@ -51,7 +52,7 @@ func newWorker(n *Node, pod *corev1.Pod, looked func()) *worker {
 		n: n, first: pod, pod: pod, looked: looked,
 		signal:  make(chan struct{}, 1),
 		status:  *pod.Status.DeepCopy(),
-		waiting: map[string]why{},
+		waiting: map[string]podplan.Why{},
 		current: pod.Status.Phase,
 	}
 }
@@ -173,8 +174,8 @@ func (w *worker) isEnding(exists bool) bool {
 		return true
 	}
 	if left, ok := w.deadline(); ok && left <= 0 {
-		w.failed = &why{"DeadlineExceeded", "Pod was active on the node longer than the specified deadline"}
-		w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeNormal, w.failed.reason, w.failed.message)
+		w.failed = &podplan.Why{Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"}
+		w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeNormal, w.failed.Reason, w.failed.Message)
 		return true
 	}
 	return false
@@ -194,17 +195,17 @@ func (w *worker) deadline() (left time.Duration, ok bool) {
 }
 
 // watchProbes makes sure that exactly the running containers of the pod are probed.
-func (w *worker) watchProbes(ctx context.Context, st *podState) {
+func (w *worker) watchProbes(ctx context.Context, st *podplan.State) {
 	running := map[string]bool{}
 	ip := netip.Addr{}
 	if ips := w.ips(st); len(ips) > 0 {
 		ip = ips[0]
 	}
-	for _, list := range [][]corev1.Container{w.pod.Spec.Containers, w.pod.Spec.InitContainers, ephemeral(w.pod)} {
+	for _, list := range [][]corev1.Container{w.pod.Spec.Containers, w.pod.Spec.InitContainers, podplan.Ephemeral(w.pod)} {
 		for i := range list {
 			c := &list[i]
-			s := st.latest(c.Name)
-			if !isRunning(s) {
+			s := st.Latest(c.Name)
+			if !podplan.IsRunning(s) {
 				continue
 			}
 			running[s.Id] = true
@@ -232,9 +233,9 @@ func (w *worker) reported(name, id string) (ready, started bool) {
 }
 
 // ips are the addresses of the pod as containers and probes see them.
-func (w *worker) ips(st *podState) []netip.Addr {
+func (w *worker) ips(st *podplan.State) []netip.Addr {
 	if w.pod.Spec.HostNetwork {
 		return *w.n.addrs.Load()
 	}
-	return st.ips()
+	return st.Ips()
 }

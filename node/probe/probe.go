@@ -10,6 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	kprobe "k8s.io/kubernetes/pkg/probe"
+
+	"svcplane/node/pod"
 )
 
 // Config is what a Manager needs.
@@ -33,11 +35,7 @@ type Target struct {
 }
 
 // Verdict is what the probes say about a container. One without probes is started, ready and alive.
-type Verdict struct {
-	Started, Ready bool
-	StartupFailed  bool // it has to be restarted
-	LivenessFailed bool // the same
-}
+type Verdict = pod.Verdict
 
 // Manager probes containers.
 type Manager struct {

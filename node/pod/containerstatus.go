@@ -1,4 +1,4 @@
-package node
+package pod
 
 import (
 	"time"
@@ -10,15 +10,15 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// containerRef names one instance of a container.
-type containerRef struct {
-	pod       *corev1.Pod
-	container *corev1.Container
-	status    *runtimeapi.ContainerStatus
+// ContainerRef names one instance of a container.
+type ContainerRef struct {
+	Pod       *corev1.Pod
+	Container *corev1.Container
+	Status    *runtimeapi.ContainerStatus
 }
 
 // containerStatuses gives the statuses in the order of the spec, as clients expect it.
-func (in *statusInput) containerStatuses(list []corev1.Container, old []corev1.ContainerStatus, inits bool) []corev1.ContainerStatus {
+func (in *Input) containerStatuses(list []corev1.Container, old []corev1.ContainerStatus, inits bool) []corev1.ContainerStatus {
 	var out []corev1.ContainerStatus
 	for i := range list {
 		c := &list[i]
@@ -34,8 +34,8 @@ func (in *statusInput) containerStatuses(list []corev1.Container, old []corev1.C
 
 // fromRuntime gives the status of a container by what the runtime holds of it, and by what was reported
 // before when it holds nothing.
-func (in *statusInput) fromRuntime(c *corev1.Container, before corev1.ContainerStatus, known, inits bool) corev1.ContainerStatus {
-	instances := in.state.all(c.Name)
+func (in *Input) fromRuntime(c *corev1.Container, before corev1.ContainerStatus, known, inits bool) corev1.ContainerStatus {
+	instances := in.State.All(c.Name)
 	if len(instances) == 0 {
 		return in.neverSeen(c, before, known, inits)
 	}
@@ -43,8 +43,8 @@ func (in *statusInput) fromRuntime(c *corev1.Container, before corev1.ContainerS
 		Name:         c.Name,
 		Image:        imageName(instances[0], c),
 		ImageID:      instances[0].ImageRef,
-		ContainerID:  in.runtime + "://" + instances[0].Id,
-		RestartCount: int32(restartCount(instances[0])),
+		ContainerID:  in.Runtime + "://" + instances[0].Id,
+		RestartCount: int32(RestartCount(instances[0])),
 		State:        in.containerState(c, instances[0]),
 	}
 	if c.Resources.Requests != nil || c.Resources.Limits != nil {
@@ -73,9 +73,9 @@ func imageName(s *runtimeapi.ContainerStatus, c *corev1.Container) string {
 }
 
 // neverSeen is the status of a container of which the runtime has nothing.
-func (in *statusInput) neverSeen(c *corev1.Container, before corev1.ContainerStatus, known, inits bool) corev1.ContainerStatus {
+func (in *Input) neverSeen(c *corev1.Container, before corev1.ContainerStatus, known, inits bool) corev1.ContainerStatus {
 	reason := "ContainerCreating"
-	if len(in.pod.Spec.InitContainers) > 0 {
+	if len(in.Pod.Spec.InitContainers) > 0 {
 		reason = "PodInitializing"
 	}
 	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}
@@ -93,7 +93,7 @@ func (in *statusInput) neverSeen(c *corev1.Container, before corev1.ContainerSta
 			Message:  "The container could not be located when the pod was deleted.  The container used to be Running",
 			ExitCode: 137,
 		}}
-		if in.terminal {
+		if in.Terminal {
 			s.State = lost
 			return s
 		}
@@ -103,7 +103,7 @@ func (in *statusInput) neverSeen(c *corev1.Container, before corev1.ContainerSta
 	return s
 }
 
-func (in *statusInput) containerState(c *corev1.Container, s *runtimeapi.ContainerStatus) corev1.ContainerState {
+func (in *Input) containerState(c *corev1.Container, s *runtimeapi.ContainerStatus) corev1.ContainerState {
 	switch s.State {
 	case runtimeapi.ContainerState_CONTAINER_RUNNING:
 		return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: stamp(s.StartedAt)}}
@@ -114,7 +114,7 @@ func (in *statusInput) containerState(c *corev1.Container, s *runtimeapi.Contain
 			Message:     s.Message,
 			StartedAt:   stamp(s.StartedAt),
 			FinishedAt:  stamp(s.FinishedAt),
-			ContainerID: in.runtime + "://" + s.Id,
+			ContainerID: in.Runtime + "://" + s.Id,
 		}
 		switch {
 		case t.Reason != "":
@@ -123,8 +123,8 @@ func (in *statusInput) containerState(c *corev1.Container, s *runtimeapi.Contain
 		default:
 			t.Reason = "Error"
 		}
-		if in.messages != nil {
-			if m := in.messages(&containerRef{in.pod, c, s}); m != "" {
+		if in.Messages != nil {
+			if m := in.Messages(&ContainerRef{in.Pod, c, s}); m != "" {
 				t.Message = m
 			}
 		}
@@ -142,27 +142,27 @@ func stamp(nanos int64) metav1.Time {
 }
 
 // setWaiting says of a container that is to be started and could not be why that is.
-func (in *statusInput) setWaiting(c *corev1.Container, s *corev1.ContainerStatus, inits bool) {
-	reason, ok := in.waiting[c.Name]
-	last := in.state.latest(c.Name)
-	if !ok || in.terminal || s.State.Running != nil || !shouldStart(in.pod, c, last) {
+func (in *Input) setWaiting(c *corev1.Container, s *corev1.ContainerStatus, inits bool) {
+	reason, ok := in.Waiting[c.Name]
+	last := in.State.Latest(c.Name)
+	if !ok || in.Terminal || s.State.Running != nil || !shouldStart(in.Pod, c, last) {
 		return
 	}
-	if inits && hasExited(last) && last.ExitCode == 0 && !podutil.IsRestartableInitContainer(c) {
+	if inits && HasExited(last) && last.ExitCode == 0 && !podutil.IsRestartableInitContainer(c) {
 		return
 	}
 	if s.State.Terminated != nil {
 		s.LastTerminationState = s.State
 	}
-	s.State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason.reason, Message: reason.message}}
+	s.State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason.Reason, Message: reason.Message}}
 }
 
 // setReady fills started and ready by the probes. An init container is ready when it has succeeded.
-func (in *statusInput) setReady(c *corev1.Container, s *corev1.ContainerStatus, inits bool) {
+func (in *Input) setReady(c *corev1.Container, s *corev1.ContainerStatus, inits bool) {
 	started := false
 	switch {
 	case s.State.Running != nil:
-		v, known := in.probes(in.state.latest(c.Name).Id)
+		v, known := in.Probes(in.State.Latest(c.Name).Id)
 		started = known && v.Started
 		s.Ready = known && v.Ready && started
 	case inits && !podutil.IsRestartableInitContainer(c):

@@ -1,4 +1,4 @@
-package node
+package pod
 
 import (
 	"fmt"
@@ -6,42 +6,47 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
-
-	"svcplane/node/probe"
 )
 
-// plan is what has to be done so that the runtime holds what the pod asks for.
-type plan struct {
-	killPod       bool // everything of the pod stops first
-	createSandbox bool
-	attempt       uint32 // number of the sandbox to create, or of the present one
-	kill          []killOne
-	start         []*corev1.Container // in this order
+// Plan is what has to be done so that the runtime holds what the pod asks for.
+type Plan struct {
+	KillPod       bool // everything of the pod stops first
+	CreateSandbox bool
+	Attempt       uint32 // number of the sandbox to create, or of the present one
+	Kill          []Kill
+	Start         []*corev1.Container // in this order
 }
 
-// killOne is a container that must go.
-type killOne struct {
-	status    *runtimeapi.ContainerStatus
-	container *corev1.Container
-	message   string // of the Killing Event
+// Kill is a container that must go.
+type Kill struct {
+	Status    *runtimeapi.ContainerStatus
+	Container *corev1.Container
+	Message   string // of the Killing Event
 }
 
-// verdicts looks up what the probes say about a container.
-type verdicts func(containerID string) (probe.Verdict, bool)
+// Verdict is what the probes of a container say.
+type Verdict struct {
+	Started, Ready bool
+	StartupFailed  bool // it has to be restarted
+	LivenessFailed bool // the same
+}
 
-// makePlan compares a pod that is to run with what the runtime holds. It is the pod life cycle of the
+// Verdicts looks up what the probes say about a container.
+type Verdicts func(containerID string) (Verdict, bool)
+
+// MakePlan compares a pod that is to run with what the runtime holds. It is the pod life cycle of the
 // Kubernetes documentation: init containers one after the other, sidecars among them, then the rest; a new
 // sandbox means that everything starts again.
-func makePlan(pod *corev1.Pod, st *podState, probes verdicts) plan {
-	var p plan
-	p.createSandbox, p.attempt = sandboxNeeded(pod, st)
-	if p.createSandbox {
+func MakePlan(pod *corev1.Pod, st *State, probes Verdicts) Plan {
+	var p Plan
+	p.CreateSandbox, p.Attempt = sandboxNeeded(pod, st)
+	if p.CreateSandbox {
 		return planFresh(pod, st, p)
 	}
 	for i := range pod.Spec.EphemeralContainers {
 		c := (*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
-		if st.latest(c.Name) == nil {
-			p.start = append(p.start, c)
+		if st.Latest(c.Name) == nil {
+			p.Start = append(p.Start, c)
 		}
 	}
 	if !planInit(pod, st, probes, &p) {
@@ -55,18 +60,18 @@ func makePlan(pod *corev1.Pod, st *podState, probes verdicts) plan {
 	}
 	if keep == 0 && starting == 0 {
 		// Sidecars must not keep a pod alive whose own containers are done.
-		p.killPod, p.start = true, nil
+		p.KillPod, p.Start = true, nil
 	}
 	return p
 }
 
-func sandboxNeeded(pod *corev1.Pod, st *podState) (need bool, attempt uint32) {
-	s, ready := st.sandbox()
+func sandboxNeeded(pod *corev1.Pod, st *State) (need bool, attempt uint32) {
+	s, ready := st.Sandbox()
 	if s == nil {
 		return true, 0
 	}
 	readyOnes := 0
-	for _, other := range st.sandboxes {
+	for _, other := range st.Sandboxes {
 		if other.State == runtimeapi.PodSandboxState_SANDBOX_READY {
 			readyOnes++
 		}
@@ -79,42 +84,42 @@ func sandboxNeeded(pod *corev1.Pod, st *podState) (need bool, attempt uint32) {
 }
 
 // planFresh plans for a pod that has no usable sandbox.
-func planFresh(pod *corev1.Pod, st *podState, p plan) plan {
-	p.killPod = len(st.sandboxes) > 0 || len(st.running()) > 0
-	if pod.Spec.RestartPolicy == corev1.RestartPolicyNever && p.attempt != 0 && len(st.containers) > 0 {
-		p.createSandbox = false
+func planFresh(pod *corev1.Pod, st *State, p Plan) Plan {
+	p.KillPod = len(st.Sandboxes) > 0 || len(st.Running()) > 0
+	if pod.Spec.RestartPolicy == corev1.RestartPolicyNever && p.Attempt != 0 && len(st.Containers) > 0 {
+		p.CreateSandbox = false
 		return p
 	}
 	created := false
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
-		last := st.latest(c.Name)
+		last := st.Latest(c.Name)
 		created = created || last != nil
-		if !hasExited(last) || podutil.ContainerShouldRestart(*c, pod.Spec, last.ExitCode) {
-			p.start = append(p.start, c)
+		if !HasExited(last) || podutil.ContainerShouldRestart(*c, pod.Spec, last.ExitCode) {
+			p.Start = append(p.Start, c)
 		}
 	}
-	if len(p.start) == 0 && created {
-		p.createSandbox = false
+	if len(p.Start) == 0 && created {
+		p.CreateSandbox = false
 		return p
 	}
 	if len(pod.Spec.InitContainers) > 0 {
-		p.start = []*corev1.Container{&pod.Spec.InitContainers[0]}
+		p.Start = []*corev1.Container{&pod.Spec.InitContainers[0]}
 	}
 	return p
 }
 
 // planContainer plans for one of the pod's own containers.
-func planContainer(pod *corev1.Pod, c *corev1.Container, st *podState, probes verdicts, p *plan) (keep, start int) {
-	last := st.latest(c.Name)
-	if !isRunning(last) {
+func planContainer(pod *corev1.Pod, c *corev1.Container, st *State, probes Verdicts, p *Plan) (keep, start int) {
+	last := st.Latest(c.Name)
+	if !IsRunning(last) {
 		if !shouldStart(pod, c, last) {
 			return 0, 0
 		}
 		if last != nil && last.State == runtimeapi.ContainerState_CONTAINER_UNKNOWN {
-			p.kill = append(p.kill, killOne{last, c, "Container is in an unknown state, try killing it before restart"})
+			p.Kill = append(p.Kill, Kill{last, c, "Container is in an unknown state, try killing it before restart"})
 		}
-		p.start = append(p.start, c)
+		p.Start = append(p.Start, c)
 		return 0, 1
 	}
 	message, force := whyKill(c, last, probes, "Container")
@@ -124,16 +129,16 @@ func planContainer(pod *corev1.Pod, c *corev1.Container, st *podState, probes ve
 	restart := force || podutil.IsContainerRestartable(pod.Spec, *c)
 	if restart {
 		message += ", will be restarted"
-		p.start = append(p.start, c)
+		p.Start = append(p.Start, c)
 		start = 1
 	}
-	p.kill = append(p.kill, killOne{last, c, message})
+	p.Kill = append(p.Kill, Kill{last, c, message})
 	return 0, start
 }
 
 // whyKill says why a running container has to go; force means that it comes back whatever the restart policy.
-func whyKill(c *corev1.Container, s *runtimeapi.ContainerStatus, probes verdicts, what string) (message string, force bool) {
-	if hash := s.Annotations[annotationHash]; hash != "" && hash != containerHash(c) {
+func whyKill(c *corev1.Container, s *runtimeapi.ContainerStatus, probes Verdicts, what string) (message string, force bool) {
+	if hash := s.Annotations[annotationHash]; hash != "" && hash != ContainerHash(c) {
 		return fmt.Sprintf("%s %s definition changed", what, c.Name), true
 	}
 	v, _ := probes(s.Id)
@@ -153,36 +158,36 @@ func shouldStart(pod *corev1.Pod, c *corev1.Container, last *runtimeapi.Containe
 		return false
 	case last == nil:
 		return true
-	case isRunning(last):
+	case IsRunning(last):
 		return false
-	case hasExited(last):
+	case HasExited(last):
 		return podutil.ContainerShouldRestart(*c, pod.Spec, last.ExitCode)
 	}
 	return true // created and never started, or lost
 }
 
 // planInit plans the init containers and says whether the pod's own containers may run.
-func planInit(pod *corev1.Pod, st *podState, probes verdicts, p *plan) (initialized bool) {
+func planInit(pod *corev1.Pod, st *State, probes Verdicts, p *Plan) (initialized bool) {
 	inits := pod.Spec.InitContainers
 	already := ownStarted(pod, st)
 	for i := range inits {
 		c := &inits[i]
-		last := st.latest(c.Name)
+		last := st.Latest(c.Name)
 		if podutil.IsRestartableInitContainer(c) {
 			if !planSidecar(c, last, probes, p) && !already {
 				return false
 			}
 			continue
 		}
-		if already || hasExited(last) && last.ExitCode == 0 {
+		if already || HasExited(last) && last.ExitCode == 0 {
 			continue
 		}
 		switch {
-		case isRunning(last):
-		case hasExited(last) && !podutil.ContainerShouldRestart(*c, pod.Spec, last.ExitCode):
-			p.killPod, p.start = true, nil
+		case IsRunning(last):
+		case HasExited(last) && !podutil.ContainerShouldRestart(*c, pod.Spec, last.ExitCode):
+			p.KillPod, p.Start = true, nil
 		default:
-			p.start = append(p.start, c)
+			p.Start = append(p.Start, c)
 		}
 		return false
 	}
@@ -191,10 +196,10 @@ func planInit(pod *corev1.Pod, st *podState, probes verdicts, p *plan) (initiali
 
 // ownStarted says whether one of the pod's own containers runs in the present sandbox: then every init
 // container is done, also one whose remains are gone.
-func ownStarted(pod *corev1.Pod, st *podState) bool {
+func ownStarted(pod *corev1.Pod, st *State) bool {
 	for i := range pod.Spec.Containers {
-		c := st.latest(pod.Spec.Containers[i].Name)
-		if isRunning(c) || c != nil && c.State == runtimeapi.ContainerState_CONTAINER_CREATED {
+		c := st.Latest(pod.Spec.Containers[i].Name)
+		if IsRunning(c) || c != nil && c.State == runtimeapi.ContainerState_CONTAINER_CREATED {
 			return true
 		}
 	}
@@ -202,14 +207,14 @@ func ownStarted(pod *corev1.Pod, st *podState) bool {
 }
 
 // planSidecar plans for an init container that keeps running, and says whether it has started.
-func planSidecar(c *corev1.Container, last *runtimeapi.ContainerStatus, probes verdicts, p *plan) (started bool) {
-	if !isRunning(last) {
-		p.start = append(p.start, c)
+func planSidecar(c *corev1.Container, last *runtimeapi.ContainerStatus, probes Verdicts, p *Plan) (started bool) {
+	if !IsRunning(last) {
+		p.Start = append(p.Start, c)
 		return false
 	}
 	if message, _ := whyKill(c, last, probes, "Init container"); message != "" {
-		p.kill = append(p.kill, killOne{last, c, message})
-		p.start = append(p.start, c)
+		p.Kill = append(p.Kill, Kill{last, c, message})
+		p.Start = append(p.Start, c)
 		return false
 	}
 	v, ok := probes(last.Id)

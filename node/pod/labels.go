@@ -1,4 +1,4 @@
-package node
+package pod
 
 import (
 	"encoding/json"
@@ -15,7 +15,7 @@ import (
 const (
 	labelPodName       = "io.kubernetes.pod.name"
 	labelPodNamespace  = "io.kubernetes.pod.namespace"
-	labelPodUID        = "io.kubernetes.pod.uid"
+	LabelPodUID        = "io.kubernetes.pod.uid"
 	labelContainerName = "io.kubernetes.container.name"
 
 	annotationHash          = "io.kubernetes.container.hash"
@@ -23,39 +23,42 @@ const (
 	annotationMessagePath   = "io.kubernetes.container.terminationMessagePath"
 	annotationMessagePolicy = "io.kubernetes.container.terminationMessagePolicy"
 	annotationPorts         = "io.kubernetes.container.ports"
-	annotationPreStop       = "io.kubernetes.container.preStopHandler"
-	annotationPodGrace      = "io.kubernetes.pod.terminationGracePeriod"
+	AnnotationPreStop       = "io.kubernetes.container.preStopHandler"
+	AnnotationPodGrace      = "io.kubernetes.pod.terminationGracePeriod"
 )
 
-func podLabels(pod *corev1.Pod) map[string]string {
+// Labels are those of a pod at the runtime, with its own.
+func Labels(pod *corev1.Pod) map[string]string {
 	labels := make(map[string]string, len(pod.Labels)+3)
 	for k, v := range pod.Labels {
 		labels[k] = v
 	}
 	labels[labelPodName] = pod.Name
 	labels[labelPodNamespace] = pod.Namespace
-	labels[labelPodUID] = string(pod.UID)
+	labels[LabelPodUID] = string(pod.UID)
 	return labels
 }
 
-func containerLabels(pod *corev1.Pod, c *corev1.Container) map[string]string {
+// ContainerLabels are those of a container at the runtime.
+func ContainerLabels(pod *corev1.Pod, c *corev1.Container) map[string]string {
 	return map[string]string{
 		labelPodName:       pod.Name,
 		labelPodNamespace:  pod.Namespace,
-		labelPodUID:        string(pod.UID),
+		LabelPodUID:        string(pod.UID),
 		labelContainerName: c.Name,
 	}
 }
 
-func containerAnnotations(pod *corev1.Pod, c *corev1.Container, restarts uint32) (map[string]string, error) {
+// ContainerAnnotations keep at the runtime what has to be known of a container when its pod is gone.
+func ContainerAnnotations(pod *corev1.Pod, c *corev1.Container, restarts uint32) (map[string]string, error) {
 	a := map[string]string{
-		annotationHash:          containerHash(c),
+		annotationHash:          ContainerHash(c),
 		annotationRestartCount:  strconv.FormatUint(uint64(restarts), 10),
 		annotationMessagePath:   c.TerminationMessagePath,
 		annotationMessagePolicy: string(c.TerminationMessagePolicy),
 	}
 	if g := pod.Spec.TerminationGracePeriodSeconds; g != nil {
-		a[annotationPodGrace] = strconv.FormatInt(*g, 10)
+		a[AnnotationPodGrace] = strconv.FormatInt(*g, 10)
 	}
 	if len(c.Ports) > 0 {
 		ports, err := json.Marshal(c.Ports)
@@ -69,19 +72,20 @@ func containerAnnotations(pod *corev1.Pod, c *corev1.Container, restarts uint32)
 		if err != nil {
 			return nil, fmt.Errorf("container %s: writing down its preStop hook: %w", c.Name, err)
 		}
-		a[annotationPreStop] = string(hook)
+		a[AnnotationPreStop] = string(hook)
 	}
 	return a, nil
 }
 
-// containerHash covers what may change in a running pod and takes a restart: the image.
-func containerHash(c *corev1.Container) string {
+// ContainerHash covers what may change in a running pod and takes a restart: the image.
+func ContainerHash(c *corev1.Container) string {
 	h := fnv.New32a()
 	fmt.Fprintf(h, "%q %q", c.Name, c.Image)
 	return strconv.FormatUint(uint64(h.Sum32()), 16)
 }
 
-func restartCount(c *runtimeapi.ContainerStatus) uint32 {
+// RestartCount is how often a container was started again, as it was written down at the runtime.
+func RestartCount(c *runtimeapi.ContainerStatus) uint32 {
 	n, err := strconv.ParseUint(c.Annotations[annotationRestartCount], 10, 32)
 	if err != nil {
 		return c.GetMetadata().GetAttempt()
@@ -89,12 +93,12 @@ func restartCount(c *runtimeapi.ContainerStatus) uint32 {
 	return uint32(n)
 }
 
-// podFromLabels makes the little that is known of a pod that the API does not have any more.
-func podFromLabels(labels map[string]string, annotations map[string]string) *corev1.Pod {
+// FromLabels makes the little that is known of a pod that the API does not have any more.
+func FromLabels(labels map[string]string, annotations map[string]string) *corev1.Pod {
 	pod := &corev1.Pod{}
 	pod.Name, pod.Namespace = labels[labelPodName], labels[labelPodNamespace]
-	pod.UID = podUID(labels)
-	if g, err := strconv.ParseInt(annotations[annotationPodGrace], 10, 64); err == nil {
+	pod.UID = UID(labels)
+	if g, err := strconv.ParseInt(annotations[AnnotationPodGrace], 10, 64); err == nil {
 		pod.Spec.TerminationGracePeriodSeconds = &g
 	}
 	return pod

@@ -1,4 +1,4 @@
-package node
+package pod
 
 import (
 	"fmt"
@@ -10,32 +10,32 @@ import (
 )
 
 // setConditions writes the conditions that a node owns and keeps all others.
-func (in *statusInput) setConditions(s *corev1.PodStatus, all []corev1.ContainerStatus) {
-	_, sandboxReady := in.state.sandbox()
-	in.set(s, corev1.PodReadyToStartContainers, sandboxReady && len(in.podIPs()) > 0, why{})
+func (in *Input) setConditions(s *corev1.PodStatus, all []corev1.ContainerStatus) {
+	_, sandboxReady := in.State.Sandbox()
+	in.set(s, corev1.PodReadyToStartContainers, sandboxReady && len(in.podIPs()) > 0, Why{})
 	initialized, initWhy := in.initialized(s.Phase, all)
 	in.set(s, corev1.PodInitialized, initialized, initWhy)
 	ready, readyWhy := in.containersReady(s.Phase, all)
 	in.set(s, corev1.ContainersReady, ready, readyWhy)
 	if ready {
-		ready, readyWhy = gates(in.pod, s)
+		ready, readyWhy = gates(in.Pod, s)
 	}
 	in.set(s, corev1.PodReady, ready, readyWhy)
 	if _, c := podutil.GetPodCondition(s, corev1.PodScheduled); c == nil {
 		// A pod that names its node itself never saw the binder.
-		in.set(s, corev1.PodScheduled, true, why{})
+		in.set(s, corev1.PodScheduled, true, Why{})
 	}
 }
 
 // set writes one condition; the transition time moves only with the status.
-func (in *statusInput) set(s *corev1.PodStatus, kind corev1.PodConditionType, is bool, because why) {
+func (in *Input) set(s *corev1.PodStatus, kind corev1.PodConditionType, is bool, because Why) {
 	c := corev1.PodCondition{
 		Type:               kind,
 		Status:             corev1.ConditionFalse,
-		Reason:             because.reason,
-		Message:            because.message,
-		ObservedGeneration: in.pod.Generation,
-		LastTransitionTime: metav1.NewTime(in.now.Truncate(1e9)),
+		Reason:             because.Reason,
+		Message:            because.Message,
+		ObservedGeneration: in.Pod.Generation,
+		LastTransitionTime: metav1.NewTime(in.Now.Truncate(1e9)),
 	}
 	if is {
 		c.Status = corev1.ConditionTrue
@@ -52,10 +52,10 @@ func (in *statusInput) set(s *corev1.PodStatus, kind corev1.PodConditionType, is
 	s.Conditions[i] = c
 }
 
-func (in *statusInput) initialized(phase corev1.PodPhase, all []corev1.ContainerStatus) (bool, why) {
+func (in *Input) initialized(phase corev1.PodPhase, all []corev1.ContainerStatus) (bool, Why) {
 	var unknown, incomplete []string
-	for i := range in.pod.Spec.InitContainers {
-		c := &in.pod.Spec.InitContainers[i]
+	for i := range in.Pod.Spec.InitContainers {
+		c := &in.Pod.Spec.InitContainers[i]
 		s, ok := podutil.GetContainerStatus(all, c.Name)
 		switch {
 		case !ok:
@@ -67,12 +67,12 @@ func (in *statusInput) initialized(phase corev1.PodPhase, all []corev1.Container
 		}
 	}
 	if phase == corev1.PodSucceeded && unknown == nil {
-		return true, why{reason: "PodCompleted"}
+		return true, Why{Reason: "PodCompleted"}
 	}
-	if text := listed(unknown, "unknown", incomplete, "incomplete"); text != "" && !everStarted(in.pod, all) {
-		return false, why{"ContainersNotInitialized", text}
+	if text := listed(unknown, "unknown", incomplete, "incomplete"); text != "" && !everStarted(in.Pod, all) {
+		return false, Why{"ContainersNotInitialized", text}
 	}
-	return true, why{}
+	return true, Why{}
 }
 
 // everStarted says whether one of the pod's own containers has run: then the pod was initialized, also while
@@ -87,12 +87,12 @@ func everStarted(pod *corev1.Pod, all []corev1.ContainerStatus) bool {
 	return false
 }
 
-func (in *statusInput) containersReady(phase corev1.PodPhase, all []corev1.ContainerStatus) (bool, why) {
+func (in *Input) containersReady(phase corev1.PodPhase, all []corev1.ContainerStatus) (bool, Why) {
 	switch phase {
 	case corev1.PodSucceeded:
-		return false, why{reason: "PodCompleted"}
+		return false, Why{Reason: "PodCompleted"}
 	case corev1.PodFailed:
-		return false, why{reason: "PodFailed"}
+		return false, Why{Reason: "PodFailed"}
 	}
 	var unknown, unready []string
 	look := func(c *corev1.Container) {
@@ -103,18 +103,18 @@ func (in *statusInput) containersReady(phase corev1.PodPhase, all []corev1.Conta
 			unready = append(unready, c.Name)
 		}
 	}
-	for i := range in.pod.Spec.InitContainers {
-		if c := &in.pod.Spec.InitContainers[i]; podutil.IsRestartableInitContainer(c) {
+	for i := range in.Pod.Spec.InitContainers {
+		if c := &in.Pod.Spec.InitContainers[i]; podutil.IsRestartableInitContainer(c) {
 			look(c)
 		}
 	}
-	for i := range in.pod.Spec.Containers {
-		look(&in.pod.Spec.Containers[i])
+	for i := range in.Pod.Spec.Containers {
+		look(&in.Pod.Spec.Containers[i])
 	}
 	if text := listed(unknown, "unknown", unready, "unready"); text != "" {
-		return false, why{"ContainersNotReady", text}
+		return false, Why{"ContainersNotReady", text}
 	}
-	return true, why{}
+	return true, Why{}
 }
 
 // listed words two lists of containers as Kubernetes does.
@@ -130,7 +130,7 @@ func listed(a []string, aIs string, b []string, bIs string) string {
 }
 
 // gates evaluates spec.readinessGates against the conditions that others have set.
-func gates(pod *corev1.Pod, s *corev1.PodStatus) (bool, why) {
+func gates(pod *corev1.Pod, s *corev1.PodStatus) (bool, Why) {
 	var missing []string
 	for _, g := range pod.Spec.ReadinessGates {
 		_, c := podutil.GetPodCondition(s, g.ConditionType)
@@ -141,7 +141,7 @@ func gates(pod *corev1.Pod, s *corev1.PodStatus) (bool, why) {
 		}
 	}
 	if missing != nil {
-		return false, why{"ReadinessGatesNotReady", strings.Join(missing, ", ")}
+		return false, Why{"ReadinessGatesNotReady", strings.Join(missing, ", ")}
 	}
-	return true, why{}
+	return true, Why{}
 }

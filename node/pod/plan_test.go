@@ -1,4 +1,4 @@
-package node
+package pod
 
 import (
 	"fmt"
@@ -8,14 +8,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-
-	"svcplane/node/probe"
 )
 
 // holds builds what the runtime has from words: "box" a ready sandbox, "oldbox" one that is not,
 // "name:running", "name:created", "name:exit3". Later words are newer.
-func holds(words ...string) *podState {
-	st := &podState{}
+func holds(words ...string) *State {
+	st := &State{}
 	for i, word := range words {
 		name, state, _ := strings.Cut(word, ":")
 		if state == "" {
@@ -23,7 +21,7 @@ func holds(words ...string) *podState {
 			if word == "oldbox" {
 				box.State = runtimeapi.PodSandboxState_SANDBOX_NOTREADY
 			}
-			st.sandboxes = append([]*runtimeapi.PodSandboxStatus{box}, st.sandboxes...)
+			st.Sandboxes = append([]*runtimeapi.PodSandboxStatus{box}, st.Sandboxes...)
 			continue
 		}
 		c := &runtimeapi.ContainerStatus{Id: name, Metadata: &runtimeapi.ContainerMetadata{Name: name}, CreatedAt: int64(i)}
@@ -36,24 +34,24 @@ func holds(words ...string) *podState {
 				panic(err)
 			}
 		}
-		st.containers = append([]*runtimeapi.ContainerStatus{c}, st.containers...)
+		st.Containers = append([]*runtimeapi.ContainerStatus{c}, st.Containers...)
 	}
 	return st
 }
 
 // text renders a plan: what is killed, whether a sandbox is made, what is started.
-func (p plan) text() string {
+func (p Plan) text() string {
 	var words []string
-	if p.killPod {
+	if p.KillPod {
 		words = append(words, "stop all")
 	}
-	for _, k := range p.kill {
-		words = append(words, "kill "+k.container.Name+" ("+k.message+")")
+	for _, k := range p.Kill {
+		words = append(words, "kill "+k.Container.Name+" ("+k.Message+")")
 	}
-	if p.createSandbox {
-		words = append(words, fmt.Sprintf("box %d", p.attempt))
+	if p.CreateSandbox {
+		words = append(words, fmt.Sprintf("box %d", p.Attempt))
 	}
-	for _, c := range p.start {
+	for _, c := range p.Start {
 		words = append(words, "start "+c.Name)
 	}
 	return strings.Join(words, ", ")
@@ -111,8 +109,8 @@ func TestPlan(t *testing.T) {
 		{never, true, "box i1:exit0 side:running i2:exit0 a:exit0 b:exit0", "stop all"},
 		{always, true, "oldbox i1:exit0 side:exit137 i2:exit0 a:exit137 b:exit137", "stop all, box 1, start i1"},
 	} {
-		started := func(string) (probe.Verdict, bool) { return probe.Verdict{Started: true, Ready: true}, true }
-		if got := makePlan(podOf(c.policy, c.inits), holds(strings.Fields(c.state)...), started).text(); got != c.want {
+		started := func(string) (Verdict, bool) { return Verdict{Started: true, Ready: true}, true }
+		if got := MakePlan(podOf(c.policy, c.inits), holds(strings.Fields(c.state)...), started).text(); got != c.want {
 			t.Errorf("%s, %q: got %q, want %q", c.policy, c.state, got, c.want)
 		}
 	}
@@ -121,21 +119,21 @@ func TestPlan(t *testing.T) {
 func TestPlanByProbes(t *testing.T) {
 	for _, c := range []struct {
 		policy  corev1.RestartPolicy
-		verdict probe.Verdict
+		verdict Verdict
 		want    string
 	}{
-		{corev1.RestartPolicyAlways, probe.Verdict{Started: true, LivenessFailed: true}, "kill a (Container a failed liveness probe, will be restarted), start a"},
-		{corev1.RestartPolicyNever, probe.Verdict{Started: true, LivenessFailed: true}, "kill a (Container a failed liveness probe)"},
-		{corev1.RestartPolicyAlways, probe.Verdict{StartupFailed: true}, "kill a (Container a failed startup probe, will be restarted), start a"},
-		{corev1.RestartPolicyAlways, probe.Verdict{}, ""},
+		{corev1.RestartPolicyAlways, Verdict{Started: true, LivenessFailed: true}, "kill a (Container a failed liveness probe, will be restarted), start a"},
+		{corev1.RestartPolicyNever, Verdict{Started: true, LivenessFailed: true}, "kill a (Container a failed liveness probe)"},
+		{corev1.RestartPolicyAlways, Verdict{StartupFailed: true}, "kill a (Container a failed startup probe, will be restarted), start a"},
+		{corev1.RestartPolicyAlways, Verdict{}, ""},
 	} {
-		verdicts := func(id string) (probe.Verdict, bool) {
+		verdicts := func(id string) (Verdict, bool) {
 			if id == "a" {
 				return c.verdict, true
 			}
-			return probe.Verdict{Started: true, Ready: true}, true
+			return Verdict{Started: true, Ready: true}, true
 		}
-		if got := makePlan(podOf(c.policy, false), holds("box", "a:running", "b:running"), verdicts).text(); got != c.want {
+		if got := MakePlan(podOf(c.policy, false), holds("box", "a:running", "b:running"), verdicts).text(); got != c.want {
 			t.Errorf("%s, %+v: got %q, want %q", c.policy, c.verdict, got, c.want)
 		}
 	}
@@ -145,11 +143,11 @@ func TestPlanANewImageReplacesTheContainer(t *testing.T) {
 	p := podOf(corev1.RestartPolicyNever, false)
 	st := holds("box", "a:running", "b:running")
 	for i, name := range []string{"b", "a"} {
-		st.containers[i].Annotations = map[string]string{annotationHash: containerHash(&corev1.Container{Name: name, Image: "v1"})}
+		st.Containers[i].Annotations = map[string]string{annotationHash: ContainerHash(&corev1.Container{Name: name, Image: "v1"})}
 	}
 	p.Spec.Containers[0].Image, p.Spec.Containers[1].Image = "v2", "v1"
-	none := func(string) (probe.Verdict, bool) { return probe.Verdict{}, false }
-	if got, want := makePlan(p, st, none).text(), "kill a (Container a definition changed, will be restarted), start a"; got != want {
+	none := func(string) (Verdict, bool) { return Verdict{}, false }
+	if got, want := MakePlan(p, st, none).text(), "kill a (Container a definition changed, will be restarted), start a"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -182,29 +180,29 @@ func TestPhase(t *testing.T) {
 		{always, false, "oldbox a:exit0 b:exit143", true, corev1.PodFailed},
 		{always, false, "", true, corev1.PodFailed},
 	} {
-		in := statusInput{
-			pod: podOf(c.policy, c.inits), state: holds(strings.Fields(c.state)...), terminal: c.terminal, runtime: "fake",
-			probes: func(string) (probe.Verdict, bool) { return probe.Verdict{Started: true, Ready: true}, true },
+		in := Input{
+			Pod: podOf(c.policy, c.inits), State: holds(strings.Fields(c.state)...), Terminal: c.terminal, Runtime: "fake",
+			Probes: func(string) (Verdict, bool) { return Verdict{Started: true, Ready: true}, true },
 		}
-		if got := makeStatus(in).Phase; got != c.want {
+		if got := MakeStatus(in).Phase; got != c.want {
 			t.Errorf("%s, %q, terminal %v: got %s, want %s", c.policy, c.state, c.terminal, got, c.want)
 		}
 	}
 }
 
 func TestStatusKeepsWhatOthersWriteAndFinalPhases(t *testing.T) {
-	in := statusInput{
-		pod: podOf(corev1.RestartPolicyAlways, false), state: holds("box", "a:running", "b:running"),
-		probes: func(string) (probe.Verdict, bool) { return probe.Verdict{Started: true, Ready: true}, true },
+	in := Input{
+		Pod: podOf(corev1.RestartPolicyAlways, false), State: holds("box", "a:running", "b:running"),
+		Probes: func(string) (Verdict, bool) { return Verdict{Started: true, Ready: true}, true },
 	}
-	in.pod.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/gate"}}
-	s := makeStatus(in)
+	in.Pod.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "example.com/gate"}}
+	s := MakeStatus(in)
 	if ready, message := conditionOf(s, corev1.PodReady); ready || !strings.Contains(message, `"example.com/gate" does not exist`) {
 		t.Errorf("ready is %v: %s", ready, message)
 	}
 	s.Conditions = append(s.Conditions, corev1.PodCondition{Type: "example.com/gate", Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()})
-	in.old = s
-	s = makeStatus(in)
+	in.Old = s
+	s = MakeStatus(in)
 	if ready, message := conditionOf(s, corev1.PodReady); !ready {
 		t.Errorf("not ready: %s", message)
 	}
@@ -212,8 +210,8 @@ func TestStatusKeepsWhatOthersWriteAndFinalPhases(t *testing.T) {
 		t.Error("the condition of somebody else is gone")
 	}
 	s.Phase = corev1.PodFailed
-	in.old = s
-	if got := makeStatus(in).Phase; got != corev1.PodFailed {
+	in.Old = s
+	if got := MakeStatus(in).Phase; got != corev1.PodFailed {
 		t.Errorf("a final phase became %s", got)
 	}
 }

@@ -1,4 +1,4 @@
-package node
+package pod
 
 import (
 	"net/netip"
@@ -8,35 +8,35 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// why is a reason and a message for a container that does not run yet.
-type why struct{ reason, message string }
+// Why is a reason and a message for a container that does not run yet.
+type Why struct{ Reason, Message string }
 
-// statusInput is everything that the status of a pod depends on.
-type statusInput struct {
-	pod      *corev1.Pod
-	old      corev1.PodStatus // what was reported last
-	state    *podState
-	probes   verdicts
-	waiting  map[string]why // by container: why its last start did not succeed
-	runtime  string         // name of the runtime, for container ids
-	hostIPs  []netip.Addr
-	terminal bool // nothing of the pod will be started again
-	failed   *why // the pod as a whole was failed, by its deadline for example
-	messages func(*containerRef) string
-	now      time.Time
+// Input is everything that the status of a pod depends on.
+type Input struct {
+	Pod      *corev1.Pod
+	Old      corev1.PodStatus // what was reported last
+	State    *State
+	Probes   Verdicts
+	Waiting  map[string]Why // by container: why its last start did not succeed
+	Runtime  string         // name of the runtime, for container ids
+	HostIPs  []netip.Addr
+	Terminal bool // nothing of the pod will be started again
+	Failed   *Why // the pod as a whole was failed, by its deadline for example
+	Messages func(*ContainerRef) string
+	Now      time.Time
 }
 
-// makeStatus derives the status of a pod. It is pure but for messages, which reads termination messages.
-func makeStatus(in statusInput) corev1.PodStatus {
-	s := *in.old.DeepCopy()
-	s.ObservedGeneration = in.pod.Generation
+// MakeStatus derives the status of a pod. It is pure but for messages, which reads termination messages.
+func MakeStatus(in Input) corev1.PodStatus {
+	s := *in.Old.DeepCopy()
+	s.ObservedGeneration = in.Pod.Generation
 	if s.StartTime == nil {
-		s.StartTime = &metav1.Time{Time: in.now.Truncate(time.Second)}
+		s.StartTime = &metav1.Time{Time: in.Now.Truncate(time.Second)}
 	}
 	if !in.rejected() {
-		s.InitContainerStatuses = in.containerStatuses(in.pod.Spec.InitContainers, in.old.InitContainerStatuses, true)
-		s.ContainerStatuses = in.containerStatuses(in.pod.Spec.Containers, in.old.ContainerStatuses, false)
-		s.EphemeralContainerStatuses = in.containerStatuses(ephemeral(in.pod), in.old.EphemeralContainerStatuses, false)
+		s.InitContainerStatuses = in.containerStatuses(in.Pod.Spec.InitContainers, in.Old.InitContainerStatuses, true)
+		s.ContainerStatuses = in.containerStatuses(in.Pod.Spec.Containers, in.Old.ContainerStatuses, false)
+		s.EphemeralContainerStatuses = in.containerStatuses(Ephemeral(in.Pod), in.Old.EphemeralContainerStatuses, false)
 	}
 	all := append(append([]corev1.ContainerStatus{}, s.ContainerStatuses...), s.InitContainerStatuses...)
 	s.Phase = in.phase(all)
@@ -47,11 +47,12 @@ func makeStatus(in statusInput) corev1.PodStatus {
 
 // rejected says whether the pod was failed before anything of it was begun. Its containers have no status then, so that
 // `kubectl get` shows why.
-func (in *statusInput) rejected() bool {
-	return in.failed != nil && len(in.state.sandboxes) == 0 && len(in.old.ContainerStatuses) == 0
+func (in *Input) rejected() bool {
+	return in.Failed != nil && len(in.State.Sandboxes) == 0 && len(in.Old.ContainerStatuses) == 0
 }
 
-func ephemeral(pod *corev1.Pod) []corev1.Container {
+// Ephemeral are the containers that were added to debug the pod.
+func Ephemeral(pod *corev1.Pod) []corev1.Container {
 	var list []corev1.Container
 	for i := range pod.Spec.EphemeralContainers {
 		list = append(list, corev1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon))
@@ -60,20 +61,20 @@ func ephemeral(pod *corev1.Pod) []corev1.Container {
 }
 
 // phase keeps a phase that is final, and otherwise counts containers.
-func (in *statusInput) phase(all []corev1.ContainerStatus) corev1.PodPhase {
-	if phase := in.old.Phase; phase == corev1.PodFailed || phase == corev1.PodSucceeded {
+func (in *Input) phase(all []corev1.ContainerStatus) corev1.PodPhase {
+	if phase := in.Old.Phase; phase == corev1.PodFailed || phase == corev1.PodSucceeded {
 		return phase
 	}
-	if in.failed != nil {
+	if in.Failed != nil {
 		return corev1.PodFailed
 	}
-	return podPhase(in.pod, all, in.terminal, ownStarted(in.pod, in.state))
+	return podPhase(in.Pod, all, in.Terminal, ownStarted(in.Pod, in.State))
 }
 
 // setIPs keeps the addresses that were reported while the pod has a sandbox no more: they say where it was.
-func (in *statusInput) setIPs(s *corev1.PodStatus) {
+func (in *Input) setIPs(s *corev1.PodStatus) {
 	s.HostIP, s.HostIPs = "", nil
-	for _, a := range in.hostIPs {
+	for _, a := range in.HostIPs {
 		s.HostIPs = append(s.HostIPs, corev1.HostIP{IP: a.String()})
 	}
 	if len(s.HostIPs) > 0 {
@@ -90,14 +91,14 @@ func (in *statusInput) setIPs(s *corev1.PodStatus) {
 	s.PodIP = s.PodIPs[0].IP
 }
 
-func (in *statusInput) podIPs() []netip.Addr {
-	if in.pod.Spec.HostNetwork {
-		if len(in.state.sandboxes) == 0 {
+func (in *Input) podIPs() []netip.Addr {
+	if in.Pod.Spec.HostNetwork {
+		if len(in.State.Sandboxes) == 0 {
 			return nil
 		}
-		return in.hostIPs
+		return in.HostIPs
 	}
-	if s, ready := in.state.sandbox(); ready {
+	if s, ready := in.State.Sandbox(); ready {
 		return sandboxIPs(s)
 	}
 	return nil
