@@ -20,7 +20,7 @@ type Catalog struct {
 
 	mu      sync.Mutex
 	subs    []*Subscription
-	told    Changes
+	counts  Changes
 	seq     uint64        // counts changes; a Subscription remembers the oldest it has not applied
 	serving servingIndex  // what the subscribers have been told, not what the informer already knows
 	changed chan struct{} // closed and replaced when Drained should look again
@@ -67,21 +67,21 @@ func lastState(o any) any {
 	return o
 }
 
-// Changes counts what the API told.
+// Changes counts what the API has sent.
 type Changes struct{ Services, Slices uint64 }
 
 // Changes is how many changes there were since the start.
 func (c *Catalog) Changes() Changes {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.told
+	return c.counts
 }
 
 func (c *Catalog) serviceChanged(o any) {
 	if svc, ok := o.(*corev1.Service); ok {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.told.Services++
+		c.counts.Services++
 		c.markDirty(Key{Namespace: svc.Namespace, Name: svc.Name})
 	}
 }
@@ -90,7 +90,7 @@ func (c *Catalog) serviceChanged(o any) {
 func (c *Catalog) sliceChanged(old, obj any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.told.Slices++
+	c.counts.Slices++
 	if slice, ok := old.(*discoveryv1.EndpointSlice); ok {
 		c.serving.remove(slice)
 		c.markOwner(slice)

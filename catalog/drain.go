@@ -11,16 +11,16 @@ import (
 // still in service: every EndpointSlice has it terminating or not at all, and every subscriber has applied
 // that. It returns the cause when ctx ends first.
 func (c *Catalog) Drained(ctx context.Context, addr netip.Addr) error {
-	var told uint64 // the last change that was known when addr was out of service; 0: it still is in
+	var seen uint64 // the last change that was known when addr was out of service; 0: it still is in
 	for {
 		c.mu.Lock()
 		changed := c.changed
 		if c.serving[addr.String()] > 0 {
-			told = 0
-		} else if told == 0 {
-			told = c.seq
+			seen = 0
+		} else if seen == 0 {
+			seen = c.seq
 		}
-		done := c.serving[addr.String()] == 0 && c.applied(told)
+		done := c.serving[addr.String()] == 0 && c.applied(seen)
 		c.mu.Unlock()
 		if done {
 			return nil

@@ -11,13 +11,13 @@
 // Invariants:
 //   - An entry is never changed: the answers of one Service change together, and one change costs the same
 //     however many Services there are.
-//   - Before the first sync a question for our zones waits, then fails; it is never told that a name is absent.
+//   - Before the first sync a question for our zones waits, then gets SERVFAIL, and never NXDOMAIN.
 //   - Negative answers for our zones carry a TTL of 0: nobody caches the absence of a Service.
 //   - The zone is asked before the cache: what an upstream said never hides a name of ours.
 //   - A complete name of our zones is never asked for upstream, wherever in a resolver's search path it comes up.
 //   - While no upstream answers, questions for them fail at once; probes find out when one answers again.
 //   - What upstreams answer is believed only when address, id and question are those that were asked.
-//   - Who is not on this node gets no more octets by UDP than are hard to make use of against others, and only the
+//   - UDP answers to clients outside the node are rate-limited, so that the server is no amplifier. These clients get only the
 //     names of the LAN unless the configuration says otherwise.
-//   - Workers count for themselves; whoever wants the metrics adds up.
+//   - Each worker has its own counters, which are added up when the metrics are read.
 package dns

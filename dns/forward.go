@@ -296,7 +296,7 @@ type outcome struct {
 	err error
 }
 
-// good says whether the outcome settles the question; another upstream may do better at a SERVFAIL or REFUSED.
+// good says whether the outcome answers the question; another upstream may do better at a SERVFAIL or REFUSED.
 func (o outcome) good() bool {
 	return o.err == nil && (o.m.Rcode == dns.RcodeSuccess || o.m.Rcode == dns.RcodeNameError)
 }

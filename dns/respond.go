@@ -147,7 +147,7 @@ func (s *Server) wait(ctx context.Context, msg []byte, from netip.Addr, tcp bool
 	began := time.Now()
 	w := &scratch{from: from, asked: len(msg), waited: true}
 	w.q.parse(msg)
-	reply := s.settle(ctx, msg, w, tcp)
+	reply := s.complete(ctx, msg, w, tcp)
 	if s.standingOf(from) != resident && !tcp && !s.limiter.allows(from, len(reply), s.forward.now()) {
 		reply = slip(nil, msg, &w.q)
 	}
@@ -156,8 +156,8 @@ func (s *Server) wait(ctx context.Context, msg []byte, from netip.Addr, tcp bool
 	return reply
 }
 
-// settle waits for what the answer needs: the first sync, or an upstream.
-func (s *Server) settle(ctx context.Context, msg []byte, w *scratch, tcp bool) []byte {
+// complete waits for what the answer needs: the first sync, or an upstream.
+func (s *Server) complete(ctx context.Context, msg []byte, w *scratch, tcp bool) []byte {
 	select {
 	case s.waiting <- struct{}{}:
 		defer func() { <-s.waiting }()

@@ -15,17 +15,17 @@ type reverse struct {
 	ttl      uint32
 
 	mu    sync.RWMutex
-	addrs map[netip.Addr][]claim // replaced, never changed
+	addrs map[netip.Addr][]ptrName // replaced, never changed
 }
 
-// claim is one name that an address has.
-type claim struct {
+// ptrName is one name that an address has.
+type ptrName struct {
 	entry *entry
 	name  int // its index in there
 }
 
 func newReverse(networks []netip.Prefix, domain string, ttl uint32) *reverse {
-	return &reverse{networks: networks, domain: domain, ttl: ttl, addrs: map[netip.Addr][]claim{}}
+	return &reverse{networks: networks, domain: domain, ttl: ttl, addrs: map[netip.Addr][]ptrName{}}
 }
 
 // put replaces the names that one Service gives to addresses.
@@ -34,7 +34,7 @@ func (r *reverse) put(old, now *entry) {
 	defer r.mu.Unlock()
 	if old != nil {
 		old.pointers(func(addr netip.Addr, _ int) {
-			left := slices.DeleteFunc(slices.Clone(r.addrs[addr]), func(c claim) bool { return c.entry == old })
+			left := slices.DeleteFunc(slices.Clone(r.addrs[addr]), func(p ptrName) bool { return p.entry == old })
 			if r.addrs[addr] = left; len(left) == 0 {
 				delete(r.addrs, addr)
 			}
@@ -43,20 +43,20 @@ func (r *reverse) put(old, now *entry) {
 	if now != nil {
 		now.pointers(func(addr netip.Addr, name int) {
 			if len(now.at(name).prefix)+len(now.key)+len(svcLabel)+len(r.domain) <= maxName {
-				r.addrs[addr] = append(slices.Clip(r.addrs[addr]), claim{now, name})
+				r.addrs[addr] = append(slices.Clip(r.addrs[addr]), ptrName{now, name})
 			}
 		})
 	}
 }
 
 // records makes the PTR records of an address.
-func (r *reverse) records(claims []claim, a *answer) {
-	for _, c := range claims {
-		prefix := c.entry.at(c.name).prefix
-		a.made = appendFixed(a.made, pointer(headerLen), dns.TypePTR, r.ttl, len(prefix)+len(c.entry.key)+len(svcLabel)+len(r.domain))
-		a.made = append(append(append(append(a.made, prefix...), c.entry.key...), svcLabel...), r.domain...)
+func (r *reverse) records(pointers []ptrName, a *answer) {
+	for _, p := range pointers {
+		prefix := p.entry.at(p.name).prefix
+		a.made = appendFixed(a.made, pointer(headerLen), dns.TypePTR, r.ttl, len(prefix)+len(p.entry.key)+len(svcLabel)+len(r.domain))
+		a.made = append(append(append(append(a.made, prefix...), p.entry.key...), svcLabel...), r.domain...)
 	}
-	a.choose(rrset{typ: dns.TypePTR, n: len(claims), data: a.made})
+	a.choose(rrset{typ: dns.TypePTR, n: len(pointers), data: a.made})
 }
 
 // answer looks up a name below in-addr.arpa or ip6.arpa. ours is false when another server may know: the
@@ -68,12 +68,12 @@ func (r *reverse) answer(q *question, a *answer) (ours bool) {
 	}
 	if whole && prefix.IsSingleIP() {
 		r.mu.RLock()
-		claims := r.addrs[prefix.Addr()]
+		pointers := r.addrs[prefix.Addr()]
 		r.mu.RUnlock()
-		if len(claims) > 0 {
+		if len(pointers) > 0 {
 			r.describe(q, prefix, a)
 			if q.qtype == dns.TypePTR {
-				r.records(claims, a)
+				r.records(pointers, a)
 			}
 			return true
 		}

@@ -46,8 +46,8 @@ func (l Listener) Takes(addr netip.Addr, port uint16, protocol corev1.Protocol) 
 // Set is all of them.
 type Set []Listener
 
-// Holder finds who gets what arrives for a port of an address, as Takes.
-func (s Set) Holder(addr netip.Addr, port uint16, protocol corev1.Protocol) (Listener, bool) {
+// Find finds who gets what arrives for a port of an address, as Takes.
+func (s Set) Find(addr netip.Addr, port uint16, protocol corev1.Protocol) (Listener, bool) {
 	for _, l := range s {
 		if l.Takes(addr, port, protocol) {
 			return l, true
@@ -62,7 +62,7 @@ func (s Set) HostPort(p corev1.ContainerPort) (Listener, bool) {
 		return Listener{}, false
 	}
 	addr, _ := netip.ParseAddr(p.HostIP) // empty is every address
-	return s.Holder(addr, uint16(p.HostPort), p.Protocol)
+	return s.Find(addr, uint16(p.HostPort), p.Protocol)
 }
 
 // Refusal is what is said of a port of the node that belongs to l: "port 6443/TCP belongs to the API (…)".

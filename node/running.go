@@ -106,7 +106,7 @@ func (w *worker) setupVolumes(ctx context.Context, st *podplan.State) error {
 		}
 		return nil
 	}
-	return told{err}
+	return reported{err}
 }
 
 func unjoin(err error) []error {
@@ -178,7 +178,7 @@ func (w *worker) runSandbox(ctx context.Context, attempt uint32) (string, error)
 		return "", context.Cause(ctx)
 	}
 	w.n.cfg.Recorder.Eventf(podRef(w.pod), corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", statusText(err))
-	return "", told{fmt.Errorf("making the sandbox of pod %s: %w", podText(w.pod), err)}
+	return "", reported{fmt.Errorf("making the sandbox of pod %s: %w", podText(w.pod), err)}
 }
 
 // startContainers starts what the plan says, one after the other. next is when to try again what could not

@@ -146,8 +146,8 @@ func (w *worker) setStop(stop context.CancelFunc) {
 	w.stop = stop
 }
 
-// told is an error of which an Event on the pod has told already: it is not logged too.
-type told struct{ error }
+// reported is an error of which an Event on the pod has told already: it is not logged too.
+type reported struct{ error }
 
 // retry gives the time until the next try: half a second, doubled with every failure in a row, at most half
 // a minute.
@@ -155,7 +155,7 @@ func (w *worker) retry(ctx context.Context, err error) time.Duration {
 	if ctx.Err() != nil {
 		return 0
 	}
-	if _, known := errors.AsType[told](err); !known {
+	if _, known := errors.AsType[reported](err); !known {
 		klog.ErrorS(err, "Bringing a pod to what it should be; trying again", "pod", klog.KObj(w.first), "failures", w.failures)
 	}
 	wait := 500 * time.Millisecond << min(w.failures, 6)

@@ -133,7 +133,7 @@ func (n Node) refuses(a asked) string {
 
 // own finds which of svcplane's listeners has an Address.
 func (n Node) own(a Address) (fmt.Stringer, bool) {
-	l, ok := n.Own.Holder(a.Addr(), a.Port(), a.Protocol)
+	l, ok := n.Own.Find(a.Addr(), a.Port(), a.Protocol)
 	return l, ok && (!l.Everywhere() || n.has(a.Addr()))
 }
 

@@ -123,7 +123,7 @@ func (d *decider) candidates(svc *corev1.Service, family corev1.IPFamily) (addrs
 // taken says who has one of svc's ports on addr, and how to mend it; empty: they are all free.
 func (d *decider) taken(svc *corev1.Service, addr netip.Addr) (why string, byProcess bool) {
 	for _, port := range servicePorts(svc) {
-		if own, ok := d.node.Own.Holder(addr, port.Port, port.Protocol); ok {
+		if own, ok := d.node.Own.Find(addr, port.Port, port.Protocol); ok {
 			return fmt.Sprintf("port %s of %s belongs to %s: use another port, or move that one", port, addr, own), false
 		}
 		if other, how := d.rival(svc, addr, port); other != nil {

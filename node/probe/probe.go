@@ -164,7 +164,7 @@ func (m *Manager) run(ctx context.Context, w *watch, kind Kind, p *corev1.Probe)
 	}
 	count, pace := newTally(p), newPace(kind, p)
 	if w.WasReady {
-		pace.settled()
+		pace.endExtra()
 	}
 	for extra := false; ; {
 		ok, valid := m.once(ctx, w, kind, p, extra)
@@ -173,7 +173,7 @@ func (m *Manager) run(ctx context.Context, w *watch, kind Kind, p *corev1.Probe)
 		}
 		if valid && count.add(ok) {
 			if ok {
-				pace.settled()
+				pace.endExtra()
 			}
 			if m.decide(w, kind, ok) {
 				return

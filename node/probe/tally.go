@@ -58,8 +58,8 @@ func newPace(kind Kind, p *corev1.Probe) pace {
 	return out
 }
 
-// settled ends the extra tries.
-func (p *pace) settled() { p.extra = 0 }
+// endExtra ends the extra tries.
+func (p *pace) endExtra() { p.extra = 0 }
 
 // next gives the wait until the next try and whether that one is outside the schedule.
 func (p *pace) next() (wait time.Duration, extra bool) {

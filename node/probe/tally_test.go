@@ -42,7 +42,7 @@ func TestPaceTriesOftenUntilReady(t *testing.T) {
 	if sum != time.Second || extras != 3 { // after 0.1, 0.3 and 0.7 s
 		t.Errorf("%d extra tries, the one on schedule after %v", extras, sum)
 	}
-	p.settled()
+	p.endExtra()
 	if wait, extra := p.next(); wait != time.Second || extra {
 		t.Errorf("once ready it waits %v (extra: %v)", wait, extra)
 	}

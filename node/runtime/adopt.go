@@ -97,7 +97,7 @@ func (r *Runtime) adoptSandbox(ctx context.Context, entry *sandboxEntry, held sh
 		return nil
 	}
 	if entry.IP.IsValid() {
-		if err := r.pool.Claim(entry.IP, entry.ID); err != nil {
+		if err := r.pool.Reserve(entry.IP, entry.ID); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ const lameDuck = 3 * time.Second
 // closing is left of the grace period for what comes then: speakUp, and the second that HTTP/2 waits after its last GOAWAY.
 const closing = 2 * time.Second
 
-// guests are the connections of all gates.
+// guests are the connections of all listeners.
 type guests struct {
 	fresh   atomic.Int64   // whose first request no handler has seen
 	leaving atomic.Bool    // the answer to the next request is the last one
@@ -79,7 +79,7 @@ type guest struct {
 
 	writing sync.Mutex // held while something is written, and for what follows
 	frames  frames
-	told    bool // farewell was written
+	parted  bool // farewell was written
 }
 
 func (g *guest) greet() {
@@ -123,10 +123,10 @@ func (g *guest) goAway() {
 }
 
 func (g *guest) sayFarewell() error {
-	if g.told || !g.frames.between() {
+	if g.parted || !g.frames.between() {
 		return nil
 	}
-	g.told = true
+	g.parted = true
 	_, err := g.Conn.Write(farewell)
 	return err
 }

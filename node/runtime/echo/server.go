@@ -37,7 +37,7 @@ type Server struct {
 	busy      atomic.Int64 // requests under way
 	guests    guests
 	http      *http.Server
-	gates     []*gate
+	listeners []*drainListener
 	packets   []datagrams
 	exit      chan int
 	killed    atomic.Bool
@@ -76,7 +76,7 @@ func (s *Server) listen(ctx context.Context, port Port) error {
 		if err != nil {
 			return s.listenError(port, err)
 		}
-		s.gates = append(s.gates, newGate(listener.(*net.TCPListener), &s.guests))
+		s.listeners = append(s.listeners, newDrainListener(listener.(*net.TCPListener), &s.guests))
 	case "UDP":
 		for _, network := range families() {
 			packets, err := listenDatagrams(ctx, network, address)
@@ -101,7 +101,7 @@ func (s *Server) listenError(port Port, err error) error {
 }
 
 func (s *Server) closeSockets() {
-	for _, g := range s.gates {
+	for _, g := range s.listeners {
 		g.Close()
 	}
 	for _, p := range s.packets {
@@ -114,8 +114,8 @@ func (s *Server) closeSockets() {
 // POST /exit asked for, 1 if a socket broke.
 func (s *Server) Run(ctx context.Context, grace func() time.Duration) int {
 	var served sync.WaitGroup
-	broken := make(chan error, len(s.gates)+len(s.packets))
-	for _, g := range s.gates {
+	broken := make(chan error, len(s.listeners)+len(s.packets))
+	for _, g := range s.listeners {
 		served.Go(func() {
 			if err := s.http.Serve(g); !errors.Is(err, http.ErrServerClosed) {
 				broken <- err
@@ -167,7 +167,7 @@ func (s *Server) drain(grace time.Duration) bool {
 	for _, p := range s.packets {
 		p.Close()
 	}
-	for _, g := range s.gates {
+	for _, g := range s.listeners {
 		g.clear(ctx)
 	}
 	return s.http.Shutdown(ctx) == nil && !s.killed.Load()

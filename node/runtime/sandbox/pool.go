@@ -44,9 +44,9 @@ func (p *Pool) Take(owner string) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("pod CIDR %s: all %d addresses are in use; delete pods or start with a larger --pod-cidr", p.prefix, size-2)
 }
 
-// Claim marks an address that owner has from an earlier run. An address outside of the prefix (the prefix
+// Reserve marks an address that owner has from an earlier run. An address outside of the prefix (the prefix
 // was changed) is nobody's here and no error.
-func (p *Pool) Claim(addr netip.Addr, owner string) error {
+func (p *Pool) Reserve(addr netip.Addr, owner string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.prefix.Contains(addr) {

@@ -60,13 +60,13 @@ func TestPoolKeepsClaims(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Claim(netip.MustParseAddr("10.1.2.1"), "a"); err != nil {
+	if err := p.Reserve(netip.MustParseAddr("10.1.2.1"), "a"); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Claim(netip.MustParseAddr("10.1.2.1"), "b"); err == nil {
-		t.Error("one address is claimed for two")
+	if err := p.Reserve(netip.MustParseAddr("10.1.2.1"), "b"); err == nil {
+		t.Error("one address is reserved for two")
 	}
-	if err := p.Claim(netip.MustParseAddr("10.9.9.9"), "old"); err != nil {
+	if err := p.Reserve(netip.MustParseAddr("10.9.9.9"), "old"); err != nil {
 		t.Errorf("an address of an earlier pod CIDR: %v", err)
 	}
 	if got := take(t, p, "b"); got != "10.1.2.2" {

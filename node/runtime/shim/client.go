@@ -170,7 +170,7 @@ func (c *Client) Env(ctx context.Context, id string, root RootSpec) (process.ID,
 	var e envReply
 	err := c.do(ctx, http.MethodPost, "/containers/"+url.PathEscape(id)+"/env", root, &e)
 	if err == nil && root.View != nil && !e.View {
-		return process.ID{}, errors.New("the process that holds the containers is of an earlier version and can't keep this one from the host's root: delete the pod, or restart all with svcplane cleanup")
+		return process.ID{}, errors.New("the shim of these containers is of an earlier version and can't keep this one from the host's root: delete the pod, or restart all with svcplane cleanup")
 	}
 	return e.Init, err
 }

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gate is a listener that can be emptied before it is closed. Closing a socket resets the connections that
+// drainListener is a listener that can be emptied before it is closed. Closing a socket resets the connections that
 // the kernel has established and nobody has accepted, and http.Server.Shutdown hangs up on those whose first
 // request is just being read. Clients would see either as a lost request.
-type gate struct {
+type drainListener struct {
 	*net.TCPListener
 	emptying atomic.Bool
 	empty    chan struct{} // closed when nothing waits to be accepted
@@ -27,30 +27,30 @@ type gate struct {
 // speakUp is how long a client that is connected may take to send its request once the server is to end.
 const speakUp = time.Second
 
-func newGate(l *net.TCPListener, all *guests) *gate {
-	return &gate{TCPListener: l, empty: make(chan struct{}), closed: make(chan struct{}), guests: all}
+func newDrainListener(l *net.TCPListener, all *guests) *drainListener {
+	return &drainListener{TCPListener: l, empty: make(chan struct{}), closed: make(chan struct{}), guests: all}
 }
 
-// Accept gives connections until the gate is emptied, then those that wait, and then waits for Close.
-func (g *gate) Accept() (net.Conn, error) {
-	conn, err := g.TCPListener.Accept()
-	if g.emptying.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
-		conn, err = g.queued()
+// Accept gives connections until the listener is emptied, then those that wait, and then waits for Close.
+func (l *drainListener) Accept() (net.Conn, error) {
+	conn, err := l.TCPListener.Accept()
+	if l.emptying.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		conn, err = l.queued()
 		if errors.Is(err, unix.EAGAIN) {
-			close(g.empty)
-			<-g.closed
+			close(l.empty)
+			<-l.closed
 			return nil, net.ErrClosed
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return g.guests.add(conn), nil
+	return l.guests.add(conn), nil
 }
 
 // queued accepts without waiting, past the deadline that ended the wait; EAGAIN if there is nothing.
-func (g *gate) queued() (net.Conn, error) {
-	raw, err := g.SyscallConn()
+func (l *drainListener) queued() (net.Conn, error) {
+	raw, err := l.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
@@ -70,27 +70,27 @@ func (g *gate) queued() (net.Conn, error) {
 }
 
 // Close ends Accept for good.
-func (g *gate) Close() error {
-	g.once.Do(func() { close(g.closed) })
-	return g.TCPListener.Close()
+func (l *drainListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.TCPListener.Close()
 }
 
 // clear returns when every connection that was established has had its say, or ctx ends.
-func (g *gate) clear(ctx context.Context) {
-	g.emptying.Store(true)
-	if g.SetDeadline(time.Unix(1, 0)) != nil {
+func (l *drainListener) clear(ctx context.Context) {
+	l.emptying.Store(true)
+	if l.SetDeadline(time.Unix(1, 0)) != nil {
 		return // closed already
 	}
 	ctx, cancel := context.WithTimeout(ctx, speakUp)
 	defer cancel()
 	select {
-	case <-g.empty:
-	case <-g.closed:
+	case <-l.empty:
+	case <-l.closed:
 	case <-ctx.Done():
 	}
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for g.guests.fresh.Load() > 0 {
+	for l.guests.fresh.Load() > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
