@@ -78,6 +78,8 @@ func (c *Conn) request(id uint32, b *block) error {
 	defer c.mu.Unlock()
 	c.maxID, c.idle = id, 0
 	switch {
+	case c.broken != nil: // a write has failed while requests waited to be read: a stream would wait for ever for the next one
+		return c.broken
 	case c.open >= c.cfg.MaxStreams:
 		return streamError{id, http2.ErrCodeRefusedStream, "too many streams"}
 	case b.bad != "":
