@@ -34,7 +34,7 @@ func actionText(f *admin.Frontend) string {
 		notes = append(notes, "masquerade "+f.Masquerade)
 	}
 	if f.Affinity > 0 {
-		notes = append(notes, "session affinity "+(time.Duration(f.Affinity)*time.Second).String())
+		notes = append(notes, "affinity "+(time.Duration(f.Affinity)*time.Second).String())
 	}
 	if len(f.SourceRanges) > 0 {
 		notes = append(notes, "only "+spaced(f.SourceRanges))

@@ -24,7 +24,7 @@ func TestTablesOfTheProxy(t *testing.T) {
 	}
 	want := `ADDRESS              SERVICE        CLIENTS    ACTION                                                           ENDPOINTS
 10.96.0.5:80/TCP     shop/web:http  cluster    balance                                                          10.244.0.11:8080 10.244.0.12:8080
-192.0.2.1:30080/TCP  shop/web       outside    balance, masquerade everybody, session affinity 1h0m0s, only 203.0.113.0/24  10.244.0.11:8080
+192.0.2.1:30080/TCP  shop/web       outside    balance, masquerade everybody, affinity 1h0m0s, only 203.0.113.0/24  10.244.0.11:8080
 10.96.0.6:53/UDP     shop/none      everybody  reject                                                           -
 fault: a chain is not ours
 `
