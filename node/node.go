@@ -54,6 +54,9 @@ type Config struct {
 	Version  string              // shown as the kubelet's, "v1.36.3"
 	Capacity corev1.ResourceList // what the node offers in place of what the machine has; may be empty
 
+	SeccompDir     string // where profiles of type Localhost are
+	SeccompDefault bool   // a container without a seccomp profile gets RuntimeDefault, not Unconfined
+
 	// Refused says why containers of an image may not run in a namespace, or nil: those that do end. Nil: all may.
 	Refused func(namespace, imageID string) error
 

@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -19,6 +21,10 @@ const (
 // containerLinux gives resources and security context of a container.
 func (n *Node) containerLinux(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (*runtimeapi.LinuxContainerConfig, error) {
 	security := securityContext(pod, c)
+	var err error
+	if security.Seccomp, err = n.seccomp(pod, c); err != nil {
+		return nil, err
+	}
 	if err := n.checkNonRoot(ctx, pod, c, security); err != nil {
 		return nil, err
 	}
@@ -52,7 +58,6 @@ func securityContext(pod *corev1.Pod, c *corev1.Container) *runtimeapi.LinuxCont
 	if p := pod.Spec.SecurityContext; p != nil {
 		user, group = p.RunAsUser, p.RunAsGroup
 		out.SupplementalGroups = groups(p)
-		out.Seccomp = seccomp(p.SeccompProfile)
 	}
 	if s := c.SecurityContext; s != nil {
 		if s.RunAsUser != nil {
@@ -64,9 +69,6 @@ func securityContext(pod *corev1.Pod, c *corev1.Container) *runtimeapi.LinuxCont
 		out.Privileged = s.Privileged != nil && *s.Privileged
 		out.ReadonlyRootfs = s.ReadOnlyRootFilesystem != nil && *s.ReadOnlyRootFilesystem
 		out.NoNewPrivs = s.AllowPrivilegeEscalation != nil && !*s.AllowPrivilegeEscalation
-		if s.SeccompProfile != nil {
-			out.Seccomp = seccomp(s.SeccompProfile)
-		}
 		if caps := s.Capabilities; caps != nil {
 			out.Capabilities = &runtimeapi.Capability{AddCapabilities: capabilities(caps.Add), DropCapabilities: capabilities(caps.Drop)}
 		}
@@ -88,19 +90,27 @@ func capabilities(list []corev1.Capability) []string {
 	return out
 }
 
-func seccomp(p *corev1.SeccompProfile) *runtimeapi.SecurityProfile {
-	if p == nil {
-		return nil
+// seccomp gives the profile of a container: its own, else the pod's, else what is the default on this node.
+func (n *Node) seccomp(pod *corev1.Pod, c *corev1.Container) (*runtimeapi.SecurityProfile, error) {
+	var p *corev1.SeccompProfile
+	if sc := pod.Spec.SecurityContext; sc != nil {
+		p = sc.SeccompProfile
 	}
-	switch p.Type {
-	case corev1.SeccompProfileTypeRuntimeDefault:
-		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}
-	case corev1.SeccompProfileTypeLocalhost:
-		if p.LocalhostProfile != nil {
-			return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: *p.LocalhostProfile}
-		}
+	if sc := c.SecurityContext; sc != nil && sc.SeccompProfile != nil {
+		p = sc.SeccompProfile
 	}
-	return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}
+	switch {
+	case p == nil && n.cfg.SeccompDefault, p != nil && p.Type == corev1.SeccompProfileTypeRuntimeDefault:
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}, nil
+	case p == nil || p.Type != corev1.SeccompProfileTypeLocalhost:
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}, nil
+	case p.LocalhostProfile == nil || *p.LocalhostProfile == "":
+		return nil, errors.New("localhostProfile must be set if seccompProfile type is Localhost.")
+	case !filepath.IsLocal(*p.LocalhostProfile):
+		return nil, fmt.Errorf("localhostProfile %q must be a path within the node's directory of seccomp profiles", *p.LocalhostProfile)
+	}
+	path := filepath.Join(n.cfg.SeccompDir, *p.LocalhostProfile)
+	return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: path}, nil
 }
 
 // checkNonRoot holds runAsNonRoot: it looks at the user that the spec sets, else at the image's.

@@ -38,6 +38,7 @@ type Config struct {
 	Proxy                  ProxyConfig
 	HostImages             hostimages.Mode
 	Registries             string              // path of registries.yaml; empty: RegistriesPath
+	SeccompDefault         bool                // RuntimeDefault is the profile of containers that have none
 	Capacity               corev1.ResourceList // in place of the machine's
 	Metrics                []netip.AddrPort
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"runtime/debug"
 
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -134,6 +135,7 @@ func (n *Node) addPods() error {
 		Dir:        nodeDir(c.DataDir),
 		Version:    KubernetesVersion(),
 		Capacity:   c.Capacity,
+		SeccompDir: SeccompDir(c.DataDir), SeccompDefault: c.SeccompDefault,
 		Refused:    n.hostRefused(),
 		ServerAddr: netip.AddrPortFrom(c.NodeIP(), kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
 		Metrics: legacyregistry.Handler(),
@@ -215,6 +217,9 @@ func (n *Node) addMetrics() {
 	}
 	n.add(partMetrics, scrape.New(cfg))
 }
+
+// SeccompDir is where a data directory has the seccomp profiles of type Localhost.
+func SeccompDir(dataDir string) string { return filepath.Join(dataDir, "seccomp") }
 
 // KubernetesVersion is the release of Kubernetes that this program is made of.
 func KubernetesVersion() string {

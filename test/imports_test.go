@@ -83,6 +83,7 @@ var onlyIn = []struct {
 		"node/runtime": {"/pkg/securitycontext"},
 	}},
 	{"github.com/cilium/ebpf", map[string][]string{"proxy/ebpf": {""}}},
+	{"github.com/moby/profiles", map[string][]string{"node/runtime": {""}}},
 	{"github.com/coreos/go-iptables", map[string][]string{"proxy/iptables": {""}}},
 }
 

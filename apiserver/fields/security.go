@@ -47,17 +47,7 @@ func security() []Struct {
 // profiles are the types of what the kernel is to hold a container to.
 func profiles() []Struct {
 	return []Struct{
-		{
-			Of: corev1.SeccompProfile{},
-			Rows: []Row{
-				{
-					Fields: "type", Fate: Warned, Mean: "RuntimeDefault, Localhost",
-					If:   when(func(s *corev1.SeccompProfile) bool { return s.Type != corev1.SeccompProfileTypeUnconfined }),
-					Text: "not enforced: no seccomp filter is installed, and the container may make every system call",
-				},
-				{Fields: "localhostProfile", Fate: Moot, Text: "the Warning is that of its type"},
-			},
-		},
+		{Of: corev1.SeccompProfile{}, Honoured: []Honoured{{"node", "type localhostProfile"}}},
 		{
 			Of: corev1.AppArmorProfile{},
 			Rows: []Row{

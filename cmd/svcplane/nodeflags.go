@@ -20,11 +20,14 @@ type nodeOptions struct {
 	HostImages string
 	Capacity   []string
 	Registries string
+
+	SeccompDefault bool
 }
 
 func (o *nodeOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.HostImages, "host-images", string(hostimages.On), "which pods may have this machine's root, by the image svcplane/host or an exec into svcplane/echo: on (those of namespaces where PodSecurity enforces no more than privileged), privileged-namespaces (only where the label pod-security.kubernetes.io/enforce says privileged), off (none)")
 	fs.StringVar(&o.Registries, "registries", "", "file that says where images come from, with mirrors, credentials and certificates, in the form of k3s' registries.yaml; it is read at each pull (default <data-dir>/registries.yaml, if it is there)")
+	fs.BoolVar(&o.SeccompDefault, "seccomp-default", false, "containers whose pod names no seccomp profile get RuntimeDefault instead of Unconfined, as with the kubelet's flag")
 	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods, instead of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")
 }
 
@@ -41,6 +44,7 @@ func (o *nodeOptions) check(c *server.Config) error {
 			return fmt.Errorf("--registries: %w", err)
 		}
 	}
+	c.SeccompDefault = o.SeccompDefault
 	c.Capacity = corev1.ResourceList{}
 	for _, text := range o.Capacity {
 		name, quantity, err := parseCapacity(text)

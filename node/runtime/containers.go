@@ -49,7 +49,10 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, config 
 		entry.LogPath = filepath.Join(pod.config.GetLogDirectory(), config.GetLogPath())
 	}
 	// Whatever can't be run is refused now, before anything is started.
-	if _, err := r.containerSpec(pod, entry); err != nil {
+	if _, err = r.containerSpec(pod, entry); err == nil {
+		_, err = r.makeFilter(config.GetLinux().GetSecurityContext()) // svcplane/echo has one for what is executed in it
+	}
+	if err != nil {
 		return "", status.Errorf(codes.InvalidArgument, "create container %s of pod %s: %v", config.GetMetadata().GetName(), podName(pod.config), err)
 	}
 	if err := r.addContainer(pod, entry); err != nil {
@@ -68,6 +71,9 @@ func (r *Runtime) addContainer(pod *sandboxEntry, entry *containerEntry) error {
 	stage := filepath.Join(r.store.containerDir(entry.ID), "stage")
 	if err := os.MkdirAll(stage, 0o700); err != nil {
 		return fmt.Errorf("make the directory of a container: %w", err)
+	}
+	if err := r.keepFilter(entry); err != nil {
+		return err
 	}
 	if err := r.store.saveContainer(entry.containerRecord); err != nil {
 		return err

@@ -63,10 +63,11 @@ type Runtime struct {
 	seq        uint64     // of the shim's state that was merged last
 	shimID     process.ID // zero while there is none
 
-	usage  usage
-	rules  sync.Mutex // held while the host's rules are written
-	sweep  sweep
-	revive sync.Mutex // held while a shim is started
+	usage   usage
+	filters filters
+	rules   sync.Mutex // held while the host's rules are written
+	sweep   sweep
+	revive  sync.Mutex // held while a shim is started
 }
 
 // sweep is held while flows of the past are removed, and counts who asked for that.

@@ -253,7 +253,12 @@ func (r *Runtime) command(pod *sandboxEntry, c *containerEntry, args []string) (
 	if len(command.Args) == 0 {
 		return command, fmt.Errorf("there is nothing to run: set the container's command")
 	}
-	return command, secure(&command, c.config.GetLinux().GetSecurityContext())
+	if err := secure(&command, c.config.GetLinux().GetSecurityContext()); err != nil {
+		return command, err
+	}
+	var err error
+	command.Filter, err = r.filter(c)
+	return command, err
 }
 
 // imageArgs combines an image's and a pod's command as Kubernetes does: a command replaces both the

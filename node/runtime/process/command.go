@@ -22,6 +22,7 @@ type Command struct {
 	User       User     `json:"user"`
 	NoNewPrivs bool     `json:"noNewPrivs,omitempty"`
 	DropCaps   []int    `json:"dropCaps,omitempty"` // numbers of capabilities(7) to take from the bounding set
+	Filter     *Filter  `json:"filter,omitempty"`   // of system calls; nil: none
 }
 
 // Start forks and executes the command from the calling thread (within OnThread): in its namespaces and
@@ -48,6 +49,9 @@ func (c Command) Start(stdio [3]uintptr, tty bool) (int, error) {
 		return 0, err
 	}
 	pid, err := forkUnprotected(func() (int, error) {
+		if c.Filter != nil {
+			return c.spawn(path, dir, env, credential, stdio, tty)
+		}
 		return syscall.ForkExec(path, c.Args, &syscall.ProcAttr{
 			Dir: dir, Env: env, Files: stdio[:],
 			Sys: &syscall.SysProcAttr{Setsid: true, Setctty: tty, Credential: credential},

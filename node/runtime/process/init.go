@@ -57,36 +57,20 @@ func ForkInit(o InitOptions) (int, error) {
 	defer unix.Close(self)
 	page.pidfd = uintptr(self)
 
-	// Signals stay blocked in the child: the handlers it inherits belong to a Go runtime it has not.
-	var all, old unix.Sigset_t
-	for i := range all.Val {
-		all.Val[i] = ^all.Val[i]
-	}
 	flags := uintptr(unix.SIGCHLD)
 	if o.NewPID {
 		flags |= unix.CLONE_NEWPID
 	}
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
-		unix.Close(pipe[1])
-		return 0, fmt.Errorf("block signals: %w", err)
-	}
-	syscall.ForkLock.Lock()
-	pid, errno := forkInit(page, flags)
-	syscall.ForkLock.Unlock()
-	restore := unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	pid, err := forkWithoutSignals(func() (uintptr, syscall.Errno) { return forkInit(page, flags) })
 	unix.Close(pipe[1])
-	if errno != 0 {
-		return 0, fmt.Errorf("fork an init: %w", errno)
+	if err != nil {
+		return 0, fmt.Errorf("fork an init: %w", err)
 	}
 	if err := initReport(pipe[0]); err != nil {
-		killChild(int(pid))
+		killChild(pid)
 		return 0, err
 	}
-	if restore != nil {
-		killChild(int(pid))
-		return 0, fmt.Errorf("restore the signal mask: %w", restore)
-	}
-	return int(pid), nil
+	return pid, nil
 }
 
 // initReport reads the one error number an init sends when it is set up.

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"svcplane/node/runtime/echo"
@@ -37,6 +38,29 @@ type ContainerSpec struct {
 	Root      RootSpec `json:"root"`
 	Echo      *Echo    `json:"echo,omitempty"`
 	Process   *Process `json:"process,omitempty"`
+}
+
+// What a container may need of a shim that earlier ones have not.
+const needSeccomp = "seccomp"
+
+// needs lists what a shim has to know to run the container. They are in the path of the request: a shim passes over fields
+// that it does not know, and with one of these the container would run without a restriction.
+func (s ContainerSpec) needs() []string {
+	var list []string
+	if s.Process != nil && s.Process.Command.Filter != nil {
+		list = append(list, needSeccomp)
+	}
+	return list
+}
+
+// unknownNeed is the first need that this shim does not know.
+func unknownNeed(needs string) (string, bool) {
+	for need := range strings.SplitSeq(needs, ",") {
+		if need != needSeccomp {
+			return need, true
+		}
+	}
+	return "", false
 }
 
 // RootSpec says what file system and processes the container, or an exec into it, sees.

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -144,7 +145,15 @@ func (c *Client) RemoveSandbox(ctx context.Context, id string) error {
 // StartContainer runs a container.
 func (c *Client) StartContainer(ctx context.Context, spec ContainerSpec) (ContainerStatus, error) {
 	var s ContainerStatus
-	err := c.do(ctx, http.MethodPost, "/containers", spec, &s)
+	needs := strings.Join(spec.needs(), ",")
+	if needs == "" {
+		err := c.do(ctx, http.MethodPost, "/containers", spec, &s)
+		return s, err
+	}
+	err := c.do(ctx, http.MethodPost, "/containers-with/"+needs, spec, &s)
+	if errors.Is(err, errNoSuchPath) {
+		err = tooOld(needs)
+	}
 	return s, err
 }
 
@@ -175,6 +184,14 @@ func (c *Client) Env(ctx context.Context, id string, root RootSpec) (process.ID,
 	return e.Init, err
 }
 
+// errNoSuchPath is a shim's that does not know the request.
+var errNoSuchPath = errors.New("the shim does not know this request")
+
+func tooOld(needs string) error {
+	return Refusal("the shim of this machine's containers is of an earlier version and can't hold this one to its restrictions (" + needs +
+		"): stop the server and run svcplane cleanup, which ends all pods; they start again with the server")
+}
+
 // Refusal is an error that the shim itself gave: it did not do what it was asked for.
 type Refusal string
 
@@ -201,6 +218,9 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	}
 	if response.StatusCode != http.StatusOK {
 		var f failure
+		if response.StatusCode == http.StatusNotFound {
+			return fmt.Errorf("ask the shim in %s: %w", c.dir, errNoSuchPath)
+		}
 		if err := json.Unmarshal(raw, &f); err != nil || f.Error == "" {
 			return fmt.Errorf("ask the shim in %s: %s", c.dir, response.Status)
 		}

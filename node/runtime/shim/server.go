@@ -153,6 +153,12 @@ func (s *shim) handler() http.Handler {
 	mux.HandleFunc("POST /containers", with(func(r *http.Request, spec ContainerSpec) (any, error) {
 		return s.startContainer(r.Context(), spec)
 	}))
+	mux.HandleFunc("POST /containers-with/{needs}", with(func(r *http.Request, spec ContainerSpec) (any, error) {
+		if need, unknown := unknownNeed(r.PathValue("needs")); unknown {
+			return nil, tooOld(need)
+		}
+		return s.startContainer(r.Context(), spec)
+	}))
 	mux.HandleFunc("POST /containers/{id}/stop", with(func(r *http.Request, stop stopRequest) (any, error) {
 		return nil, s.stopContainer(r.Context(), r.PathValue("id"), time.Duration(stop.GraceMillis)*time.Millisecond)
 	}))

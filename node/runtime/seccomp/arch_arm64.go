@@ -1,0 +1,13 @@
+package seccomp
+
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+func architectures() []architecture {
+	return []architecture{
+		{name: specs.ArchAARCH64, audit: unix.AUDIT_ARCH_AARCH64, table: tableARM64},
+		{name: specs.ArchARM, audit: unix.AUDIT_ARCH_ARM, table: tableARM, moved: armPrivate},
+	}
+}
