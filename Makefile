@@ -27,10 +27,10 @@ TESTFLAGS ?= -p 2 -count=1 -timeout 35m
 GOTEST   := go test$(if $(filter bench%,$(ROOM)), -C bench)
 PACKAGES := $(if $(ROOM),./$(patsubst bench,.,$(ROOM:bench/%=%))/...,./...)
 
-.PHONY: help deps build install man deb dist dist-check systemd-check demo test bench bench-dns bench-ingress bench-proxy generate lint clean
+.PHONY: help deps build install man deb dist dist-check systemd-check demo test bench bench-dns bench-ingress bench-pods bench-proxy generate lint clean
 help:
 	@sed -n 's/^# make /make /p' Makefile
-	@echo 'make build | install | man | deb | dist | dist-check | systemd-check | bench | bench-dns | bench-ingress | bench-proxy | generate | lint | clean'
+	@echo 'make build | install | man | deb | dist | dist-check | systemd-check | bench | bench-dns | bench-ingress | bench-pods | bench-proxy | generate | lint | clean'
 
 deps:
 	@scripts/deps.sh
@@ -119,6 +119,13 @@ bench-ingress: bin/caddy
 	cd bench && go build -o $(CURDIR)/bin/ingresschanges ./ingress/changes
 	@bench/ingress/run.sh
 	@$(SUDO) bench/ingress/changes.sh
+
+bench-pods:
+	@scripts/deps.sh bench-pods
+	@$(MAKE) --no-print-directory build
+	cd bench && go build -o $(CURDIR)/bin/bench-pods ./pods
+	cd bench && go build -ldflags '-s -w' -o $(CURDIR)/bin/bench-mark ./pods/mark
+	@$(SUDO) bench/pods/run.sh $(BENCHFLAGS)
 
 generate:
 	@scripts/deps.sh generate
