@@ -27,7 +27,8 @@ type launch struct {
 	sandbox   *runtimeapi.PodSandboxConfig
 	ips       []netip.Addr
 	volumes   volume.Mounted
-	waiting   map[string]podplan.Why // why containers do not run, as it was reported already
+	waiting   map[string]podplan.Why                    // why containers do not run, as it was reported already
+	tell      func(c *corev1.Container, message string) // what a container waits for, while it is started
 }
 
 // start brings up one container: image, creation, start, postStart. On failure it gives the waiting reason.
@@ -39,7 +40,7 @@ func (n *Node) start(ctx context.Context, l *launch, c *corev1.Container) *podpl
 		}
 		return &podplan.Why{Reason: reason, Message: statusText(err)}
 	}
-	image, bad := n.images.ensure(ctx, l.pod, c, l.sandbox)
+	image, bad := n.images.ensure(ctx, l.pod, c, l.sandbox, func(message string) { l.tell(c, message) })
 	if bad != nil {
 		if bad.Reason != l.waiting[c.Name].Reason && ctx.Err() == nil {
 			n.cfg.Recorder.Eventf(ref, corev1.EventTypeWarning, "Failed", "Error: %v", bad.Reason)
@@ -188,7 +189,7 @@ func (n *Node) mounts(ctx context.Context, l *launch, c *corev1.Container, vars 
 func (n *Node) volumeMount(ctx context.Context, l *launch, c *corev1.Container, m *corev1.VolumeMount, sub string) (*runtimeapi.Mount, error) {
 	if source := l.volumes.Image(m.Name); source != nil {
 		user := &corev1.Container{Name: c.Name, Image: source.Reference, ImagePullPolicy: source.PullPolicy}
-		image, bad := n.images.ensure(ctx, l.pod, user, l.sandbox)
+		image, bad := n.images.ensure(ctx, l.pod, user, l.sandbox, func(message string) { l.tell(c, message) })
 		if bad != nil {
 			return nil, fmt.Errorf("volume %q: %s: %s", m.Name, bad.Reason, bad.Message)
 		}

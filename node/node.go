@@ -25,6 +25,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"svcplane/listeners"
+	"svcplane/node/imagegc"
 	"svcplane/node/probe"
 	"svcplane/node/volume"
 )
@@ -57,6 +58,8 @@ type Config struct {
 	SeccompDir     string // where profiles of type Localhost are
 	SeccompDefault bool   // a container without a seccomp profile gets RuntimeDefault, not Unconfined
 
+	// ImageGC says when images are removed; the zero value: never.
+	ImageGC imagegc.Policy
 	// Refused says why containers of an image may not run in a namespace, or nil: those that do end. Nil: all may.
 	Refused func(namespace, imageID string) error
 
@@ -88,6 +91,7 @@ type Node struct {
 
 	objects *objects
 	images  *images
+	gc      *imagegc.Collector
 	probes  *probe.Manager
 	volumes *volume.Manager
 	crash   *flowcontrol.Backoff
@@ -126,6 +130,9 @@ func New(cfg Config) (*Node, error) {
 	if cfg.MasterService == (types.NamespacedName{}) {
 		cfg.MasterService = types.NamespacedName{Namespace: "default", Name: "kubernetes"}
 	}
+	if cfg.ImageGC == (imagegc.Policy{}) {
+		cfg.ImageGC.HighThresholdPercent = 100
+	}
 	switch {
 	case cfg.Name == "":
 		return nil, errors.New("node: no name is configured")
@@ -156,7 +163,8 @@ func New(cfg Config) (*Node, error) {
 		client: cfg.Client, configMaps: core.ConfigMaps().Lister(), secrets: core.Secrets().Lister(),
 		claims: core.PersistentVolumeClaims().Lister(), volumes: core.PersistentVolumes().Lister(),
 	}
-	n.images = newImages(cfg.Images, cfg.Recorder, n.objects.Secret)
+	n.images = newImages(cfg.Images, cfg.Recorder, cfg.Dir, n.objects.Secret)
+	n.gc = n.newImageGC()
 	n.volumes = volume.New(volume.Config{Dir: n.podsDir(), Objects: n.objects, Claims: n.objects, Tokens: n.requestToken})
 	n.probes = probe.New(probe.Config{Exec: n.execSync, Recorder: cfg.Recorder, Ref: objectRef, Changed: n.wake})
 	return n, n.register(core)
@@ -186,6 +194,9 @@ func (n *Node) Run(ctx context.Context) error {
 	n.cfg.Recorder.Eventf(n.ref(), corev1.EventTypeNormal, "Starting", "Starting the node's pods.")
 	wg.Go(func() { n.heartbeat(ctx) })
 	wg.Go(func() { n.rotateLogs(ctx) })
+	if !n.cfg.ImageGC.Never() {
+		wg.Go(func() { n.gc.Run(ctx) })
+	}
 	n.adoptAll(ctx)
 	if err := n.sweep(ctx); err != nil {
 		klog.ErrorS(err, "Removing what pods left that are gone")

@@ -74,7 +74,7 @@ func TestAPodRunsAndIsReady(t *testing.T) {
 		t.Errorf("container status is %+v", c)
 	}
 	for _, e := range []string{
-		`Normal Pulled Container image "app:1" already present on machine`,
+		`Normal Pulled Container image "app:1" already present on machine and can be accessed by the pod`,
 		"Normal Created Container created", "Normal Started Container started",
 	} {
 		l.wantEvent(e)

@@ -189,6 +189,7 @@ func (w *worker) startContainers(ctx context.Context, p podplan.Plan, st *podpla
 		return 0, 0, err
 	}
 	l := &launch{pod: w.pod, state: st, sandboxID: sandboxID, sandbox: config, ips: w.ips(st), volumes: *w.mounted, waiting: w.waiting}
+	l.tell = func(c *corev1.Container, message string) { w.tell(ctx, st, c, message) }
 	next = idle
 	for _, c := range p.Start {
 		if wait, bad := w.n.backingOff(w.pod, c, st); bad != nil {
@@ -215,6 +216,23 @@ func (w *worker) startContainers(ctx context.Context, p podplan.Plan, st *podpla
 		}
 	}
 	return started, next, nil
+}
+
+// tell reports what a container waits for. It is not what keeps it from running, so that it is forgotten.
+func (w *worker) tell(ctx context.Context, st *podplan.State, c *corev1.Container, message string) {
+	before, had := w.waiting[c.Name]
+	reason := "ContainerCreating"
+	if len(w.pod.Spec.InitContainers) > 0 {
+		reason = "PodInitializing"
+	}
+	w.waiting[c.Name] = podplan.Why{Reason: reason, Message: message}
+	err := w.report(ctx, st, false)
+	if delete(w.waiting, c.Name); had {
+		w.waiting[c.Name] = before
+	}
+	if err != nil && ctx.Err() == nil {
+		klog.V(2).InfoS("Reporting how far a pull is", "pod", klog.KObj(w.pod), "err", err)
+	}
 }
 
 // backingOff says whether a container that ended has to wait before it is started again: 10 s after its

@@ -12,6 +12,7 @@ import (
 	"svcplane/apiserver"
 	"svcplane/apiserver/hostimages"
 	"svcplane/dns"
+	"svcplane/node/imagegc"
 	"svcplane/proxy/ebpf"
 	"svcplane/proxy/switchover"
 )
@@ -37,8 +38,9 @@ type Config struct {
 	Ingress                IngressConfig
 	Proxy                  ProxyConfig
 	HostImages             hostimages.Mode
-	Registries             string              // path of registries.yaml; empty: RegistriesPath
-	SeccompDefault         bool                // RuntimeDefault is the profile of containers that have none
+	Registries             string // path of registries.yaml; empty: RegistriesPath
+	SeccompDefault         bool   // RuntimeDefault is the profile of containers that have none
+	ImageGC                imagegc.Policy
 	Capacity               corev1.ResourceList // in place of the machine's
 	Metrics                []netip.AddrPort
 

@@ -43,6 +43,7 @@ var layout = []piece{
 	{"node/name", file, mendAnew},
 	{"node/pods", directory, mendAnew + ", without the pods' emptyDir volumes"},
 	{"node/logs", directory, mendAnew + ", without the pods' logs"},
+	{"images", directory, "make it anew, with your archives of images"},
 	{"runtime", directory, mendAnew + ", and pods wait for images until `svcplane image import`"},
 	{"runtime/node.json", replacedFile, mendAnew},
 	// of the shim, by the name that it had before

@@ -116,6 +116,7 @@ func (n *Node) addPods() error {
 		HostAccess:   n.hostAccess(),
 		Hide:         []string{c.DataDir},
 		Registries:   cmp.Or(c.Registries, RegistriesPath(c.DataDir)),
+		Archives:     archivesDir(c.DataDir),
 	})
 	if err != nil {
 		return err
@@ -136,6 +137,7 @@ func (n *Node) addPods() error {
 		Version:    KubernetesVersion(),
 		Capacity:   c.Capacity,
 		SeccompDir: SeccompDir(c.DataDir), SeccompDefault: c.SeccompDefault,
+		ImageGC:    c.ImageGC,
 		Refused:    n.hostRefused(),
 		ServerAddr: netip.AddrPortFrom(c.NodeIP(), kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
 		Metrics: legacyregistry.Handler(),

@@ -138,7 +138,7 @@ func imageNames(dataDir *string, more ...string) cobra.CompletionFunc {
 
 // archives offers files of images.
 func archives(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	return []cobra.Completion{"tar", "tgz", "gz"}, cobra.ShellCompDirectiveFilterFileExt
+	return []cobra.Completion{"tar", "tgz", "gz", "zst", "tzst"}, cobra.ShellCompDirectiveFilterFileExt
 }
 
 // flagValues are what flags of any command can be; those of the server are words of its own.

@@ -56,7 +56,7 @@ func TestCompletion(t *testing.T) {
 		"dns query web AA":                  "AAAA :4",
 		"image rm ng":                       "nginx:1 :4",
 		"image alias x svcplane/":           "svcplane/echo svcplane/host :4",
-		"image import x ":                   "tar tgz gz :8",
+		"image import x ":                   "tar tgz gz zst tzst :8",
 		"status -o ":                        "table json yaml :4",
 		"server --proxy-mode ":              "auto ebpf iptables :4",
 		"server --disable dns,":             "dns,ingress dns,node dns,proxy :4",

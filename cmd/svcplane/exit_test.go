@@ -35,6 +35,8 @@ var endings = map[string]struct {
 	"dns query":       {[]string{"web"}, exitNo},
 	"image":           {nil, exitYes},
 	"image alias":     {[]string{"a", "b"}, exitNo},
+	"image export":    {[]string{"a", "nothing.tar"}, exitNo},
+	"image prune":     {nil, exitYes},
 	"image import":    {[]string{"a", "nothing.tar"}, exitNo},
 	"image pull":      {[]string{"127.0.0.1:1/nothing"}, exitNo},
 	"image list":      {nil, exitYes},

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -25,13 +27,13 @@ import (
 func newImage(dataDir *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
-		Short: "Pull, import, alias, list and remove the images that pods can run",
+		Short: "Pull, import, export, alias, list and remove the images that pods can run",
 		Example: "  svcplane image pull nginx:1\n" +
 			"  svcplane image import registry.example/web:1 web.tar\n" +
 			"  svcplane image alias nginx:1 svcplane/echo\n" +
 			"  svcplane image list",
 	}
-	cmd.AddCommand(newImagePull(dataDir), newImageImport(dataDir), newImageAlias(dataDir), newImageList(dataDir), newImageRemove(dataDir))
+	cmd.AddCommand(newImagePull(dataDir), newImageImport(dataDir), newImageAlias(dataDir), newImageList(dataDir), newImageRemove(dataDir), newImageExport(dataDir), newImagePrune(dataDir))
 	return cmd
 }
 
@@ -70,13 +72,26 @@ func imageMistake(store *image.Store, ref string, err error) error {
 
 func newImageImport(dataDir *string) *cobra.Command {
 	return &cobra.Command{
-		Use:               "import REF ARCHIVE",
-		Short:             "Import a docker-save or OCI archive (tar, also gzipped) under a name",
-		Example:           "  docker save web:1 -o web.tar && svcplane image import web:1 web.tar",
-		Args:              cobra.ExactArgs(2),
-		ValidArgsFunction: arguments(nil, archives),
+		Use:   "import [REF] ARCHIVE",
+		Short: "Import a docker-save or OCI archive (tar, tar.gz, tar.zst) under a name, or all of its images under theirs",
+		Example: "  docker save web:1 -o web.tar && svcplane image import web:1 web.tar\n" +
+			"  svcplane image import images.tar.zst",
+		Args:              cobra.RangeArgs(1, 2),
+		ValidArgsFunction: arguments(archives, archives),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			img, err := server.ImageStore(*dataDir).Import(args[0], args[1])
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			store := server.ImageStore(*dataDir)
+			if len(args) == 1 {
+				names, err := store.ImportAll(ctx, args[0])
+				for _, name := range names {
+					if _, err := fmt.Fprintln(cmd.OutOrStdout(), name); err != nil {
+						return err
+					}
+				}
+				return err
+			}
+			img, err := store.Import(ctx, args[0], args[1])
 			if err != nil {
 				return refMistake(err)
 			}
@@ -92,6 +107,8 @@ type listedImage struct {
 	ID       string    `json:"id,omitempty"` // sha256:... of its config
 	Size     int64     `json:"sizeBytes,omitempty"`
 	Imported time.Time `json:"imported,omitzero"`
+	Source   string    `json:"source,omitempty"` // pulled or imported
+	Pinned   bool      `json:"pinned,omitempty"` // it stays until somebody removes it
 	Builtin  bool      `json:"builtin,omitempty"`
 	AliasOf  string    `json:"aliasOf,omitempty"`
 }
@@ -121,8 +138,19 @@ func listImages(store *image.Store) ([]listedImage, error) {
 	}
 	all := []listedImage{{Image: image.Echo, Builtin: true}, {Image: image.Host, Builtin: true}}
 	for _, img := range store.List() {
-		for _, ref := range img.Tags {
-			all = append(all, listedImage{Image: ref, ID: img.ID, Size: img.Size, Imported: img.Imported})
+		one := listedImage{ID: img.ID, Size: img.Size, Imported: img.Imported, Source: "imported", Pinned: store.Pinned(img)}
+		if img.Pulled {
+			one.Source = "pulled"
+		}
+		for _, one.Image = range img.Tags {
+			all = append(all, one)
+		}
+		if len(img.Tags) == 0 {
+			one.Image = noName
+			if len(img.Digests) > 0 {
+				one.Image = img.Digests[0]
+			}
+			all = append(all, one)
 		}
 	}
 	for _, alias := range store.Aliases() {
@@ -131,17 +159,24 @@ func listImages(store *image.Store) ([]listedImage, error) {
 	return all, nil
 }
 
+// noName stands for the name of an image that another one has taken it from.
+const noName = "<none>"
+
 func imageTable(w io.Writer, all []listedImage) error {
 	tab := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(tab, "IMAGE\tID\tSIZE")
+	fmt.Fprintln(tab, "IMAGE\tID\tSIZE\tSOURCE\tPINNED")
 	for _, img := range all {
 		switch {
 		case img.Builtin:
-			fmt.Fprintf(tab, "%s\tbuiltin\t-\n", img.Image)
+			fmt.Fprintf(tab, "%s\tbuiltin\t-\t-\t-\n", img.Image)
 		case img.AliasOf != "":
-			fmt.Fprintf(tab, "%s\talias of %s\t-\n", img.Image, img.AliasOf)
+			fmt.Fprintf(tab, "%s\talias of %s\t-\t-\t-\n", img.Image, img.AliasOf)
 		default:
-			fmt.Fprintf(tab, "%s\t%.19s\t%.1f MB\n", img.Image, img.ID, float64(img.Size)/1e6)
+			pinned := "no"
+			if img.Pinned {
+				pinned = "yes"
+			}
+			fmt.Fprintf(tab, "%s\t%.19s\t%.1f MB\t%s\t%s\n", img.Image, img.ID, float64(img.Size)/1e6, img.Source, pinned)
 		}
 	}
 	return tab.Flush()

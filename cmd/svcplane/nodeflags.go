@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"svcplane/apiserver/hostimages"
+	"svcplane/node/imagegc"
 	"svcplane/node/runtime/pull"
 	"svcplane/server"
 )
@@ -22,13 +23,22 @@ type nodeOptions struct {
 	Registries string
 
 	SeccompDefault bool
+	ImageGC        imagegc.Policy
 }
 
 func (o *nodeOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.HostImages, "host-images", string(hostimages.On), "which pods may have this machine's root, by the image svcplane/host or an exec into svcplane/echo: on (those of namespaces where PodSecurity enforces no more than privileged), privileged-namespaces (only where the label pod-security.kubernetes.io/enforce says privileged), off (none)")
-	fs.StringVar(&o.Registries, "registries", "", "file that says where images come from, with mirrors, credentials and certificates, in the form of k3s' registries.yaml; it is read at each pull (default <data-dir>/registries.yaml, if it is there)")
 	fs.BoolVar(&o.SeccompDefault, "seccomp-default", false, "containers whose pod names no seccomp profile get RuntimeDefault instead of Unconfined, as with the kubelet's flag")
 	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods, instead of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")
+}
+
+func (o *nodeOptions) registerImages(fs *pflag.FlagSet) {
+	fs.StringVar(&o.Registries, "registries", "", "file that says where images come from, with mirrors, credentials and certificates, in the form of k3s' registries.yaml; it is read at each pull (default <data-dir>/registries.yaml, if it is there)")
+	usual := imagegc.DefaultPolicy()
+	fs.IntVar(&o.ImageGC.HighThresholdPercent, "image-gc-high-threshold", usual.HighThresholdPercent, "how full, in percent, the disk of images is when those that no container uses are removed; 100: never")
+	fs.IntVar(&o.ImageGC.LowThresholdPercent, "image-gc-low-threshold", usual.LowThresholdPercent, "how full, in percent, the disk of images is when no more of them are removed")
+	fs.DurationVar(&o.ImageGC.MinAge, "minimum-image-ttl-duration", usual.MinAge, "how long an image is kept at least")
+	fs.DurationVar(&o.ImageGC.MaxAge, "image-maximum-gc-age", usual.MaxAge, "how long an image that no container uses is kept at most, however much room there is; 0: for ever")
 }
 
 func (o *nodeOptions) check(c *server.Config) error {
@@ -45,6 +55,10 @@ func (o *nodeOptions) check(c *server.Config) error {
 		}
 	}
 	c.SeccompDefault = o.SeccompDefault
+	if err := o.ImageGC.Validate(); err != nil {
+		return err
+	}
+	c.ImageGC = o.ImageGC
 	c.Capacity = corev1.ResourceList{}
 	for _, text := range o.Capacity {
 		name, quantity, err := parseCapacity(text)

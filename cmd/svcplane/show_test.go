@@ -27,6 +27,8 @@ var printsNothing = map[string]string{
 	"svcplane cleanup":      "prints nothing",
 	"svcplane image alias":  "says what it did",
 	"svcplane image import": "says what it did",
+	"svcplane image export": "says what it did",
+	"svcplane image prune":  "says what it did",
 	"svcplane image pull":   "says what it did",
 	"svcplane image rm":     "says what it did",
 	"svcplane install":      "says what it did",

@@ -104,7 +104,7 @@ func archiveOf(t *testing.T, layer []byte, config v1.Config) string {
 func (l *lab) importSmall(config v1.Config) {
 	l.t.Helper()
 	store := image.NewStore(filepath.Join(l.dir, "images"))
-	if _, err := store.Import("small:1", smallImage(l.t, config)); err != nil {
+	if _, err := store.Import(context.Background(), "small:1", smallImage(l.t, config)); err != nil {
 		l.t.Fatal(err)
 	}
 }

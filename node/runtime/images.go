@@ -8,12 +8,15 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/node/runtime/image"
+	"svcplane/node/runtime/preload"
+	"svcplane/node/runtime/pull"
 )
 
 // foundImage is what a container's image reference stands for.
@@ -40,6 +43,20 @@ func (r *Runtime) findImage(spec *runtimeapi.ImageSpec) (foundImage, error) {
 	return foundImage{kind: kindImage, id: img.ID}, nil
 }
 
+// newPreload imports archives into a store.
+func newPreload(images *image.Store, cfg Config) *preload.Importer {
+	return preload.New(preload.Config{
+		Dir: cfg.Archives, State: filepath.Join(cfg.DataDir, "images", "archives.json"), Import: images.ImportAll,
+		Have: func(ref string) bool {
+			if images.Load() != nil {
+				return false
+			}
+			_, err := images.Get(ref)
+			return err == nil
+		},
+	})
+}
+
 // imageError is a gRPC status with the way out for people.
 func imageError(ref string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
@@ -52,6 +69,14 @@ func imageError(ref string, err error) error {
 // what was imported by hand are what they are: no registry is asked.
 func (r *Runtime) PullImage(ctx context.Context, spec *runtimeapi.ImageSpec, auth *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
 	found, err := r.findImage(spec)
+	if status.Code(err) == codes.NotFound && r.preload != nil {
+		select { // it may be in an archive that was there before the server
+		case <-r.preload.Looked():
+			found, err = r.findImage(spec)
+		case <-ctx.Done():
+			return "", pullError(spec.GetImage(), context.Cause(ctx))
+		}
+	}
 	if r.puller == nil || err == nil && !r.lookedUp(spec.GetImage(), found) {
 		return found.id, err
 	}
@@ -60,6 +85,21 @@ func (r *Runtime) PullImage(ctx context.Context, spec *runtimeapi.ImageSpec, aut
 		return "", pullError(spec.GetImage(), err)
 	}
 	return img.ID, nil
+}
+
+// PullProgress says how far the pull of an image is; ok is false if none is under way.
+func (r *Runtime) PullProgress(ref string) (done, total int64, ok bool) {
+	parsed, err := name.ParseReference(ref)
+	if err != nil || r.puller == nil {
+		return 0, 0, false
+	}
+	return r.puller.progress(parsed)
+}
+
+// Preloaded says whether a name stands for something here that no registry is asked about.
+func (r *Runtime) Preloaded(ref string) bool {
+	found, err := r.findImage(&runtimeapi.ImageSpec{Image: ref})
+	return err == nil && !r.lookedUp(ref, found)
 }
 
 // lookedUp says whether what a name stands for is for its registry to say.
@@ -94,7 +134,7 @@ func (r *Runtime) ImageStatus(_ context.Context, spec *runtimeapi.ImageSpec, _ b
 	if err != nil {
 		return nil, imageError(spec.GetImage(), err)
 	}
-	return &runtimeapi.ImageStatusResponse{Image: criImage(img)}, nil
+	return &runtimeapi.ImageStatusResponse{Image: r.criImage(img)}, nil
 }
 
 // ListImages lists the builtin images and those of the local store.
@@ -111,7 +151,7 @@ func (r *Runtime) ListImages(_ context.Context, filter *runtimeapi.ImageFilter) 
 	}
 	list := []*runtimeapi.Image{r.builtinImage(image.Echo), r.builtinImage(image.Host)}
 	for _, img := range r.images.List() {
-		list = append(list, criImage(img))
+		list = append(list, r.criImage(img))
 	}
 	return list, nil
 }
@@ -127,8 +167,8 @@ func (r *Runtime) builtinImage(name string) *runtimeapi.Image {
 	return &runtimeapi.Image{Id: name, RepoTags: tags, Spec: &runtimeapi.ImageSpec{Image: name}, Pinned: true}
 }
 
-func criImage(img image.Image) *runtimeapi.Image {
-	out := &runtimeapi.Image{Id: img.ID, RepoTags: img.Tags, RepoDigests: img.Digests, Size: uint64(img.Size), Spec: &runtimeapi.ImageSpec{Image: img.ID}}
+func (r *Runtime) criImage(img image.Image) *runtimeapi.Image {
+	out := &runtimeapi.Image{Id: img.ID, RepoTags: img.Tags, RepoDigests: img.Digests, Size: uint64(img.Size), Pinned: r.images.Pinned(img), Spec: &runtimeapi.ImageSpec{Image: img.ID}}
 	if uid, ok := img.UID(); ok {
 		out.Uid = &runtimeapi.Int64Value{Value: uid}
 	} else {
@@ -156,13 +196,46 @@ func (r *Runtime) RemoveImage(_ context.Context, spec *runtimeapi.ImageSpec) err
 // RemoveImage removes an image, or an alias, from the store of a data directory, whether a server runs on it or not:
 // containers outlive it.
 func RemoveImage(dataDir, ref string) error {
-	s, images := store{dir: dataDir}, image.NewStore(filepath.Join(dataDir, "images"))
-	if err := images.Load(); err != nil {
+	images := image.NewStore(filepath.Join(dataDir, "images"))
+	users, err := recordedUses(dataDir, images)
+	if err != nil {
 		return err
+	}
+	if err := images.Remove(ref, users); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("no image or alias %q is in the local store; see svcplane image list", ref)
+		}
+		return err
+	}
+	return nil
+}
+
+// PruneImages removes the images of a data directory that no container uses, whether a server runs on it or not, and what
+// pulls have left that nobody goes on with. What was imported stays, unless all is said.
+func PruneImages(dataDir string, all bool) (removed []image.Image, freed int64, err error) {
+	images := image.NewStore(filepath.Join(dataDir, "images"))
+	users, err := recordedUses(dataDir, images)
+	if err != nil {
+		return nil, 0, err
+	}
+	if removed, freed, err = images.Prune(all, users); err != nil {
+		return removed, freed, err
+	}
+	return removed, freed, pull.Tidy(BlobDir(dataDir), abandoned)
+}
+
+// abandoned is how long nobody has touched what a pull has left, when room is wanted.
+const abandoned = time.Hour
+
+// recordedUses tells what containers need of a store, by their records.
+func recordedUses(dataDir string, images *image.Store) ([]image.Use, error) {
+	s := store{dir: dataDir}
+	if err := images.Load(); err != nil {
+		return nil, err
 	}
 	ids, err := s.ids("containers")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var users []image.Use
 	for _, id := range ids {
@@ -174,13 +247,7 @@ func RemoveImage(dataDir, ref string) error {
 			users = append(users, imageUse(images, pod, c))
 		}
 	}
-	if err := images.Remove(ref, users); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("no image or alias %q is in the local store; see svcplane image list", ref)
-		}
-		return err
-	}
-	return nil
+	return users, nil
 }
 
 // imageUse tells what a container needs of the store.

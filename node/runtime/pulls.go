@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -38,6 +40,8 @@ type flight struct {
 	err     error
 	waiting int
 	cancel  context.CancelFunc
+
+	came, total atomic.Int64 // octets that are there, and of all
 }
 
 func newPuller(store *image.Store, blobs, registries string) *puller {
@@ -89,7 +93,10 @@ func (p *puller) join(ctx context.Context, ref name.Reference, auth *authn.AuthC
 	p.flights[key] = f
 	go func() {
 		defer cancel()
-		f.img, f.err = p.fetch(ctx, pull.Request{Ref: ref, Auth: auth})
+		f.img, f.err = p.fetch(ctx, pull.Request{Ref: ref, Auth: auth, Progress: func(done, total int64) {
+			f.came.Store(done)
+			f.total.Store(total)
+		}})
 		p.mu.Lock()
 		if p.flights[key] == f {
 			delete(p.flights, key)
@@ -98,6 +105,20 @@ func (p *puller) join(ctx context.Context, ref name.Reference, auth *authn.AuthC
 		close(f.done)
 	}()
 	return f
+}
+
+// progress says how far the pull of an image is, with whichever credentials.
+func (p *puller) progress(ref name.Reference) (done, total int64, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, f := range p.flights {
+		if key == ref.Name() || strings.HasPrefix(key, ref.Name()+"\x00") {
+			if at := f.came.Load(); !ok || at > done {
+				done, total, ok = at, f.total.Load(), true
+			}
+		}
+	}
+	return done, total, ok
 }
 
 func (p *puller) fetch(ctx context.Context, r pull.Request) (image.Image, error) {
@@ -123,7 +144,7 @@ func pullInto(ctx context.Context, store *image.Store, registry *pull.Puller, r 
 	if fetched.Present {
 		return store.Name(r.Ref, fetched.ID, fetched.Digest)
 	}
-	img, err := store.Add(r.Ref, fetched.Image, fetched.Digest)
+	img, err := store.Add(ctx, r.Ref, fetched.Image, fetched.Digest)
 	if err != nil {
 		return image.Image{}, err
 	}

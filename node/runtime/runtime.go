@@ -17,6 +17,7 @@ import (
 
 	"svcplane/listeners"
 	"svcplane/node/runtime/image"
+	"svcplane/node/runtime/preload"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/sandbox"
 	"svcplane/node/runtime/shim"
@@ -40,6 +41,8 @@ type Config struct {
 	Hide       []string // directories that such a view never shows, besides DataDir
 	// Registries is the path of registries.yaml, which need not exist: images come from registries. Empty: they are imported.
 	Registries string
+	// Archives is a directory; archives of images that are there, or appear there, are imported. Empty: there is none.
+	Archives string
 }
 
 // Runtime implements CRI. Its methods work from Ready on.
@@ -48,6 +51,7 @@ type Runtime struct {
 	store   store
 	images  *image.Store
 	puller  *puller // nil: there are no registries
+	preload *preload.Importer
 	network sandbox.Network
 	shim    *shim.Client
 	streams *streams
@@ -116,6 +120,9 @@ func New(cfg Config) (*Runtime, error) {
 	if cfg.Registries != "" {
 		r.puller = newPuller(r.images, BlobDir(cfg.DataDir), cfg.Registries)
 	}
+	if cfg.Archives != "" {
+		r.preload = newPreload(r.images, cfg)
+	}
 	r.streams = newStreams(r)
 	return r, nil
 }
@@ -136,6 +143,10 @@ func (r *Runtime) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	parts.Go(func() { failed <- r.streams.serve(ctx, listener) })
 	parts.Go(func() { r.follow(ctx) })
+	parts.Go(func() { r.tidyImages(ctx) })
+	if r.preload != nil {
+		parts.Go(func() { r.preload.Run(ctx) })
+	}
 	close(r.ready)
 	select {
 	case <-ctx.Done():
@@ -167,6 +178,14 @@ func (r *Runtime) Figure() string {
 		}
 	}
 	return fmt.Sprintf("%d pods, %d containers", pods, running)
+}
+
+// Trouble says what of the store of images is not as somebody wants it.
+func (r *Runtime) Trouble() string {
+	if r.preload == nil {
+		return ""
+	}
+	return r.preload.Trouble()
 }
 
 // setup makes the directories and the host's part of the network, and adopts.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -110,8 +111,13 @@ func ociArchive(t testing.TB, img v1.Image) string {
 	if err := index.AppendImage(img); err != nil {
 		t.Fatal(err)
 	}
+	return tarOfFolder(t, folder)
+}
+
+func tarOfFolder(t testing.TB, folder string) string {
+	t.Helper()
 	var entries []entry
-	err = filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -162,7 +168,7 @@ func TestImportFormats(t *testing.T) {
 	for kind, archive := range archives {
 		t.Run(kind, func(t *testing.T) {
 			store := NewStore(t.TempDir())
-			if _, err := store.Import("app:v2", archive); err != nil {
+			if _, err := store.Import(context.Background(), "app:v2", archive); err != nil {
 				t.Fatal(err)
 			}
 			other := NewStore(store.dir) // another process
@@ -191,11 +197,11 @@ func TestImportFormats(t *testing.T) {
 
 func TestImportTakesOverTheName(t *testing.T) {
 	store := NewStore(t.TempDir())
-	first, err := store.Import("app", dockerArchive(t, "app:latest", imageOf(t, testConfig, tarOf(t, file("a", "1")))))
+	first, err := store.Import(context.Background(), "app", dockerArchive(t, "app:latest", imageOf(t, testConfig, tarOf(t, file("a", "1")))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := store.Import("app", dockerArchive(t, "app:latest", imageOf(t, testConfig, tarOf(t, file("a", "2")))))
+	second, err := store.Import(context.Background(), "app", dockerArchive(t, "app:latest", imageOf(t, testConfig, tarOf(t, file("a", "2")))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +245,7 @@ func TestImportRefuses(t *testing.T) {
 		{"our own name", "svcplane/echo:v3", good, "part of svcplane"},
 	} {
 		store := NewStore(t.TempDir())
-		_, err := store.Import(c.ref, c.archive)
+		_, err := store.Import(context.Background(), c.ref, c.archive)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error with %q", c.what, err, c.want)
 		}
@@ -247,6 +253,17 @@ func TestImportRefuses(t *testing.T) {
 			t.Errorf("%s leaves %v", c.what, left)
 		}
 	}
+}
+
+// unpackTar unpacks a layer, whatever its digest.
+func unpackTar(t testing.TB, raw []byte, dir string) error {
+	t.Helper()
+	keep, err := newKeeper(bytes.NewReader(raw), keptPath(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keep.discard()
+	return unpackLayer(keep, dir, limits{1 << 30, 100_000})
 }
 
 func TestLayerStaysInItsDirectory(t *testing.T) {
@@ -269,7 +286,7 @@ func TestLayerStaysInItsDirectory(t *testing.T) {
 		"a link that is replaced, then a hard link to itself": {link(tar.TypeLink, "a", "a")},
 	} {
 		target := filepath.Join(t.TempDir(), "layer")
-		if err := unpackLayer(bytes.NewReader(tarOf(t, entries...)), target); err == nil {
+		if err := unpackTar(t, tarOf(t, entries...), target); err == nil {
 			t.Errorf("%s is accepted", what)
 		}
 	}
@@ -289,7 +306,7 @@ func TestLayerAttributes(t *testing.T) {
 	raw := tarOf(t, dir("bin/"), setuid, link(tar.TypeLink, "bin/sudo", "/bin/su"), link(tar.TypeSymlink, "sh", "/bin/su"),
 		dir("dev/"), device, file(".wh.gone", ""), dir("new/"), file("new/.wh..wh..opq", ""), file("new/kept", "k"), file("/absolute", "a"))
 	target := filepath.Join(t.TempDir(), "layer")
-	if err := unpackLayer(bytes.NewReader(raw), target); err != nil {
+	if err := unpackTar(t, raw, target); err != nil {
 		t.Fatal(err)
 	}
 	var su, sudo, gone unix.Stat_t
@@ -322,7 +339,7 @@ func FuzzLayer(f *testing.F) {
 	f.Add(tarOf(f, file("../x", "y"), file(".wh.a", ""), file("a/.wh..wh..opq", "")))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		parent := t.TempDir()
-		_ = unpackLayer(bytes.NewReader(raw), filepath.Join(parent, "layer"))
+		_ = unpackTar(t, raw, filepath.Join(parent, "layer"))
 		entries, err := os.ReadDir(parent)
 		if err != nil || len(entries) > 1 {
 			t.Fatalf("beside the layer there is %v %v", entries, err)
@@ -342,7 +359,7 @@ func FuzzArchive(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		store := NewStore(t.TempDir())
-		img, err := store.Import("app:1", write(t, raw))
+		img, err := store.Import(context.Background(), "app:1", write(t, raw))
 		if err != nil {
 			return
 		}

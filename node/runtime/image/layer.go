@@ -2,10 +2,12 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -15,6 +17,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
+
+	"svcplane/disk"
 )
 
 // Names with which a layer says that something of a lower one is gone (OCI image-spec, layer.md).
@@ -26,12 +30,23 @@ const (
 // unpackVerified unpacks a layer into dir, which is made, and compares the digest of what was read.
 func unpackVerified(content io.Reader, dir string, want v1.Hash) error {
 	hash := sha256.New()
-	tee := io.TeeReader(content, hash)
-	if err := unpackLayer(tee, dir); err != nil {
+	keep, err := newKeeper(io.TeeReader(content, hash), keptPath(dir))
+	if err != nil {
+		return err
+	}
+	if err := unpackKept(keep, dir, want, hash); err != nil {
+		keep.discard()
+		return err
+	}
+	return keep.close()
+}
+
+func unpackKept(keep *keeper, dir string, want v1.Hash, hash hash.Hash) error {
+	if err := unpackLayer(keep, dir, limits{maxLayerBytes, maxLayerEntries}); err != nil {
 		return err
 	}
 	// What follows the end of the archive counts for the digest, too.
-	if _, err := io.Copy(io.Discard, tee); err != nil {
+	if _, err := io.Copy(io.Discard, keep); err != nil {
 		return fmt.Errorf("read: %w", err)
 	}
 	if got := hex.EncodeToString(hash.Sum(nil)); got != want.Hex {
@@ -42,7 +57,7 @@ func unpackVerified(content io.Reader, dir string, want v1.Hash) error {
 
 // unpackLayer unpacks a layer's tar into dir. Names that lead out of dir are refused, symbolic links are
 // stored but never followed out of it, device nodes are left out (a container's /dev is made for it).
-func unpackLayer(content io.Reader, dir string) error {
+func unpackLayer(content *keeper, dir string, most limits) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
@@ -51,7 +66,7 @@ func unpackLayer(content io.Reader, dir string) error {
 		return fmt.Errorf("unpack: %w", err)
 	}
 	defer root.Close()
-	u := &unpacker{root: root, times: map[string]time.Time{}}
+	u := &unpacker{root: root, dir: dir, keep: content, left: most, times: map[string]time.Time{}}
 	reader := tar.NewReader(content)
 	for {
 		header, err := reader.Next()
@@ -61,22 +76,67 @@ func unpackLayer(content io.Reader, dir string) error {
 		if err != nil {
 			return fmt.Errorf("read tar: %w", err)
 		}
+		if err := u.count(header, most); err != nil {
+			return fmt.Errorf("unpack: %w", err)
+		}
 		if err := u.entry(header, reader); err != nil {
-			return fmt.Errorf("unpack %q: %w", header.Name, err)
+			return fmt.Errorf("unpack %.200q: %w", header.Name, err)
 		}
 	}
 	return u.finish(dir)
 }
 
+// limits bound what a layer unpacks to.
+type limits struct {
+	bytes   int64
+	entries int
+}
+
+// What a layer may unpack to is more than of any image that somebody has made to be run: the largest have some ten gigabytes
+// of weights in a layer, and some hundred thousand files.
+const maxLayerBytes, maxLayerEntries = 64 << 30, 2_000_000
+
+// lookEvery is after how many bytes, or entries, the room on the disk is looked at.
+const lookBytes, lookEntries = 16 << 20, 4096
+
 type unpacker struct {
 	root  *os.Root
+	dir   string
+	keep  *keeper
+	left  limits
+	since limits               // the last look at the disk
 	times map[string]time.Time // of directories, set when nothing changes in them any more
+}
+
+// count takes an entry off what is left, before anything of it is written.
+func (u *unpacker) count(header *tar.Header, most limits) error {
+	if u.left.entries--; u.left.entries < 0 {
+		return fmt.Errorf("it has more than %d files", most.entries)
+	}
+	if regular(header) {
+		if u.left.bytes -= header.Size; u.left.bytes < 0 || header.Size > most.bytes {
+			return fmt.Errorf("it unpacks to more than %d bytes", most.bytes)
+		}
+	}
+	if u.since.entries++; u.since.entries < lookEntries {
+		return nil
+	}
+	return u.look()
+}
+
+// look leaves others some room on the disk.
+func (u *unpacker) look() error {
+	u.since = limits{}
+	return disk.Room(u.dir)
 }
 
 func (u *unpacker) entry(header *tar.Header, content io.Reader) error {
 	path := clean(header.Name)
-	if !filepath.IsLocal(path) {
+	switch {
+	case !filepath.IsLocal(path):
 		return errors.New("the name leads out of the image")
+	case len(path) >= unix.PathMax || len(header.Linkname) >= unix.PathMax:
+		return errors.New("the name is longer than Linux allows")
 	}
 	parent, base := filepath.Dir(path), filepath.Base(path)
 	if path != "." {
@@ -135,10 +195,13 @@ func (u *unpacker) make(header *tar.Header, path string, content io.Reader) (boo
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
+	if header.Typeflag == tar.TypeDir && err == nil && old.IsDir() {
+		return true, nil
+	}
+	if err == nil && (old.IsDir() || old.Mode().IsRegular() && old.Size() > 0) {
+		u.keep.spoilt = true // the tar has two of that name, and what one of them holds goes
+	}
 	if header.Typeflag == tar.TypeDir {
-		if err == nil && old.IsDir() {
-			return true, nil
-		}
 		return true, u.directory(path, old)
 	}
 	if path == "." {
@@ -149,9 +212,10 @@ func (u *unpacker) make(header *tar.Header, path string, content io.Reader) (boo
 			return false, err
 		}
 	}
+	if regular(header) {
+		return true, u.file(header, path, content)
+	}
 	switch header.Typeflag {
-	case tar.TypeReg:
-		return true, u.file(path, content)
 	case tar.TypeSymlink:
 		return true, u.root.Symlink(header.Linkname, path)
 	case tar.TypeLink:
@@ -185,14 +249,69 @@ func (u *unpacker) directory(path string, old fs.FileInfo) error {
 	return nil
 }
 
-func (u *unpacker) file(path string, content io.Reader) error {
+func regular(header *tar.Header) bool {
+	return header.Typeflag == tar.TypeReg || header.Typeflag == tar.TypeGNUSparse || header.Typeflag == tar.TypeCont
+}
+
+// sparse says whether a tar leaves out the holes of a file.
+func sparse(header *tar.Header) bool {
+	if header.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range header.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+func (u *unpacker) file(header *tar.Header, path string, content io.Reader) error {
 	f, err := u.root.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, content)
+	fill := func() error { return u.fill(f, content) }
+	if header.Size > 0 && !sparse(header) {
+		err = u.keep.content(path, header.Size, fill)
+	} else {
+		err = fill()
+	}
 	return errors.Join(err, f.Close())
 }
+
+// fill writes a file, and leaves holes where only zeros are.
+func (u *unpacker) fill(f *os.File, content io.Reader) error {
+	buf := make([]byte, 64<<10)
+	size, written := int64(0), int64(0)
+	for {
+		n, err := io.ReadFull(content, buf)
+		if n > 0 && (n < len(buf) || !onlyZeros(buf)) {
+			if _, failed := f.WriteAt(buf[:n], size); failed != nil {
+				return failed
+			}
+			written = size + int64(n)
+			if u.since.bytes += int64(n); u.since.bytes >= lookBytes {
+				if failed := u.look(); failed != nil {
+					return failed
+				}
+			}
+		}
+		size += int64(n)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && n > 0 {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if written < size {
+		return f.Truncate(size)
+	}
+	return nil
+}
+
+func onlyZeros(b []byte) bool { return b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]) }
 
 // attributes sets owner, mode, extended attributes and time, in the order in which none undoes another.
 func (u *unpacker) attributes(header *tar.Header, path string) error {
@@ -205,16 +324,34 @@ func (u *unpacker) attributes(header *tar.Header, path string) error {
 	if err := u.root.Chmod(path, header.FileInfo().Mode()&(fs.ModePerm|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky)); err != nil {
 		return err
 	}
-	if capability, ok := header.PAXRecords["SCHILY.xattr.security.capability"]; ok && header.Typeflag == tar.TypeReg {
-		if err := u.inDir(path, func(fd int) error { return unix.Fsetxattr(fd, "security.capability", []byte(capability), 0) }); err != nil {
-			return fmt.Errorf("set file capabilities: %w", err)
-		}
+	if err := u.extended(header, path); err != nil {
+		return err
 	}
 	if header.Typeflag == tar.TypeDir {
 		u.times[path] = header.ModTime
 		return nil
 	}
 	return u.root.Chtimes(path, header.ModTime, header.ModTime)
+}
+
+// extended sets extended attributes: file capabilities, access lists, and those of users. What would mean something to
+// overlayfs, or to the host's SELinux, is not the image's to say. Those of users are left out where the file system has none.
+func (u *unpacker) extended(header *tar.Header, path string) error {
+	if !regular(header) && header.Typeflag != tar.TypeDir {
+		return nil
+	}
+	for key, value := range header.PAXRecords {
+		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
+		users := strings.HasPrefix(attr, "user.") && !strings.HasPrefix(attr, "user.overlay.")
+		if !ok || attr != "security.capability" && !strings.HasPrefix(attr, "system.posix_acl_") && !users {
+			continue
+		}
+		err := u.inDir(path, func(fd int) error { return unix.Fsetxattr(fd, attr, []byte(value), 0) })
+		if err != nil && !(errors.Is(err, unix.ENOTSUP) && attr != "security.capability") {
+			return fmt.Errorf("set the attribute %.60s: %w", attr, err)
+		}
+	}
+	return nil
 }
 
 // finish sets the directories' times and forces all to the disk: an index that names the layer must not

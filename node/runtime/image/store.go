@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,6 +45,8 @@ type Image struct {
 	// by hand stands for what whoever imported it said.
 	Pulled bool   `json:"pulled,omitempty"`
 	Config Config `json:"config"`
+
+	asked string // the name under which it was put here now
 }
 
 // UID is the number of the user the image asks for, if it is one.
@@ -72,6 +75,9 @@ func Builtin(ref string) string {
 	}
 	return ""
 }
+
+// lockEvery is how often whoever waits for the store asks whether it is free: a wait in the kernel could not be given up.
+const lockEvery = 20 * time.Millisecond
 
 // Store is a directory of images. Several processes may use one: imports exclude each other.
 type Store struct {
@@ -220,7 +226,7 @@ func union(a, b []string) []string {
 
 // locked runs fn while nobody else, of this process or another, changes the store, on the newest index.
 func (s *Store) locked(fn func() error) error {
-	return s.exclusive(func() error {
+	return s.exclusive(context.Background(), func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if err := s.load(); err != nil {
@@ -231,7 +237,19 @@ func (s *Store) locked(fn func() error) error {
 }
 
 // exclusive runs fn while nobody else, of this process or another, changes the store. It can be read meanwhile.
-func (s *Store) exclusive(fn func() error) error {
+func (s *Store) exclusive(ctx context.Context, fn func() error) error {
+	return s.flocked(ctx, unix.LOCK_EX, fn)
+}
+
+// try is exclusive, or EWOULDBLOCK at once.
+func (s *Store) try(fn func() error) error {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(unix.EWOULDBLOCK)
+	return s.exclusive(ctx, fn)
+}
+
+// flocked runs fn with a lock that keeps those out who change the store (LOCK_SH), or everybody who locks it (LOCK_EX).
+func (s *Store) flocked(ctx context.Context, how int, fn func() error) error {
 	if err := os.MkdirAll(filepath.Join(s.dir, "layers"), 0o700); err != nil {
 		return fmt.Errorf("make the image store: %w", err)
 	}
@@ -240,10 +258,20 @@ func (s *Store) exclusive(fn func() error) error {
 		return fmt.Errorf("lock the image store: %w", err)
 	}
 	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock the image store: %w", err)
+	for {
+		err := unix.Flock(int(lock.Fd()), how|unix.LOCK_NB)
+		if err == nil {
+			return fn()
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("lock the image store: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(lockEvery):
+		}
 	}
-	return fn()
 }
 
 // save replaces the index, durably: images outlive the machine's restart.
@@ -262,7 +290,14 @@ func (s *Store) replace(path string, value any) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	f, err := os.CreateTemp(s.dir, ".new-*")
+	return s.replaceRaw(path, raw)
+}
+
+func (s *Store) replaceRaw(path string, raw []byte) (time.Time, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return time.Time{}, err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -275,7 +310,7 @@ func (s *Store) replace(path string, value any) (time.Time, error) {
 		os.Remove(f.Name())
 		return time.Time{}, err
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := syncDir(filepath.Dir(path)); err != nil {
 		return time.Time{}, err
 	}
 	info, err := os.Stat(path)
@@ -287,27 +322,38 @@ func (s *Store) replace(path string, value any) (time.Time, error) {
 
 // sweep removes layers that no image uses and what interrupted imports left.
 func (s *Store) sweep() error {
-	used := map[string]bool{}
-	for _, img := range s.images {
-		for _, layer := range img.Layers {
-			used[layer] = true
+	used := s.used()
+	for _, dir := range []string{"layers", "configs"} {
+		entries, err := os.ReadDir(filepath.Join(s.dir, dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("look for unused layers: %w", err)
 		}
-	}
-	entries, err := os.ReadDir(filepath.Join(s.dir, "layers"))
-	if err != nil {
-		return fmt.Errorf("look for unused layers: %w", err)
-	}
-	for _, e := range entries {
-		path := filepath.Join(s.dir, "layers", e.Name())
-		if used[path] {
-			continue
-		}
-		if err := os.RemoveAll(path); err != nil {
-			return fmt.Errorf("remove an unused layer: %w", err)
+		for _, e := range entries {
+			path := filepath.Join(s.dir, dir, e.Name())
+			if used[path] {
+				continue
+			}
+			if err := os.RemoveAll(path); err != nil {
+				return fmt.Errorf("remove an unused layer: %w", err)
+			}
 		}
 	}
 	return nil
 }
+
+// used are the files and directories that images need.
+func (s *Store) used() map[string]bool {
+	used := map[string]bool{}
+	for _, img := range s.images {
+		used[s.configPath(strings.TrimPrefix(img.ID, "sha256:"))] = true
+		for _, layer := range img.Layers {
+			used[layer], used[keptPath(layer)] = true, true
+		}
+	}
+	return used
+}
+
+func (s *Store) configPath(hex string) string { return filepath.Join(s.dir, "configs", hex+".json") }
 
 func syncDir(dir string) error {
 	f, err := os.Open(dir)

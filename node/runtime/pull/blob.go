@@ -267,7 +267,7 @@ func (w watched) Read(p []byte) (int, error) {
 // copy writes what comes behind what is there.
 func (b *blobs) copy(p *part, from io.Reader) error {
 	buf := make([]byte, 256<<10)
-	for {
+	for seen := int64(0); ; {
 		n, err := from.Read(buf)
 		if int64(n) > p.want.Size-p.have {
 			os.Remove(p.file.Name())
@@ -281,6 +281,12 @@ func (b *blobs) copy(p *part, from io.Reader) error {
 			p.have += int64(n)
 			b.came(int64(n))
 			b.over.Add(int64(n))
+			if seen += int64(n); seen >= 16<<20 {
+				seen = 0
+				if failed := disk.Room(b.dir); failed != nil { // some is left to others
+					return final{failed}
+				}
+			}
 		}
 		switch {
 		case p.have == p.want.Size && (err != nil || n == 0):
@@ -339,8 +345,8 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// tidy removes blobs and parts that nobody has touched for a while.
-func tidy(dir string, age time.Duration) error {
+// Tidy removes blobs and parts that nobody has touched for a while, and nobody is at.
+func Tidy(dir string, age time.Duration) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -350,8 +356,20 @@ func tidy(dir string, age time.Duration) error {
 	}
 	for _, e := range entries {
 		if info, err := e.Info(); err == nil && time.Since(info.ModTime()) > age {
-			os.Remove(filepath.Join(dir, e.Name()))
+			removeUnlocked(filepath.Join(dir, e.Name()))
 		}
 	}
 	return nil
+}
+
+// removeUnlocked leaves a part that somebody goes on with.
+func removeUnlocked(path string) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		os.Remove(path)
+	}
 }

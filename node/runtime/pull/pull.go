@@ -26,8 +26,8 @@ type Config struct {
 
 const (
 	blobsAtOnce = 3 // of one image
-	// keepBlobs is how long what an abandoned pull has left is kept for the next.
-	keepBlobs = 7 * 24 * time.Hour
+	// KeepBlobs is how long what an abandoned pull has left is kept for the next.
+	KeepBlobs = 7 * 24 * time.Hour
 	maxLayers = 1000 // more than any builder makes: Docker's limit is 127
 )
 
@@ -80,7 +80,7 @@ func (p *Puller) Pull(ctx context.Context, r Request) (*Fetched, error) {
 	if err := os.MkdirAll(p.cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the directory for parts of images: %w", err)
 	}
-	if err := tidy(p.cfg.Dir, keepBlobs); err != nil {
+	if err := Tidy(p.cfg.Dir, KeepBlobs); err != nil {
 		return nil, fmt.Errorf("removing old parts of images: %w", err)
 	}
 	endpoints, err := registries.endpoints(r.Ref)
