@@ -219,6 +219,39 @@ families() {
 	for peer in kubeproxy coredns nginx_ingress; do grep -c "^# TYPE ${peer}_" "$TMP/metrics"; done
 }
 
+# image_archive NAME FILE: an archive, as of `docker save`, of an image whose one program is the LAN server.
+image_archive() {
+	local dir=$TMP/image digest arch
+	mkdir -p "$dir/layer"
+	cp "$LANSERVER" "$dir/layer/server"
+	tar -C "$dir/layer" -cf "$dir/layer.tar" server
+	digest=$(sha256sum "$dir/layer.tar" | cut -d' ' -f1)
+	arch=$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/; s/armv7l/arm/')
+	printf '{"architecture":"%s","os":"linux","config":{"Entrypoint":["/server"],"Cmd":["0.0.0.0:8080"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$arch" "$digest" >"$dir/config.json"
+	printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$1" >"$dir/manifest.json"
+	tar -C "$dir" -cf "$2" manifest.json config.json layer.tar
+}
+
+step_image() {
+	step '10. An image from a registry'
+	local registry=$LAN_IP:5000
+	image_archive "$registry/team/server:1" "$TMP/image.tar"
+	nsenter --net=/run/netns/$LAB-lan -- "$LANSERVER" registry "$registry" toad:hall 1000000 "$TMP/image.tar" team/server:1 >"$TMP/registry.log" 2>&1 &
+	local pid=$!
+	printf 'mirrors: {"%s": {endpoint: ["http://%s"]}}\n' "$registry" "$registry" >"$DATA/registries.yaml"
+	kubectl create secret docker-registry lan --docker-server="$registry" --docker-username=toad --docker-password=hall >/dev/null
+	kubectl apply -f - >/dev/null <<-END
+		{apiVersion: v1, kind: Pod, metadata: {name: pulled}, spec: {terminationGracePeriodSeconds: 1, imagePullSecrets: [{name: lan}],
+		  containers: [{name: server, image: "$registry/team/server:1", readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}}]}}
+	END
+	soon 60 'kubectl get pod pulled (its registry is on the LAN and wants a password)' '^true$' kubectl get pod pulled -o 'jsonpath={.status.containerStatuses[0].ready}'
+	soon 5 'kubectl get events (the link to it breaks after each megabyte)' 'Successfully pulled image .* Image size: [0-9]+ bytes' kubectl get events --field-selector involvedObject.name=pulled,reason=Pulled -o 'jsonpath={.items[*].message}'
+	check "curl http://<pulled>:8080/" '^lanserver' node curl -s --max-time 5 "http://$(kubectl get pod pulled -o 'jsonpath={.status.podIP}'):8080/"
+	check 'svcplane image list (what is here needs no registry any more)' "$registry/team/server:1 " svcplane image list
+	kill $pid
+	wait $pid || true
+}
+
 objects() { kubectl get all,endpoints,endpointslices,ingresses,secrets,configmaps,nodes -A -o 'jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid}{"\n"}{end}' 2>/dev/null | sort; }
 # alive is what a restart of the server must not change: the pods, their addresses, start times and restarts.
 alive() { kubectl get pods -o 'jsonpath={range .items[*]}{.metadata.name} {.status.podIP} {.status.containerStatuses[0].state.running.startedAt} {.status.containerStatuses[0].restartCount}{"\n"}{end}' | sort; }
@@ -253,7 +286,7 @@ restart() {
 }
 
 step_restart() {
-	step '10. Stop, crash, start again'
+	step '11. Stop, crash, start again'
 	soon 15 'kubectl get pods' '^4$' pod_count
 	restart 'kill -TERM' TERM
 	restart 'kill -KILL' KILL
@@ -283,7 +316,7 @@ numbers() {
 }
 
 step_cleanup() {
-	step '11. Leave nothing'
+	step '12. Leave nothing'
 	podnets >"$TMP/podnets"
 	[ -s "$TMP/podnets" ] || wrong 'ip netns (the namespaces of the pods)' 'there are none'
 	server_down TERM || wrong 'kill -TERM' "exit code $?"
@@ -337,6 +370,7 @@ main() {
 	step_change
 	step_delete
 	step_look
+	step_image
 	step_restart
 	numbers
 	if [ -n "${ONCE:-}" ]; then step_cleanup; fi

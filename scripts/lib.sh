@@ -158,7 +158,7 @@ podnets() {
 	local file
 	for file in /run/netns/sp-*; do
 		[ -e "$file" ] || continue
-		nsenter --net="$file" ip netns list-id | grep -q " name: $LAB-node)" && echo "$file" || true
+		nsenter --net="$file" ip netns list-id 2>/dev/null | grep -q " name: $LAB-node)" && echo "$file" || true
 	done
 }
 
