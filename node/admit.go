@@ -15,13 +15,16 @@ const (
 
 // refusal says why a pod may not run here at all: it asks for a restriction that this node cannot put in force. Reasons and
 // messages are the kubelet's.
-func refusal(pod *corev1.Pod) *podplan.Why {
+func (n *Node) refusal(pod *corev1.Pod) *podplan.Why {
 	if os := pod.Spec.OS; os != nil && os.Name != corev1.Linux {
 		return &podplan.Why{Reason: "PodOSNotSupported", Message: "Failed to admit pod as the OS field doesn't match node OS: this node runs Linux"}
 	}
 	sc := pod.Spec.SecurityContext
-	if sc != nil && sc.SupplementalGroupsPolicy != nil && *sc.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict {
-		return &podplan.Why{Reason: "SupplementalGroupsPolicyNotSupported", Message: "SupplementalGroupsPolicy=Strict is not supported in this node; use Merge"}
+	if sc != nil && sc.SupplementalGroupsPolicy != nil && *sc.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict && !n.strictGroups {
+		return &podplan.Why{Reason: "SupplementalGroupsPolicyNotSupported", Message: "SupplementalGroupsPolicy=Strict is not supported in this node"}
+	}
+	if err := n.sysctls.check(pod); err != nil {
+		return &podplan.Why{Reason: "SysctlForbidden", Message: "forbidden sysctl: " + err.Error()}
 	}
 	confined := sc != nil && wantsAppArmor(sc.AppArmorProfile)
 	podutil.VisitContainers(&pod.Spec, podutil.AllContainers, func(c *corev1.Container, _ podutil.ContainerType) bool {
@@ -54,7 +57,7 @@ func (w *worker) admit(st *podplan.State) {
 	if w.status.StartTime != nil || len(st.Sandboxes) > 0 {
 		return
 	}
-	if w.failed = refusal(w.pod); w.failed != nil {
+	if w.failed = w.n.refusal(w.pod); w.failed != nil {
 		w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeWarning, w.failed.Reason, w.failed.Message)
 		return
 	}

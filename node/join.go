@@ -165,6 +165,7 @@ func (n *Node) writeStatus(ctx context.Context, have *corev1.Node) error {
 	s := &next.Status
 	s.NodeInfo, s.Capacity, s.Allocatable = info, capacity, capacity.DeepCopy()
 	s.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.ServerAddr.Port())
+	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: &n.strictGroups}
 	s.Addresses = addresses(n.cfg.Name, *n.addrs.Load())
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	setNodeCondition(s, now, corev1.NodeMemoryPressure, short.memory, podplan.Why{Reason: "KubeletHasInsufficientMemory", Message: "kubelet has insufficient memory available"}, podplan.Why{Reason: "KubeletHasSufficientMemory", Message: "kubelet has sufficient memory available"})

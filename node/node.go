@@ -55,6 +55,8 @@ type Config struct {
 	Version  string              // shown as the kubelet's, "v1.36.3"
 	Capacity corev1.ResourceList // what the node offers in place of what the machine has; may be empty
 
+	UnsafeSysctls []string // that pods may set besides those that concern nobody else: names, or beginnings with * at the end
+
 	SeccompDir     string // where profiles of type Localhost are
 	SeccompDefault bool   // a container without a seccomp profile gets RuntimeDefault, not Unconfined
 
@@ -80,10 +82,12 @@ type Config struct {
 
 // Node runs the pods that are bound to one machine.
 type Node struct {
-	cfg         Config
-	runtimeName string // for container ids, known after Run asked the runtime
-	runtimeVer  string
-	allocatable corev1.ResourceList
+	cfg          Config
+	runtimeName  string // for container ids, known after Run asked the runtime
+	runtimeVer   string
+	strictGroups bool // the runtime has supplementalGroupsPolicy Strict; known then, too
+	allocatable  corev1.ResourceList
+	sysctls      *sysctls // that pods may set
 
 	pods     cache.SharedIndexInformer
 	services corelisters.ServiceLister
@@ -156,6 +160,9 @@ func New(cfg Config) (*Node, error) {
 	n.addrs.Store(&cfg.Addrs)
 	n.serving.Store(&cfg.ServingCert)
 	var err error
+	if n.sysctls, err = newSysctls(cfg.UnsafeSysctls); err != nil {
+		return nil, fmt.Errorf("node %s: %w", cfg.Name, err)
+	}
 	if n.server, err = newKubeletServer(n); err != nil {
 		return nil, err
 	}
@@ -244,6 +251,11 @@ func (n *Node) askRuntime(ctx context.Context) error {
 		return fmt.Errorf("asking the container runtime for its version: %w", err)
 	}
 	n.runtimeName, n.runtimeVer = v.RuntimeName, v.RuntimeVersion
+	status, err := n.cfg.Runtime.Status(ctx, false)
+	if err != nil {
+		return fmt.Errorf("asking the container runtime for its features: %w", err)
+	}
+	n.strictGroups = status.GetFeatures().GetSupplementalGroupsPolicy()
 	return nil
 }
 

@@ -21,6 +21,9 @@ func TestARestrictionThatCannotBeHadKeepsAPodFromRunning(t *testing.T) {
 		"SupplementalGroupsPolicyNotSupported": func(s *corev1.PodSpec) {
 			s.SecurityContext = &corev1.PodSecurityContext{SupplementalGroupsPolicy: ptr.To(corev1.SupplementalGroupsPolicyStrict)}
 		},
+		"SysctlForbidden": func(s *corev1.PodSpec) {
+			s.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "net.core.somaxconn", Value: "1"}}}
+		},
 		"AppArmor": func(s *corev1.PodSpec) {
 			s.Containers[0].SecurityContext = &corev1.SecurityContext{AppArmorProfile: profile}
 		},

@@ -58,6 +58,9 @@ func securityContext(pod *corev1.Pod, c *corev1.Container) *runtimeapi.LinuxCont
 	if p := pod.Spec.SecurityContext; p != nil {
 		user, group = p.RunAsUser, p.RunAsGroup
 		out.SupplementalGroups = groups(p)
+		if policy := p.SupplementalGroupsPolicy; policy != nil && *policy == corev1.SupplementalGroupsPolicyStrict {
+			out.SupplementalGroupsPolicy = runtimeapi.SupplementalGroupsPolicy_Strict
+		}
 	}
 	if s := c.SecurityContext; s != nil {
 		if s.RunAsUser != nil {

@@ -41,6 +41,7 @@ type Config struct {
 	Registries             string // path of registries.yaml; empty: RegistriesPath
 	SeccompDefault         bool   // RuntimeDefault is the profile of containers that have none
 	ImageGC                imagegc.Policy
+	UnsafeSysctls          []string            // that pods may set
 	Capacity               corev1.ResourceList // in place of the machine's
 	Metrics                []netip.AddrPort
 

@@ -137,9 +137,10 @@ func (n *Node) addPods() error {
 		Version:    KubernetesVersion(),
 		Capacity:   c.Capacity,
 		SeccompDir: SeccompDir(c.DataDir), SeccompDefault: c.SeccompDefault,
-		ImageGC:    c.ImageGC,
-		Refused:    n.hostRefused(),
-		ServerAddr: netip.AddrPortFrom(c.NodeIP(), kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
+		ImageGC:       c.ImageGC,
+		UnsafeSysctls: c.UnsafeSysctls,
+		Refused:       n.hostRefused(),
+		ServerAddr:    netip.AddrPortFrom(c.NodeIP(), kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
 		Metrics: legacyregistry.Handler(),
 	}
 	if c.Enabled(PartDNS) {
@@ -222,6 +223,9 @@ func (n *Node) addMetrics() {
 
 // SeccompDir is where a data directory has the seccomp profiles of type Localhost.
 func SeccompDir(dataDir string) string { return filepath.Join(dataDir, "seccomp") }
+
+// CheckSysctls says what is wrong with Config.UnsafeSysctls.
+func CheckSysctls(list []string) error { return node.CheckSysctls(list) }
 
 // KubernetesVersion is the release of Kubernetes that this program is made of.
 func KubernetesVersion() string {

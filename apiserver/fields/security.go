@@ -13,17 +13,10 @@ func security() []Struct {
 		{
 			Of: corev1.PodSecurityContext{},
 			Honoured: []Honoured{{"node", "runAsUser runAsGroup runAsNonRoot supplementalGroups fsGroup sysctls fsGroupChangePolicy " +
-				"seccompProfile appArmorProfile"}},
+				"supplementalGroupsPolicy seccompProfile appArmorProfile"}},
 			Rows: []Row{
 				linuxOnly, noSELinux,
 				{Fields: "seLinuxChangePolicy", Fate: Warned, Text: "no SELinux label is set: files keep theirs"},
-				{
-					Fields: "supplementalGroupsPolicy", Fate: Rejected, Mean: "Strict",
-					If: when(func(s *corev1.PodSecurityContext) bool {
-						return is(s.SupplementalGroupsPolicy, corev1.SupplementalGroupsPolicyStrict)
-					}),
-					Text: "containers get the groups of their image's user, too, and nothing here keeps them out; use Merge",
-				},
 			},
 		},
 		{Of: corev1.Sysctl{}, Honoured: []Honoured{{"node", "name value"}}},

@@ -235,6 +235,8 @@ func TestNodeFlags(t *testing.T) {
 		"--node-capacity=nvidia.com/gpu=1":   "a node offers",
 		"--node-capacity=cpu=1,cpu=2":        "given twice",
 		"--host-images=maybe":                "must be on, off or privileged-namespaces",
+		"--allowed-unsafe-sysctls=vm.*":      "not known to be namespaced",
+		"--allowed-unsafe-sysctls=net.*.x":   "must be a name such as",
 		"--host-images=privileged-namespace": "must be on, off or privileged-namespaces",
 	} {
 		o, _ := flags(t, arg)

@@ -24,11 +24,13 @@ type nodeOptions struct {
 
 	SeccompDefault bool
 	ImageGC        imagegc.Policy
+	UnsafeSysctls  []string
 }
 
 func (o *nodeOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.HostImages, "host-images", string(hostimages.On), "which pods may have this machine's root, by the image svcplane/host or an exec into svcplane/echo: on (those of namespaces where PodSecurity enforces no more than privileged), privileged-namespaces (only where the label pod-security.kubernetes.io/enforce says privileged), off (none)")
 	fs.BoolVar(&o.SeccompDefault, "seccomp-default", false, "containers whose pod names no seccomp profile get RuntimeDefault instead of Unconfined, as with the kubelet's flag")
+	fs.StringSliceVar(&o.UnsafeSysctls, "allowed-unsafe-sysctls", nil, "sysctls that pods may set besides the safe ones, or patterns such as net.core.*, as with the kubelet's flag: of pods that do, you know that no other pod is harmed")
 	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods, instead of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")
 }
 
@@ -54,11 +56,14 @@ func (o *nodeOptions) check(c *server.Config) error {
 			return fmt.Errorf("--registries: %w", err)
 		}
 	}
-	c.SeccompDefault = o.SeccompDefault
 	if err := o.ImageGC.Validate(); err != nil {
 		return err
 	}
 	c.ImageGC = o.ImageGC
+	c.SeccompDefault, c.UnsafeSysctls = o.SeccompDefault, o.UnsafeSysctls
+	if err := server.CheckSysctls(o.UnsafeSysctls); err != nil {
+		return fmt.Errorf("--allowed-unsafe-sysctls %q: %w", strings.Join(o.UnsafeSysctls, ","), err)
+	}
 	c.Capacity = corev1.ResourceList{}
 	for _, text := range o.Capacity {
 		name, quantity, err := parseCapacity(text)

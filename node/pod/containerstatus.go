@@ -46,6 +46,7 @@ func (in *Input) fromRuntime(c *corev1.Container, before corev1.ContainerStatus,
 		ContainerID:  in.Runtime + "://" + instances[0].Id,
 		RestartCount: int32(RestartCount(instances[0])),
 		State:        in.containerState(c, instances[0]),
+		User:         userStatus(instances[0]),
 	}
 	if c.Resources.Requests != nil || c.Resources.Limits != nil {
 		s.Resources = c.Resources.DeepCopy()
@@ -60,6 +61,15 @@ func (in *Input) fromRuntime(c *corev1.Container, before corev1.ContainerStatus,
 		s.LastTerminationState = before.State
 	}
 	return s
+}
+
+// userStatus is whom the container's first process began as, if the runtime says so.
+func userStatus(s *runtimeapi.ContainerStatus) *corev1.ContainerUser {
+	u := s.GetUser().GetLinux()
+	if u == nil {
+		return nil
+	}
+	return &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: u.Uid, GID: u.Gid, SupplementalGroups: u.SupplementalGroups}}
 }
 
 func imageName(s *runtimeapi.ContainerStatus, c *corev1.Container) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
@@ -291,6 +292,13 @@ func (c *containerEntry) status() *runtimeapi.ContainerStatus {
 		Labels: c.config.GetLabels(), Annotations: c.config.GetAnnotations(),
 		Reason: c.Status.Reason, Message: c.Status.Message, ExitCode: int32(c.Status.ExitCode),
 	}
+	if u := c.Status.User; u != nil {
+		user := &runtimeapi.LinuxContainerUser{Uid: int64(u.UID), Gid: int64(u.GID)}
+		for _, g := range u.Groups {
+			user.SupplementalGroups = append(user.SupplementalGroups, int64(g))
+		}
+		s.User = &runtimeapi.ContainerUser{Linux: user}
+	}
 	if !c.Status.StartedAt.IsZero() {
 		s.StartedAt = c.Status.StartedAt.UnixNano()
 	}
@@ -311,7 +319,7 @@ func (r *Runtime) apply(entry *containerEntry, now shim.ContainerStatus) (exited
 	if now.State == shim.Exited {
 		state = containerExited
 	}
-	if entry.State == state && entry.Status == now {
+	if entry.State == state && reflect.DeepEqual(entry.Status, now) {
 		return false, nil
 	}
 	entry.State, entry.Status = state, now

@@ -272,7 +272,7 @@ func (r *Runtime) Status(context.Context, bool) (*runtimeapi.StatusResponse, err
 	}
 	return &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{
 		Conditions: []*runtimeapi.RuntimeCondition{condition(runtimeapi.RuntimeReady), condition(runtimeapi.NetworkReady)},
-	}}, nil
+	}, Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true}}, nil
 }
 
 // Close has nothing to do: there is no connection, and Run stops with its context.

@@ -42,6 +42,7 @@ func secure(command *process.Command, security *runtimeapi.LinuxContainerSecurit
 	for _, g := range security.GetSupplementalGroups() {
 		command.User.Groups = append(command.User.Groups, uint32(g))
 	}
+	command.User.Strict = security.GetSupplementalGroupsPolicy() == runtimeapi.SupplementalGroupsPolicy_Strict
 	command.NoNewPrivs = security.GetNoNewPrivs()
 	if security.GetPrivileged() {
 		return nil

@@ -109,6 +109,7 @@ func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (shim.RootSpec,
 		root.NoDevices = true
 		root.Protect = rootfs.Protection{Masked: security.GetMaskedPaths(), ReadOnly: security.GetReadonlyPaths()}
 	}
+	root.Privileged = security.GetPrivileged()
 	for _, m := range c.config.GetMounts() {
 		if m.GetImage().GetImage() != "" {
 			mount, err := r.imageMount(m)

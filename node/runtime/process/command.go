@@ -65,6 +65,9 @@ func (c Command) Start(stdio [3]uintptr, tty bool) (int, error) {
 
 // restrict lowers what the calling thread, and so its child, may do.
 func (c Command) restrict() error {
+	if err := noInheritance(); err != nil {
+		return err
+	}
 	for _, capability := range c.DropCaps {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("drop capability %d: %w", capability, err)
@@ -74,6 +77,24 @@ func (c Command) restrict() error {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return fmt.Errorf("set no_new_privs: %w", err)
 		}
+	}
+	return nil
+}
+
+// noInheritance takes what capabilities this process passes on to programs that have none of their own: a service manager may
+// have given it some.
+func noInheritance() error {
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return fmt.Errorf("clear ambient capabilities: %w", err)
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return fmt.Errorf("read capabilities: %w", err)
+	}
+	sets[0].Inheritable, sets[1].Inheritable = 0, 0
+	if err := unix.Capset(&header, &sets[0]); err != nil {
+		return fmt.Errorf("clear inheritable capabilities: %w", err)
 	}
 	return nil
 }

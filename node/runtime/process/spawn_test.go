@@ -3,6 +3,7 @@ package process
 import (
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -58,7 +59,7 @@ func TestAFilterComesLast(t *testing.T) {
 		{"root", Command{}, []string{"/root / a b", "Uid: 0\t0\t0\t0", "CapInh: 0000000000000000", "NoNewPrivs: 0", "Seccomp: 2"}},
 		{
 			"another user", Command{User: User{UID: &uid, GID: &gid, Groups: []uint32{7, 8}}},
-			[]string{"Uid: 1500\t1500\t1500\t1500", "Groups: 7 8", "CapPrm: 0000000000000000", "CapEff: 0000000000000000", "CapAmb: 0000000000000000", "NoNewPrivs: 0", "Seccomp: 2"},
+			[]string{"Uid: 1500\t1500\t1500\t1500", "Groups: 7 8 1600", "CapPrm: 0000000000000000", "CapEff: 0000000000000000", "CapAmb: 0000000000000000", "NoNewPrivs: 0", "Seccomp: 2"},
 		},
 		{
 			"another user without new privileges", Command{User: User{UID: &uid}, NoNewPrivs: true, Dir: "/tmp"},
@@ -109,6 +110,46 @@ func TestAFilterThatRefusesEverythingEndsOnlyItsProcess(t *testing.T) {
 	}
 	if _, err := start(&Filter{Program: make([]byte, filterInstruction)}); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "install the seccomp filter") {
 		t.Errorf("with what is no filter: %v", err)
+	}
+}
+
+// TestNothingIsInherited: a service manager may have given this process capabilities that programs inherit.
+func TestNothingIsInherited(t *testing.T) {
+	needRoot(t)
+	uid := uint32(1500)
+	out, theirs, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	var pid int
+	err = OnThread(func() error {
+		defer theirs.Close()
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var sets [2]unix.CapUserData
+		if err := unix.Capget(&header, &sets[0]); err != nil {
+			return err
+		}
+		sets[0].Inheritable |= 1 << unix.CAP_NET_RAW
+		if err := unix.Capset(&header, &sets[0]); err != nil {
+			return err
+		}
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_NET_RAW, 0, 0); err != nil {
+			return err
+		}
+		pid, err = Command{Args: []string{"grep", "^Cap[IPEA]", "/proc/self/status"}, User: User{UID: &uid}}.Start([3]uintptr{theirs.Fd(), theirs.Fd(), theirs.Fd()}, false)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Wait4(pid, nil, 0, nil)
+	if got := strings.Count(string(raw), "0000000000000000"); got != 4 {
+		t.Errorf("a process of another user has\n%s", raw)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +15,8 @@ import (
 // User says who a process runs as. Name is the form of an image's config: user[:group], each a name or a
 // number; UID, GID and Groups, where set, override it.
 type User struct {
+	// Strict: the groups are those only, without the ones that the container's /etc/group has for the user.
+	Strict bool     `json:"strictGroups,omitempty"`
 	Name   string   `json:"name,omitempty"`
 	UID    *uint32  `json:"uid,omitempty"`
 	GID    *uint32  `json:"gid,omitempty"`
@@ -42,15 +45,36 @@ func (u User) resolve() (*syscall.Credential, string, error) {
 		credential.Gid = *u.GID
 	}
 	groups := u.Groups
-	if group == "" && entry.name != "" {
+	if group == "" && entry.name != "" && !u.Strict {
 		member, err := memberships(entry.name)
 		if err != nil {
 			return nil, "", err
 		}
 		groups = append(member, groups...)
 	}
-	credential.Groups = groups
+	// The group itself, too, as in containerd: what drops it later with setgid(2) has it still.
+	for _, g := range append([]uint32{credential.Gid}, groups...) {
+		if !slices.Contains(credential.Groups, g) {
+			credential.Groups = append(credential.Groups, g)
+		}
+	}
 	return credential, entry.home, nil
+}
+
+// Identity is who a process runs as.
+type Identity struct {
+	UID    uint32   `json:"uid"`
+	GID    uint32   `json:"gid"`
+	Groups []uint32 `json:"groups,omitempty"`
+}
+
+// Identify says whom the user is in the calling thread's root.
+func (u User) Identify() (Identity, error) {
+	c, _, err := u.resolve()
+	if err != nil {
+		return Identity{}, err
+	}
+	return Identity{UID: c.Uid, GID: c.Gid, Groups: c.Groups}, nil
 }
 
 type passwdEntry struct {

@@ -3,6 +3,7 @@ package rootfs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,12 @@ func (b *builder) systemDirs() error {
 		if err := unix.Mount(m.source, target, m.kind, m.flags, m.options); err != nil {
 			return fmt.Errorf("mount %s of a container: %w", m.target, err)
 		}
+		if b.spec.Privileged || m.restrict == 0 {
+			continue
+		}
+		if err := setAttributes(target, m.restrict, 0); err != nil {
+			return err
+		}
 	}
 	return b.devices()
 }
@@ -56,17 +63,20 @@ type systemMount struct {
 	target, source, kind string
 	flags                uintptr
 	options              string
+	// restrict are attributes that the mount does not have in a privileged container. They are the mount's own: flags of mount(2)
+	// are sysfs' for the whole pod.
+	restrict uint64
 }
 
 // systemMounts are what the OCI runtime specification (config-linux.md, default filesystems) lists. /proc
 // is first the host's: the container's init covers it if it has a PID namespace of its own.
 var systemMounts = []systemMount{
-	{"/proc", "/proc", "", unix.MS_BIND | unix.MS_REC, ""},
-	{"/sys", "sysfs", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_RDONLY, ""},
-	{"/dev", "tmpfs", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_STRICTATIME, "mode=755,size=64k"},
-	{"/dev/pts", "devpts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"},
-	{"/dev/shm", "shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=64m"},
-	{"/dev/mqueue", "mqueue", "mqueue", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+	{"/proc", "/proc", "", unix.MS_BIND | unix.MS_REC, "", 0},
+	{"/sys", "sysfs", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", unix.MOUNT_ATTR_RDONLY},
+	{"/dev", "tmpfs", "tmpfs", unix.MS_NOSUID | unix.MS_STRICTATIME, "mode=755,size=64k", unix.MOUNT_ATTR_NODEV},
+	{"/dev/pts", "devpts", "devpts", unix.MS_NOSUID | unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5", 0},
+	{"/dev/shm", "shm", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=64m", 0},
+	{"/dev/mqueue", "mqueue", "mqueue", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "", 0},
 }
 
 // devices fills /dev with the host's devices (bind mounts, which work where mknod is forbidden, and open although
@@ -85,10 +95,53 @@ func (b *builder) devices() error {
 	}
 	for name, target := range map[string]string{
 		"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+		"core": "/proc/kcore",
 	} {
 		if err := os.Symlink(target, filepath.Join(dev, name)); err != nil {
 			return fmt.Errorf("link /dev/%s: %w", name, err)
 		}
 	}
+	if b.spec.Privileged {
+		return hostDevices("/dev", dev)
+	}
 	return nil
+}
+
+// hostDevices makes the host's device nodes in a privileged container's /dev, without those of file systems of its own.
+func hostDevices(host, dev string) error {
+	return filepath.WalkDir(host, func(path string, entry fs.DirEntry, err error) error {
+		name, relErr := filepath.Rel(host, path)
+		if err != nil || relErr != nil {
+			return errors.Join(err, relErr)
+		}
+		switch name {
+		case "pts", "shm", "mqueue", ".udev":
+			return fs.SkipDir
+		case "console": // the host's own
+			return nil
+		}
+		if entry.Type()&fs.ModeDevice == 0 {
+			return nil
+		}
+		var at unix.Stat_t
+		if err := unix.Lstat(path, &at); errors.Is(err, fs.ErrNotExist) {
+			return nil // it was pulled out meanwhile
+		} else if err != nil {
+			return fmt.Errorf("look at the device %s: %w", path, err)
+		}
+		to := filepath.Join(dev, name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", name, err)
+		}
+		switch err := unix.Mknod(to, at.Mode, int(at.Rdev)); {
+		case errors.Is(err, fs.ErrExist):
+			return nil
+		case err != nil:
+			return fmt.Errorf("make /dev/%s: %w", name, err)
+		}
+		if err := errors.Join(os.Chown(to, int(at.Uid), int(at.Gid)), unix.Chmod(to, at.Mode&0o7777)); err != nil {
+			return fmt.Errorf("make /dev/%s: %w", name, err)
+		}
+		return nil
+	})
 }

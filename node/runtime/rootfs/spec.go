@@ -36,8 +36,10 @@ type Spec struct {
 	Mounts    []Mount `json:"mounts,omitempty"`
 	ReadOnly  bool    `json:"readOnly,omitempty"`  // the root itself
 	NoDevices bool    `json:"noDevices,omitempty"` // device nodes that the container or a volume holds do not open
-	WorkDir   string  `json:"workDir,omitempty"`   // made in the container's own files where it is missing
-	Stage     string  `json:"stage"`               // existing, empty directory to mount on within the namespace
+	// Privileged: an image's root has the host's devices, and /sys can be written.
+	Privileged bool   `json:"privileged,omitempty"`
+	WorkDir    string `json:"workDir,omitempty"` // made in the container's own files where it is missing
+	Stage      string `json:"stage"`             // existing, empty directory to mount on within the namespace
 }
 
 // Build makes the file system in a new mount namespace of the calling thread (within process.OnThread) and

@@ -41,7 +41,10 @@ type ContainerSpec struct {
 }
 
 // What a container may need of a shim that earlier ones have not.
-const needSeccomp = "seccomp"
+const (
+	needSeccomp      = "seccomp"
+	needStrictGroups = "supplementalGroupsPolicy"
+)
 
 // needs lists what a shim has to know to run the container. They are in the path of the request: a shim passes over fields
 // that it does not know, and with one of these the container would run without a restriction.
@@ -50,13 +53,16 @@ func (s ContainerSpec) needs() []string {
 	if s.Process != nil && s.Process.Command.Filter != nil {
 		list = append(list, needSeccomp)
 	}
+	if s.Process != nil && s.Process.Command.User.Strict {
+		list = append(list, needStrictGroups)
+	}
 	return list
 }
 
 // unknownNeed is the first need that this shim does not know.
 func unknownNeed(needs string) (string, bool) {
 	for need := range strings.SplitSeq(needs, ",") {
-		if need != needSeccomp {
+		if need != needSeccomp && need != needStrictGroups {
 			return need, true
 		}
 	}
@@ -97,16 +103,18 @@ const (
 
 // ContainerStatus is what the shim knows of a container.
 type ContainerStatus struct {
-	ID         string     `json:"id"`
-	SandboxID  string     `json:"sandboxID"`
-	State      string     `json:"state"`
-	Process    process.ID `json:"process"` // zero for echo
-	Init       process.ID `json:"init"`    // keeps mount and PID namespace; zero for echo without exec
-	StartedAt  time.Time  `json:"startedAt"`
-	FinishedAt time.Time  `json:"finishedAt"`
-	ExitCode   int        `json:"exitCode"` // 128 + signal where one ended it
-	Reason     string     `json:"reason"`   // Completed, Error
-	Message    string     `json:"message"`
+	ID        string     `json:"id"`
+	SandboxID string     `json:"sandboxID"`
+	State     string     `json:"state"`
+	Process   process.ID `json:"process"` // zero for echo
+	Init      process.ID `json:"init"`    // keeps mount and PID namespace; zero for echo without exec
+	StartedAt time.Time  `json:"startedAt"`
+	// User is whom the process began as; nil for echo, and from a shim of an earlier version.
+	User       *process.Identity `json:"user,omitempty"`
+	FinishedAt time.Time         `json:"finishedAt"`
+	ExitCode   int               `json:"exitCode"` // 128 + signal where one ended it
+	Reason     string            `json:"reason"`   // Completed, Error
+	Message    string            `json:"message"`
 }
 
 // State is all a shim has. Seq grows with every change of a container.

@@ -92,6 +92,11 @@ func (r *processRunner) start(_ context.Context, status *ContainerStatus) error 
 			return err
 		}
 		defer streams.closeTheirs()
+		user, err := spec.Command.User.Identify()
+		if err != nil {
+			return err
+		}
+		status.User = &user
 		pid, err = spec.Command.Start(streams.descriptors(), spec.TTY)
 		return err
 	})
