@@ -145,9 +145,13 @@ func field(raw []byte, name string) uint64 {
 
 // Machine is what the whole machine uses: time since its start, and memory that is not available to anybody else.
 type Machine struct {
-	CPU             time.Duration
-	Memory, Present uint64 // octets
-	Started         time.Time
+	CPU                 time.Duration
+	Memory, Present     uint64 // octets
+	Anonymous, Taken    uint64 // of it, what belongs to no file; all that is not free, page cache included
+	Swap, SwapPresent   uint64
+	Faults, MajorFaults uint64 // of pages, since the start
+	Processes, MaxPID   uint64 // threads count, as they need a number, too
+	Started             time.Time
 }
 
 // ReadMachine reads it.
@@ -164,6 +168,12 @@ func readMachine(proc string) (m Machine, err error) {
 	}
 	m.Present = field(memory, "MemTotal:")
 	m.Memory = m.Present - min(field(memory, "MemAvailable:"), m.Present)
+	m.Taken = m.Present - min(field(memory, "MemFree:"), m.Present)
+	m.Anonymous, m.SwapPresent = field(memory, "AnonPages:"), field(memory, "SwapTotal:")
+	m.Swap = m.SwapPresent - min(field(memory, "SwapFree:"), m.SwapPresent)
+	if err := m.readCounts(proc); err != nil {
+		return m, err
+	}
 	for line := range bytes.Lines(times) {
 		words := bytes.Fields(line)
 		switch {
@@ -185,6 +195,38 @@ func readMachine(proc string) (m Machine, err error) {
 		return m, fmt.Errorf("reading the machine's time: %w", err)
 	}
 	return m, nil
+}
+
+// readCounts reads what is counted elsewhere.
+func (m *Machine) readCounts(proc string) error {
+	pages, err := os.ReadFile(filepath.Join(proc, "vmstat"))
+	if err != nil {
+		return fmt.Errorf("counting faults of pages: %w", err)
+	}
+	for line := range bytes.Lines(pages) {
+		if words := bytes.Fields(line); len(words) == 2 {
+			switch n, _ := strconv.ParseUint(string(words[1]), 10, 64); string(words[0]) {
+			case "pgfault":
+				m.Faults = n
+			case "pgmajfault":
+				m.MajorFaults = n
+			}
+		}
+	}
+	load, err := os.ReadFile(filepath.Join(proc, "loadavg"))
+	if err != nil {
+		return fmt.Errorf("counting processes: %w", err)
+	}
+	if words := bytes.Fields(load); len(words) > 3 { // proc_loadavg(5): running/all
+		_, all, _ := bytes.Cut(words[3], []byte("/"))
+		m.Processes, _ = strconv.ParseUint(string(all), 10, 64)
+	}
+	limit, err := os.ReadFile(filepath.Join(proc, "sys/kernel/pid_max"))
+	if err != nil {
+		return fmt.Errorf("reading a limit of the kernel: %w", err)
+	}
+	m.MaxPID, err = strconv.ParseUint(string(bytes.TrimSpace(limit)), 10, 64)
+	return err
 }
 
 // Link is what went through a link: octets, and packets that could not.

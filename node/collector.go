@@ -1,10 +1,13 @@
 package node
 
 import (
+	"context"
+
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
 	"svcplane/metrics"
+	"svcplane/node/figures"
 )
 
 // The kubelet's families about itself, in /metrics.
@@ -16,7 +19,7 @@ var (
 
 // Families are all that a Node collects.
 func Families() []*metrics.Family {
-	return []*metrics.Family{nodeName, runningPods, containerKind}
+	return append([]*metrics.Family{nodeName, runningPods, containerKind}, figures.ClaimFamilies()...)
 }
 
 // Describe implements prometheus.Collector.
@@ -48,6 +51,7 @@ func (n *Node) Collect(to chan<- prometheus.Metric) {
 			pods++
 		}
 	}
+	figures.Claims(n.claimFigures(context.Background())).Collect(to)
 	to <- runningPods.Value(float64(pods))
 	for state, count := range states {
 		to <- containerKind.Value(float64(count), state)

@@ -312,3 +312,8 @@ func (f fakeImages) ImageStatus(_ context.Context, spec *runtimeapi.ImageSpec, _
 func (f fakeImages) PullImage(_ context.Context, spec *runtimeapi.ImageSpec, _ *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
 	return "", grpcstatus.Errorf(codes.NotFound, "image %s is not in the store", spec.Image)
 }
+
+func (f fakeImages) ImageFsInfo(context.Context) (*runtimeapi.ImageFsInfoResponse, error) {
+	use := []*runtimeapi.FilesystemUsage{{FsId: &runtimeapi.FilesystemIdentifier{Mountpoint: "/"}, UsedBytes: &runtimeapi.UInt64Value{Value: 1 << 20}}}
+	return &runtimeapi.ImageFsInfoResponse{ImageFilesystems: use, ContainerFilesystems: use}, nil
+}

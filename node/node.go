@@ -25,6 +25,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"svcplane/listeners"
+	"svcplane/measure"
 	"svcplane/node/imagegc"
 	"svcplane/node/probe"
 	"svcplane/node/volume"
@@ -98,6 +99,8 @@ type Node struct {
 	gc      *imagegc.Collector
 	probes  *probe.Manager
 	volumes *volume.Manager
+	trees   *measure.Trees
+	sampler *sampler
 	crash   *flowcontrol.Backoff
 	starts  chan struct{} // bounds how many sandboxes are made at once
 	writing chan struct{} // held by the one worker that writes to the API
@@ -157,6 +160,7 @@ func New(cfg Config) (*Node, error) {
 		ready:    make(chan struct{}),
 		workers:  map[types.UID]*worker{},
 	}
+	n.trees, n.sampler = measure.NewTrees(treeAge), newSampler(n)
 	n.addrs.Store(&cfg.Addrs)
 	n.serving.Store(&cfg.ServingCert)
 	var err error
@@ -204,6 +208,8 @@ func (n *Node) Run(ctx context.Context) error {
 	if !n.cfg.ImageGC.Never() {
 		wg.Go(func() { n.gc.Run(ctx) })
 	}
+	wg.Go(func() { n.trees.Run(ctx) })
+	wg.Go(func() { n.sampler.run(ctx) })
 	n.adoptAll(ctx)
 	if err := n.sweep(ctx); err != nil {
 		klog.ErrorS(err, "Removing what pods left that are gone")

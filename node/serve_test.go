@@ -117,7 +117,7 @@ func TestMetricsOfTheNode(t *testing.T) {
 	c.BearerToken = "good"
 	for path, want := range map[string]string{
 		"/metrics":          "all of the process",
-		"/metrics/cadvisor": `container_cpu_usage_seconds_total{container="app",cpu="total",id="/kubepods/pod` + string(l.get("web").UID) + "/" + id + `",image="`,
+		"/metrics/cadvisor": `container_cpu_usage_seconds_total{container="app",cpu="total",id="/kubepods/besteffort/pod` + string(l.get("web").UID) + "/" + id + `",image="`,
 		"/metrics/resource": `container_memory_working_set_bytes{container="app",namespace="default",pod="web"} 99`,
 		"/metrics/probes":   "",
 	} {
@@ -134,7 +134,7 @@ func TestMetricsOfTheNode(t *testing.T) {
 	if code, body := ask(t, c, "/metrics"); code != http.StatusUnauthorized {
 		t.Errorf("with a bad token: %d %s", code, body)
 	}
-	if code, body := ask(t, ca.client(l.cfg.ServerAddr.String(), ca, apiServer), "/stats/summary"); code != http.StatusOK || !strings.Contains(body, `"usageCoreNanoSeconds":2500000000`) {
+	if code, body := ask(t, ca.client(l.cfg.ServerAddr.String(), ca, apiServer), "/stats/summary"); code != http.StatusOK || !strings.Contains(body, `"usageCoreNanoSeconds": 2500000000`) {
 		t.Errorf("the summary: %d %s", code, body)
 	}
 }

@@ -3,18 +3,13 @@ package node
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
-	"runtime"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
 	"svcplane/measure"
@@ -43,7 +38,7 @@ func (s *server) cadvisor(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) resource(w http.ResponseWriter, r *http.Request) {
-	m, pods, err := s.n.figures(r.Context())
+	m, pods, err := s.n.sampler.get(r.Context(), scrapeAge)
 	if err != nil {
 		klog.ErrorS(err, "Measuring what pods use") // a family says so, too
 	}
@@ -60,6 +55,7 @@ func serveCollector(w http.ResponseWriter, r *http.Request, c prometheus.Collect
 }
 
 func (s *server) summary(w http.ResponseWriter, r *http.Request) {
+	short := r.FormValue("only_cpu_and_memory") == "true"
 	m, pods, err := s.n.figures(r.Context())
 	if err != nil {
 		klog.ErrorS(err, "Measuring what pods use")
@@ -67,68 +63,57 @@ func (s *server) summary(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(figures.Summary(s.n.cfg.Name, time.Now(), m, pods)); err != nil {
+	encode := json.NewEncoder(w)
+	encode.SetIndent("", " ") // as the kubelet does
+	if err := encode.Encode(figures.Summary(s.n.cfg.Name, m, pods, short)); err != nil {
 		klog.V(2).InfoS("A client left while it was sent the summary", "err", err)
 	}
 }
 
-// figures measures the machine, and the pods that the runtime can tell of.
-func (n *Node) figures(ctx context.Context) (m figures.Machine, pods []figures.Pod, err error) {
-	m.Cores = runtime.NumCPU()
-	if m.Machine, err = measure.ReadMachine(); err != nil {
+// figures are those of the last moments, with what disks hold.
+func (n *Node) figures(ctx context.Context) (figures.Machine, []figures.Pod, error) {
+	m, all, err := n.sampler.get(ctx, scrapeAge)
+	if err != nil {
 		return m, nil, err
 	}
-	all, err := n.cfg.Runtime.ListPodSandboxStats(ctx, &runtimeapi.PodSandboxStatsFilter{})
+	info, err := n.nodeInfo()
 	if err != nil {
-		return m, nil, fmt.Errorf("asking the container runtime what pods use: %w", err)
+		return m, nil, err
 	}
+	m.MachineID, m.SystemID, m.BootID = info.MachineID, info.SystemUUID, info.BootID
+	m.Sockets, m.Physical = measure.ReadCores()
+	m.Disk = diskOf(n.cfg.Dir)
+	m.Images, m.Containers = n.runtimeDisks(ctx)
 	known := map[types.UID]*corev1.Pod{}
-	for _, o := range n.pods.GetStore().List() {
-		if pod, ok := o.(*corev1.Pod); ok && n.ours(pod) {
-			known[pod.UID] = pod
-		}
+	for _, pod := range n.own() {
+		known[pod.UID] = pod
 	}
-	now := time.Now()
-	for _, s := range all {
-		pods = append(pods, podFigures(s, known[types.UID(s.Attributes.GetMetadata().GetUid())], now))
+	pods := slices.Clone(all)
+	for i := range pods {
+		pod := known[types.UID(pods[i].UID)]
+		if pod == nil {
+			continue
+		}
+		pods[i].Volumes = n.volumeFigures(ctx, pod)
+		pods[i].Containers = slices.Clone(pods[i].Containers)
+		for j := range pods[i].Containers {
+			c := &pods[i].Containers[j]
+			c.Logs = n.logFigures(pod, c.Name)
+		}
 	}
 	return m, pods, nil
 }
 
-// podFigures joins what the runtime measured with what the API knows of a pod; nil: nothing.
-func podFigures(s *runtimeapi.PodSandboxStats, pod *corev1.Pod, now time.Time) figures.Pod {
-	of := s.Attributes.GetMetadata()
-	p := figures.Pod{Namespace: of.GetNamespace(), Name: of.GetName(), UID: of.GetUid(), Sandbox: s.Attributes.Id, Measured: now}
-	p.Processes = int(s.Linux.GetProcess().GetProcessCount().GetValue())
-	for _, l := range s.Linux.GetNetwork().GetInterfaces() {
-		p.Links = append(p.Links, measure.Link{Name: l.Name, Received: l.RxBytes.GetValue(), ReceiveErrors: l.RxErrors.GetValue(),
-			Sent: l.TxBytes.GetValue(), SendErrors: l.TxErrors.GetValue()})
-	}
-	states := map[string]*corev1.ContainerStatus{}
-	if pod != nil {
-		if pod.Status.StartTime != nil {
-			p.Started = pod.Status.StartTime.Time
+// claimFigures tells of the volumes of claims alone, which /metrics has: nothing else is measured for it.
+func (n *Node) claimFigures(ctx context.Context) []figures.Pod {
+	var all []figures.Pod
+	for _, pod := range n.own() {
+		if isFinal(pod.Status.Phase) {
+			continue
 		}
-		all := slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses)
-		for i := range all {
-			_, id, _ := strings.Cut(all[i].ContainerID, "://")
-			states[id] = &all[i]
+		if volumes := slices.DeleteFunc(n.volumeFigures(ctx, pod), func(v figures.Volume) bool { return v.PVCRef == nil }); len(volumes) > 0 {
+			all = append(all, figures.Pod{Volumes: volumes})
 		}
 	}
-	for _, c := range s.Linux.GetContainers() {
-		one := figures.Container{Name: c.Attributes.GetMetadata().GetName(), ID: c.Attributes.Id}
-		if c.Cpu != nil && c.Memory != nil {
-			one.Use = &figures.Use{CPU: time.Duration(c.Cpu.UsageCoreNanoSeconds.GetValue()),
-				WorkingSet: c.Memory.WorkingSetBytes.GetValue(), RSS: c.Memory.RssBytes.GetValue()}
-			p.Measured = time.Unix(0, c.Cpu.Timestamp)
-		}
-		if state := states[one.ID]; state != nil {
-			one.Image = state.Image
-			if state.State.Running != nil {
-				one.Started = state.State.Running.StartedAt.Time
-			}
-		}
-		p.Containers = append(p.Containers, one)
-	}
-	return p
+	return all
 }

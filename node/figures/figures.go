@@ -1,22 +1,32 @@
 package figures
 
 import (
+	"slices"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"svcplane/measure"
-	"svcplane/metrics"
 )
 
 // Pod is a running pod and what it uses.
 type Pod struct {
 	Namespace, Name, UID, Sandbox string
+	Class                         corev1.PodQOSClass
 	Started                       time.Time // zero: not known
 	Measured                      time.Time
+	Own                           *Use           // of all of the pod, if somebody counts that; nil: the sum over its containers
 	Links                         []measure.Link // of its own; none with the host's network
 	Processes                     int            // 0: not known
 	Containers                    []Container
+	Volumes                       []Volume
+}
+
+// Volume is a volume of a pod and what it takes. Local ones go with their pod, and take of the node's disk.
+type Volume struct {
+	stats.VolumeStats
+	Local bool
 }
 
 // Container is a running container and what it uses.
@@ -24,17 +34,34 @@ type Container struct {
 	Name, ID, Image string
 	Started         time.Time // zero: not known
 	Use             *Use      // nil: not known
+	Rate            *Rate     // nil: not known
+	Layer, Logs     *stats.FsStats
+	Wants           *corev1.ResourceRequirements // nil: not known
 }
 
-// Use is a time, and octets.
+// Use is a time, octets, and faults of pages. What is nil is not known.
 type Use struct {
-	CPU             time.Duration
-	WorkingSet, RSS uint64
+	CPU                                      time.Duration
+	WorkingSet, RSS                          uint64
+	Taken, Available                         *uint64 // page cache included; until the limit
+	Faults, MajorFaults, Swap, SwapAvailable *uint64
 }
 
-// use is the sum over the containers of a pod; nil if one of them is not known.
+// Rate is how many billionths of a processor were used, and over which time before it was measured.
+type Rate struct {
+	NanoCores uint64
+	Window    time.Duration
+}
+
+// use is what the whole pod uses; nil if one of its containers is not known.
 func (p *Pod) use() *Use {
-	sum := &Use{}
+	if p.Own != nil {
+		return p.Own
+	}
+	if len(p.Containers) == 0 {
+		return nil
+	}
+	sum := &Use{Taken: new(uint64), Faults: new(uint64), MajorFaults: new(uint64), Swap: new(uint64)}
 	for _, c := range p.Containers {
 		if c.Use == nil {
 			return nil
@@ -42,112 +69,99 @@ func (p *Pod) use() *Use {
 		sum.CPU += c.Use.CPU
 		sum.WorkingSet += c.Use.WorkingSet
 		sum.RSS += c.Use.RSS
+		sum.Taken, sum.Swap = plus(sum.Taken, c.Use.Taken), plus(sum.Swap, c.Use.Swap)
+		sum.Faults, sum.MajorFaults = plus(sum.Faults, c.Use.Faults), plus(sum.MajorFaults, c.Use.MajorFaults)
 	}
+	return sum
+}
+
+// Unrated says whether a container was measured and has no rate yet.
+func (p Pod) Unrated() bool {
+	return slices.ContainsFunc(p.Containers, func(c Container) bool { return c.Use != nil && c.Rate == nil })
+}
+
+// rate is the sum over the containers; nil if one of them is not known. The window is the shortest.
+func (p *Pod) rate() *Rate {
 	if len(p.Containers) == 0 {
 		return nil
 	}
+	sum := &Rate{}
+	for _, c := range p.Containers {
+		if c.Rate == nil {
+			return nil
+		}
+		sum.NanoCores += c.Rate.NanoCores
+		if sum.Window == 0 || c.Rate.Window < sum.Window {
+			sum.Window = c.Rate.Window
+		}
+	}
 	return sum
+}
+
+// plus is nil if one of both is.
+func plus(a, b *uint64) *uint64 {
+	if a == nil || b == nil {
+		return nil
+	}
+	sum := *a + *b
+	return &sum
+}
+
+// Ephemeral is what the pod takes of the node's disk: writable layers, logs and volumes that go with it. What was not measured
+// yet is left out, as the kubelet does.
+func (p *Pod) Ephemeral() *stats.FsStats {
+	var sum stats.FsStats
+	add := func(one *stats.FsStats) {
+		if one == nil || one.UsedBytes == nil {
+			return
+		}
+		if sum.UsedBytes == nil {
+			sum = stats.FsStats{Time: one.Time, AvailableBytes: one.AvailableBytes, CapacityBytes: one.CapacityBytes,
+				InodesFree: one.InodesFree, Inodes: one.Inodes, UsedBytes: new(uint64), InodesUsed: new(uint64)}
+		}
+		*sum.UsedBytes += *one.UsedBytes
+		if one.InodesUsed != nil {
+			*sum.InodesUsed += *one.InodesUsed
+		}
+		if one.Time.After(sum.Time.Time) {
+			sum.Time = one.Time
+		}
+	}
+	for i := range p.Containers {
+		add(p.Containers[i].Layer)
+		add(p.Containers[i].Logs)
+	}
+	for i := range p.Volumes {
+		if p.Volumes[i].Local {
+			add(&p.Volumes[i].FsStats)
+		}
+	}
+	if sum.UsedBytes == nil {
+		return nil
+	}
+	return &sum
 }
 
 // Machine is the machine with what it offers.
 type Machine struct {
 	measure.Machine
-	Cores int
+	Measured                    time.Time
+	Rate                        *Rate // nil: not known
+	Cores                       int
+	Sockets, Physical           int // 0: not known
+	MachineID, SystemID, BootID string
+	Links                       []measure.Link
+	Disk                        *stats.FsStats // of pods
+	Images, Containers          *stats.FsStats
 }
 
-// collector is what was measured once, for one request.
-type collector struct {
-	families []*metrics.Family
-	collect  func(chan<- prometheus.Metric)
+func (m *Machine) use() *Use {
+	available := m.Present - m.Memory
+	return &Use{CPU: m.CPU, WorkingSet: m.Memory, RSS: m.Anonymous, Taken: &m.Taken, Available: &available,
+		Faults: &m.Faults, MajorFaults: &m.MajorFaults, Swap: &m.Swap, SwapAvailable: available64(m.SwapPresent, m.Swap)}
 }
 
-func (c collector) Describe(to chan<- *prometheus.Desc) { metrics.Describe(to, c.families) }
-
-func (c collector) Collect(to chan<- prometheus.Metric) { c.collect(to) }
-
-// Cadvisor gives /metrics/cadvisor.
-func Cadvisor(m Machine, pods []Pod) prometheus.Collector {
-	return collector{CadvisorFamilies(), func(to chan<- prometheus.Metric) {
-		to <- cores.Value(float64(m.Cores))
-		to <- memory.Value(float64(m.Present))
-		root := []string{"", "/", "", "", "", ""}
-		to <- cpu.Value(m.CPU.Seconds(), append(root[:6:6], "total")...)
-		to <- workingSet.Value(float64(m.Memory), root...)
-		to <- started.Value(unix(m.Started), root...)
-		for i := range pods {
-			pods[i].cadvisor(to)
-		}
-	}}
+func available64(all, used uint64) *uint64 {
+	free := all - min(used, all)
+	return &free
 }
-
-func (p *Pod) cadvisor(to chan<- prometheus.Metric) {
-	id := "/kubepods/pod" + p.UID
-	pod := []string{"", id, "", "", p.Namespace, p.Name}
-	p.of(to, pod, p.use(), p.Started)
-	if p.Processes > 0 {
-		to <- processes.Value(float64(p.Processes), pod...)
-	}
-	for _, c := range p.Containers {
-		p.of(to, []string{c.Name, id + "/" + c.ID, c.Image, c.ID, p.Namespace, p.Name}, c.Use, c.Started)
-	}
-	for _, l := range p.Links {
-		labels := []string{"", id, "", l.Name, p.Sandbox, p.Namespace, p.Name}
-		to <- received.Value(float64(l.Received), labels...)
-		to <- receiveErr.Value(float64(l.ReceiveErrors), labels...)
-		to <- sent.Value(float64(l.Sent), labels...)
-		to <- sendErr.Value(float64(l.SendErrors), labels...)
-	}
-}
-
-// of gives what a container or the whole pod uses.
-func (p *Pod) of(to chan<- prometheus.Metric, labels []string, u *Use, since time.Time) {
-	to <- seen.Value(unix(p.Measured), labels...)
-	if !since.IsZero() {
-		to <- started.Value(unix(since), labels...)
-	}
-	if u != nil {
-		to <- cpu.Value(u.CPU.Seconds(), append(labels[:6:6], "total")...)
-		to <- workingSet.Value(float64(u.WorkingSet), labels...)
-		to <- rss.Value(float64(u.RSS), labels...)
-	}
-}
-
-// Resource gives /metrics/resource; err says what could not be measured.
-func Resource(m Machine, pods []Pod, err error) prometheus.Collector {
-	return collector{ResourceFamilies(), func(to chan<- prometheus.Metric) {
-		failed := 0.0
-		if err != nil {
-			failed = 1
-		}
-		to <- scrapeError.Value(failed)
-		to <- nodeCPU.Value(m.CPU.Seconds())
-		to <- nodeMemory.Value(float64(m.Memory))
-		for i := range pods {
-			pods[i].resource(to)
-		}
-	}}
-}
-
-func (p *Pod) resource(to chan<- prometheus.Metric) {
-	for _, c := range p.Containers {
-		labels := []string{c.Name, p.Name, p.Namespace}
-		if !c.Started.IsZero() {
-			to <- containerTime.Value(unix(c.Started), labels...)
-		}
-		if c.Use != nil {
-			to <- at(p.Measured, containerCPU.Value(c.Use.CPU.Seconds(), labels...))
-			to <- at(p.Measured, containerMem.Value(float64(c.Use.WorkingSet), labels...))
-		}
-	}
-	if u := p.use(); u != nil {
-		to <- at(p.Measured, podCPU.Value(u.CPU.Seconds(), p.Name, p.Namespace))
-		to <- at(p.Measured, podMemory.Value(float64(u.WorkingSet), p.Name, p.Namespace))
-	}
-}
-
-// at says when a value was measured: metrics-server makes rates of that.
-func at(t time.Time, m prometheus.Metric) prometheus.Metric {
-	return prometheus.NewMetricWithTimestamp(t, m)
-}
-
-func unix(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }

@@ -16,6 +16,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/listeners"
+	"svcplane/measure"
 	"svcplane/node/runtime/image"
 	"svcplane/node/runtime/preload"
 	"svcplane/node/runtime/process"
@@ -68,6 +69,7 @@ type Runtime struct {
 	shimID     process.ID // zero while there is none
 
 	usage   usage
+	layers  *measure.Trees // what containers have written
 	filters filters
 	rules   sync.Mutex // held while the host's rules are written
 	sweep   sweep
@@ -116,6 +118,7 @@ func New(cfg Config) (*Runtime, error) {
 		mountNS:    fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid()),
 		sandboxes:  map[string]*sandboxEntry{},
 		containers: map[string]*containerEntry{},
+		layers:     measure.NewTrees(layerAge),
 	}
 	if cfg.Registries != "" {
 		r.puller = newPuller(r.images, BlobDir(cfg.DataDir), cfg.Registries)
@@ -147,6 +150,7 @@ func (r *Runtime) Run(ctx context.Context) error {
 	if r.preload != nil {
 		parts.Go(func() { r.preload.Run(ctx) })
 	}
+	parts.Go(func() { r.layers.Run(ctx) })
 	close(r.ready)
 	select {
 	case <-ctx.Done():

@@ -3,6 +3,8 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -16,8 +18,8 @@ import (
 )
 
 // statsAge is how old figures may be that are handed out: several ask for the same ones at about the same time, and reading
-// the memory of large processes takes time.
-const statsAge = 5 * time.Second
+// the memory of large processes takes time. Who looks again sooner wants to know about now.
+const statsAge = 500 * time.Millisecond
 
 // usage are the last figures of all sandboxes.
 type usage struct {
@@ -104,6 +106,7 @@ func (r *Runtime) stats() ([]*runtimeapi.PodSandboxStats, error) {
 		s := &runtimeapi.PodSandboxStats{Attributes: pod.attributes, Linux: &runtimeapi.LinuxPodSandboxStats{}}
 		for _, c := range pod.containers {
 			one := c.stats(processes, now, s.Linux)
+			one.WritableLayer = r.layer(c.upper)
 			if one.Cpu != nil {
 				nanos := max(one.Cpu.UsageCoreNanoSeconds.Value, r.usage.spent[one.Attributes.Id])
 				one.Cpu.UsageCoreNanoSeconds.Value, spent[one.Attributes.Id] = nanos, nanos
@@ -130,7 +133,8 @@ type runningPod struct {
 
 type runningContainer struct {
 	attributes    *runtimeapi.ContainerAttributes
-	init, process int // 0: there is none
+	init, process int    // 0: there is none
+	upper         string // what it writes of its root; empty: that is not its own
 }
 
 func (r *Runtime) running() []*runningPod {
@@ -154,7 +158,7 @@ func (r *Runtime) running() []*runningPod {
 		if pod := byID[c.SandboxID]; pod != nil && c.State == containerRunning {
 			of := &runtimeapi.ContainerAttributes{Id: c.ID, Metadata: c.config.GetMetadata(),
 				Labels: c.config.GetLabels(), Annotations: c.config.GetAnnotations()}
-			pod.containers = append(pod.containers, runningContainer{of, c.Status.Init.PID, c.Status.Process.PID})
+			pod.containers = append(pod.containers, runningContainer{of, c.Status.Init.PID, c.Status.Process.PID, r.upper(c)})
 		}
 	}
 	return all
@@ -180,6 +184,31 @@ func (c runningContainer) stats(all *measure.Processes, now time.Time, pod *runt
 	}
 	pod.Process.ProcessCount.Value += uint64(use.Processes)
 	return s
+}
+
+// layerAge is how old the size of a writable layer may be.
+const layerAge = 15 * time.Second
+
+// upper is the folder of what a container has written into its root; empty: it has no image of its own.
+func (r *Runtime) upper(c *containerEntry) string {
+	dir := filepath.Join(r.store.containerDir(c.ID), "upper")
+	if _, err := os.Stat(dir); err != nil {
+		return ""
+	}
+	return dir
+}
+
+// layer is what was found last in such a folder; nil: it was not looked at yet.
+func (r *Runtime) layer(upper string) *runtimeapi.FilesystemUsage {
+	if upper == "" {
+		return nil
+	}
+	tree, at, ok := r.layers.Get(upper)
+	if !ok {
+		return nil
+	}
+	return &runtimeapi.FilesystemUsage{Timestamp: at.UnixNano(), FsId: &runtimeapi.FilesystemIdentifier{Mountpoint: upper},
+		UsedBytes: known(tree.Bytes), InodesUsed: known(tree.Inodes)}
 }
 
 // network is what went through the pod's links, as the pod sees it; nil: it has the host's.

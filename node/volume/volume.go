@@ -83,7 +83,7 @@ func (m *Manager) Setup(ctx context.Context, facts downward.Facts) (Mounted, err
 }
 
 func (m *Manager) setupOne(ctx context.Context, facts downward.Facts, v *corev1.Volume, out *Mounted) (string, error) {
-	dir := filepath.Join(m.podDir(facts.Pod.UID), v.Name)
+	dir := m.dir(facts.Pod.UID, v.Name)
 	switch {
 	case v.EmptyDir != nil:
 		return dir, setupEmptyDir(dir, v.EmptyDir, fsGroup(facts.Pod))
