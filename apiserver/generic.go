@@ -30,6 +30,8 @@ import (
 	controlplaneapiserver "k8s.io/kubernetes/pkg/controlplane/apiserver"
 	generatedopenapi "k8s.io/kubernetes/pkg/generated/openapi"
 	"k8s.io/kubernetes/pkg/kubeapiserver"
+
+	"svcplane/apiserver/resourcemetrics"
 )
 
 // dialer is how a client gets a connection, whatever address it asks for.
@@ -41,7 +43,7 @@ const resync = 10 * time.Minute
 // newConfig puts the parts of the API server together. Upstream's app.NewConfig does the same, but makes
 // the server's clients of itself at once, before anybody could give them another way to connect.
 func newConfig(opts options.CompletedOptions, dial dialer) (*app.Config, error) {
-	g := &generic{opts: opts, schemes: []*runtime.Scheme{legacyscheme.Scheme, apiextensionsapiserver.Scheme, aggregatorscheme.Scheme}}
+	g := &generic{opts: opts, schemes: []*runtime.Scheme{legacyscheme.Scheme, apiextensionsapiserver.Scheme, aggregatorscheme.Scheme, resourcemetrics.NewScheme()}}
 	if err := g.build(dial); err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ import (
 	netutils "k8s.io/utils/net"
 
 	"svcplane/apiserver/hostimages"
+	"svcplane/apiserver/resourcemetrics"
 	"svcplane/apiserver/store"
 	"svcplane/inprocess"
 )
@@ -45,6 +46,8 @@ type Config struct {
 	Down func() error
 	// KubeletDial reaches the node without the network; nil: at the address of its Node.
 	KubeletDial func(context.Context) (net.Conn, error)
+	// Measure is what metrics.k8s.io is made of; nil: the group is not served.
+	Measure resourcemetrics.Source
 }
 
 // Server is the API, from the first filter to the CRDs.
@@ -57,6 +60,7 @@ type Server struct {
 	bootstrapped chan struct{}
 
 	advertised *advertised
+	measured   bool // metrics.k8s.io is served
 	serving    dynamiccertificates.CertKeyContentProvider
 }
 
@@ -109,6 +113,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the api server: %w", err)
 	}
+	if err := addMetrics(chain, cfg.Measure, config.KubeAPIs.ControlPlane.VersionedInformers); err != nil {
+		return nil, err
+	}
 	loopback, err := shared(chain.GenericAPIServer.LoopbackClientConfig, listener.Dial)
 	if err != nil {
 		return nil, err
@@ -120,6 +127,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 		ready:        make(chan struct{}),
 		bootstrapped: make(chan struct{}),
 		advertised:   own,
+		measured:     cfg.Measure != nil,
 		serving:      config.KubeAPIs.ControlPlane.Generic.SecureServing.Cert,
 	}, nil
 }
@@ -213,11 +221,12 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		cancel()
 	})()
-	watching := make(chan error, 1)
+	watching := make(chan error, 2)
 	go func() { watching <- s.waitReady(ctx) }()
+	go func() { watching <- s.keepMetrics(ctx) }()
 	err = prepared.Run(ctx)
 	cancel()
-	return errors.Join(err, <-watching)
+	return errors.Join(err, <-watching, <-watching)
 }
 
 // readyInterval is between two looks at /readyz, which answers from memory.

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/metrics/pkg/apis/metrics"
 
 	"svcplane/address"
 	"svcplane/apiserver"
@@ -30,6 +31,8 @@ type ControlPlaneConfig struct {
 	Listener  net.Listener // of the API
 	// NodeDial reaches the node of this process without the network; nil: there is none.
 	NodeDial func(context.Context) (net.Conn, error)
+	// Measure is what the node of this process uses, and its pods; nil: there is none.
+	Measure func(context.Context) ([]metrics.NodeMetrics, []metrics.PodMetrics, error)
 }
 
 // ControlPlane keeps the objects of the API, serves them, and has the controllers.
@@ -78,7 +81,7 @@ func (c *ControlPlane) build(ctx context.Context, cfg ControlPlaneConfig) error 
 		PKI: c.pki, Store: c.store.Store, Listener: cfg.Listener, Kubeconfig: KubeconfigPath(c.cfg.DataDir),
 		NodeIP: c.cfg.NodeIP(), ServiceCIDRs: c.cfg.ServiceCIDRs, NodePorts: c.cfg.NodePorts,
 		Domain: c.cfg.Domain, KubeletPort: kubeletPort, Full: c.disk.Refusal, Down: c.store.Down,
-		HostImages: c.cfg.hostImages(), KubeletDial: cfg.NodeDial,
+		HostImages: c.cfg.hostImages(), KubeletDial: cfg.NodeDial, Measure: cfg.Measure,
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"k8s.io/component-base/metrics/legacyregistry"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo" // rest_client_* and workqueue_*
 	_ "k8s.io/component-base/metrics/prometheus/version"  // kubernetes_build_info
+	"k8s.io/metrics/pkg/apis/metrics"
 
 	"svcplane/address"
 	"svcplane/catalog"
@@ -87,6 +88,11 @@ func (n *Node) add(name string, p part) { n.parts = append(n.parts, namedPart{na
 
 // Dial reaches the server of the node's logs and exec without the network.
 func (n *Node) Dial(ctx context.Context) (net.Conn, error) { return n.pods.Dial(ctx) }
+
+// Measure tells what the node and its pods use.
+func (n *Node) Measure(ctx context.Context) ([]metrics.NodeMetrics, []metrics.PodMetrics, error) {
+	return n.pods.ResourceMetrics(ctx)
+}
 
 // handle answers what commands ask of the parts of a node.
 func (n *Node) handle(a *admin.Server) {

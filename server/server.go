@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/metrics/pkg/apis/metrics"
 
 	"svcplane/address"
 	"svcplane/descriptors"
@@ -61,6 +62,9 @@ func newServer(ctx context.Context, cfg *Config, r *reservation) (*Server, error
 	control := ControlPlaneConfig{Config: cfg, Addresses: r.addresses, Listener: descriptors.Bound(r.api, s.shares.API, s.shares.API/8)}
 	if cfg.Enabled(PartNode) {
 		control.NodeDial = func(ctx context.Context) (net.Conn, error) { return s.node.Dial(ctx) }
+		control.Measure = func(ctx context.Context) ([]metrics.NodeMetrics, []metrics.PodMetrics, error) {
+			return s.node.Measure(ctx)
+		}
 	}
 	if s.control, err = NewControlPlane(ctx, control); err != nil {
 		return nil, err

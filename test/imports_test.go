@@ -16,11 +16,11 @@ import (
 const module = "svcplane"
 
 // rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
-var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/hostimages", "apiserver/store", "cmd/svcplane", "server", "server/admin", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "ingress/route", "ingress/source", "ingress/source/ingress", "ingress/source/ingress/annotations", "ingress/upstream", "ingress/http1", "ingress/h2", "ingress/listen", "ingress/serve", "ingress/pace", "ingress/rawio", "node", "node/imagegc", "node/pod", "node/runtime", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "measure", "systemd", "packaging"}
+var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/hostimages", "apiserver/resourcemetrics", "apiserver/store", "cmd/svcplane", "server", "server/admin", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "ingress/route", "ingress/source", "ingress/source/ingress", "ingress/source/ingress/annotations", "ingress/upstream", "ingress/http1", "ingress/h2", "ingress/listen", "ingress/serve", "ingress/pace", "ingress/rawio", "node", "node/imagegc", "node/pod", "node/runtime", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "measure", "systemd", "packaging"}
 
 // mayImport lists, for each room, the other rooms that its code may import.
 var mayImport = map[string][]string{
-	"apiserver":       {"apiserver/fields", "apiserver/hostimages", "apiserver/store", "inprocess"},
+	"apiserver":       {"apiserver/fields", "apiserver/hostimages", "apiserver/resourcemetrics", "apiserver/store", "inprocess"},
 	"apiserver/store": {"disk"},
 	"controllers":     {"listeners"},
 	"proxy":           {"catalog", "listeners", "metrics"},

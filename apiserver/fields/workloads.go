@@ -73,13 +73,20 @@ func autoscaling() []Struct {
 		{Of: autoscalingv2.HorizontalPodAutoscaler{}, Honoured: []Honoured{{scaler, "spec"}}},
 		{
 			Of:       autoscalingv2.HorizontalPodAutoscalerSpec{},
-			Honoured: []Honoured{{scaler, "scaleTargetRef minReplicas maxReplicas behavior"}},
+			Honoured: []Honoured{{scaler, "scaleTargetRef minReplicas maxReplicas behavior metrics"}},
+		},
+		{
+			Of:       autoscalingv2.MetricSpec{},
+			Honoured: []Honoured{{scaler, "type resource containerResource"}},
 			Rows: []Row{{
-				Fields: "metrics", Fate: Condition,
-				Text: "pods have no statistics: ScalingActive is False with FailedGetResourceMetric, and an Event says it; " +
-					"metrics that an APIService of yours serves count",
+				Fields: "object pods external", Fate: Condition,
+				Text: "no adapter serves such metrics: ScalingActive is False with FailedGetObjectMetric, FailedGetPodsMetric or " +
+					"FailedGetExternalMetric, and an Event says it; those that an APIService of yours serves count",
 			}},
 		},
+		{Of: autoscalingv2.ResourceMetricSource{}, Honoured: []Honoured{{scaler, "name target"}}},
+		{Of: autoscalingv2.ContainerResourceMetricSource{}, Honoured: []Honoured{{scaler, "name target container"}}},
+		{Of: autoscalingv2.MetricTarget{}, Honoured: []Honoured{{scaler, "type value averageValue averageUtilization"}}},
 		{Of: autoscalingv2.CrossVersionObjectReference{}, Honoured: []Honoured{{scaler, "kind name apiVersion"}}},
 		{Of: autoscalingv2.HorizontalPodAutoscalerBehavior{}, Honoured: []Honoured{{scaler, "scaleUp scaleDown"}}},
 		{Of: autoscalingv2.HPAScalingRules{}, Honoured: []Honoured{{scaler, "stabilizationWindowSeconds selectPolicy policies tolerance"}}},
