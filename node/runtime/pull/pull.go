@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -111,9 +113,24 @@ type PullError struct {
 func (e *PullError) Error() string {
 	var all []string
 	for _, cause := range e.Causes {
-		all = append(all, strings.ReplaceAll(cause.Error(), "\n", " "))
+		all = append(all, line(cause.Error()))
 	}
 	return fmt.Sprintf("pulling %s: %s", e.Ref, strings.Join(all, "; "))
+}
+
+// line is what a registry said, as one line that a terminal and an Event can have: it says whatever it wants.
+func line(text string) string {
+	const most = 600
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	return text
 }
 
 // Unwrap gives the causes.
@@ -138,6 +155,9 @@ func (p *Puller) from(ctx context.Context, e *endpoint, r Request) (*Fetched, er
 	described, err := remote.Get(e.ref, remote.WithContext(ctx), remote.WithTransport(authed))
 	if err != nil {
 		return nil, plain(err)
+	}
+	if !json.Valid(described.Manifest) {
+		return nil, fmt.Errorf("it answers with a document of the type %q, which is no manifest: a proxy or a login page may be in between", described.MediaType)
 	}
 	img, err := imageOf(described, r.Choose)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net"
@@ -245,6 +246,7 @@ func (e *endpoint) transport() (*http.Transport, error) {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.ResponseHeaderTimeout = stallAfter
 	t.MaxIdleConnsPerHost = 8
+	t.DisableCompression = true // blobs are what they are, whatever a header says
 	t.IdleConnTimeout = 30 * time.Second
 	if e.config.TLS == nil {
 		return t, nil
@@ -282,16 +284,42 @@ type atPath struct {
 
 func (a atPath) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Host != a.endpoint.url.Host {
-		return a.inner.RoundTrip(r) // it was sent on, to a blob store or for a token
+		return bounded(a.inner.RoundTrip(r)) // it was sent on, to a blob store or for a token
 	}
 	if r.URL.Scheme == "http" && a.endpoint.url.Scheme != "http" {
 		return nil, fmt.Errorf("%s is asked over https only: an endpoint http://%s in the registries file allows plain HTTP", r.URL.Host, r.URL.Host)
 	}
 	path := strings.TrimSuffix(a.endpoint.url.Path, "/")
 	if path == "" || path == "/v2" {
-		return a.inner.RoundTrip(r)
+		return bounded(a.inner.RoundTrip(r))
 	}
 	next := r.Clone(r.Context())
 	next.URL.Path, next.URL.RawPath = path+strings.TrimPrefix(r.URL.Path, "/v2"), ""
-	return a.inner.RoundTrip(next)
+	return bounded(a.inner.RoundTrip(next))
+}
+
+// maxAnswer bounds what is read into memory of an answer: manifests, tokens, errors. The specification asks registries to take
+// manifests of 4 MiB.
+const maxAnswer = 8 << 20
+
+// bounded ends an answer that is not a blob when it gets too long.
+func bounded(resp *http.Response, err error) (*http.Response, error) {
+	if err != nil || strings.Contains(resp.Request.URL.Path, "/blobs/") && resp.StatusCode < 300 {
+		return resp, err
+	}
+	resp.Body = &boundedBody{resp.Body, maxAnswer}
+	return resp, nil
+}
+
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left < 0 {
+		return 0, fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	}
+	return n, err
 }
