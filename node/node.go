@@ -65,6 +65,8 @@ type Config struct {
 	ImageGC imagegc.Policy
 	// Refused says why containers of an image may not run in a namespace, or nil: those that do end. Nil: all may.
 	Refused func(namespace, imageID string) error
+	// HostPath says why pods of a namespace may not have volumes of that type, or nil. Nil: all may.
+	HostPath func(namespace string) error
 
 	// MasterService is the API's own Service; no container starts before it is known, and its variables
 	// are in every container's environment. The zero value means default/kubernetes.
@@ -176,7 +178,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.images = newImages(cfg.Images, cfg.Recorder, cfg.Dir, n.objects.Secret)
 	n.gc = n.newImageGC()
-	n.volumes = volume.New(volume.Config{Dir: n.podsDir(), Objects: n.objects, Claims: n.objects, Tokens: n.requestToken})
+	n.volumes = volume.New(volume.Config{Dir: n.podsDir(), Objects: n.objects, Claims: n.objects, Tokens: n.requestToken, HostPath: cfg.HostPath})
 	n.probes = probe.New(probe.Config{Exec: n.execSync, Recorder: cfg.Recorder, Ref: objectRef, Changed: n.wake})
 	return n, n.register(core)
 }

@@ -146,6 +146,7 @@ func (n *Node) addPods() error {
 		ImageGC:       c.ImageGC,
 		UnsafeSysctls: c.UnsafeSysctls,
 		Refused:       n.hostRefused(),
+		HostPath:      n.hostPathRefused(),
 		ServerAddr:    netip.AddrPortFrom(c.NodeIP(), kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
 		Metrics: legacyregistry.Handler(),
 	}
@@ -199,6 +200,18 @@ func (n *Node) hostRefused() func(namespace, imageID string) error {
 		ns, err := namespaces.Get(name)
 		if err != nil {
 			return nil // the pod goes with its namespace
+		}
+		return n.cfg.HostImages.Refused(ns)
+	}
+}
+
+// hostPathRefused says why the pods of a namespace get no volumes of type hostPath by --host-images, or nil.
+func (n *Node) hostPathRefused() func(namespace string) error {
+	namespaces := n.access.Informers.Core().V1().Namespaces().Lister()
+	return func(name string) error {
+		ns, err := namespaces.Get(name)
+		if err != nil {
+			return err
 		}
 		return n.cfg.HostImages.Refused(ns)
 	}

@@ -39,6 +39,29 @@ func mustNot(containers []string) string {
 	return fmt.Sprintf("%s %s must not use image svcplane/host, whose root is the host's", what, strings.Join(containers, ", "))
 }
 
+// violations says what of a pod, that was not so before, is power over the host: images and volumes.
+func (is IsHost) violations(spec, before *corev1.PodSpec) string {
+	var all []string
+	if bad := is.containers(spec, before); len(bad) > 0 {
+		all = append(all, mustNot(bad))
+	}
+	if bad := hostPaths(spec, before); len(bad) > 0 {
+		all = append(all, fmt.Sprintf("hostPath volumes (%s) are files of the host", strings.Join(bad, ", ")))
+	}
+	return strings.Join(all, "; ")
+}
+
+// hostPaths names a pod's volumes of type hostPath. They stay as they are made, so an update brings none.
+func hostPaths(spec, before *corev1.PodSpec) []string {
+	var found []string
+	for i := range spec.Volumes {
+		if spec.Volumes[i].HostPath != nil && before == nil {
+			found = append(found, fmt.Sprintf("%q", spec.Volumes[i].Name))
+		}
+	}
+	return found
+}
+
 // containers names those of a pod that run svcplane/host and did not in before, which may be nil.
 func (is IsHost) containers(spec, before *corev1.PodSpec) []string {
 	known := map[string]string{}

@@ -174,9 +174,46 @@ func TestModes(t *testing.T) {
 			t.Errorf("%s in %s: got %q, want %q", c.mode, c.namespace, got, want)
 		}
 	}
+	for text, want := range map[string]Mode{"true": On, "false": Off, "off": Off} {
+		if got, err := ParseMode(text); got != want || err != nil {
+			t.Errorf("%q is %s, %v", text, got, err)
+		}
+	}
 	for _, text := range []string{"", "yes", "ON"} {
 		if _, err := ParseMode(text); err == nil {
 			t.Errorf("%q is a mode", text)
+		}
+	}
+}
+
+// TestModesAreAboutHostPathsToo: baseline refuses them in upstream's words, and the mode in ours.
+func TestModesAreAboutHostPathsToo(t *testing.T) {
+	mounting := podOf("svcplane/echo")
+	mounting.Spec.Volumes = []core.Volume{
+		{Name: "etc", VolumeSource: core.VolumeSource{HostPath: &core.HostPathVolumeSource{Path: "/etc"}}},
+		{Name: "scratch", VolumeSource: core.VolumeSource{EmptyDir: &core.EmptyDirVolumeSource{}}},
+	}
+	labelled := mounting.DeepCopy()
+	labelled.Labels = map[string]string{"a": "b"}
+	both := mounting.DeepCopy()
+	both.Spec.Containers[0].Image = "nginx"
+	const volume = `hostPath volumes ("etc") are files of the host`
+	for _, c := range []struct {
+		mode      Mode
+		pod, old  *core.Pod
+		namespace string
+		want      string
+	}{
+		{On, mounting, nil, "plain", ""},
+		{On, mounting, nil, "baseline", `violates PodSecurity "baseline:latest": hostPath volumes (volume "etc")`},
+		{Off, mounting, nil, "privileged", volume + ": this server runs with --host-images=off"},
+		{Off, both, nil, "plain", whole + "; " + volume + ": this server"},
+		{Off, labelled, mounting, "plain", ""},
+		{PrivilegedNamespaces, mounting, nil, "plain", volume + `: with --host-images=privileged-namespaces, namespace "plain" needs the label`},
+		{PrivilegedNamespaces, mounting, nil, "privileged", ""},
+	} {
+		if got := newChain(t, c.mode).pod(c.pod, c.old, "", c.namespace); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%s in %s: got %q, want %q", c.mode, c.namespace, got, c.want)
 		}
 	}
 }

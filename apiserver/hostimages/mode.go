@@ -17,16 +17,20 @@ const (
 	PrivilegedNamespaces Mode = "privileged-namespaces"
 )
 
-// ParseMode reads a flag.
+// ParseMode reads a flag, also as Kubernetes' switches have it: false is off.
 func ParseMode(text string) (Mode, error) {
 	switch m := Mode(text); m {
 	case On, Off, PrivilegedNamespaces:
 		return m, nil
+	case "true":
+		return On, nil
+	case "false":
+		return Off, nil
 	}
 	return "", fmt.Errorf("must be %s, %s or %s", On, Off, PrivilegedNamespaces)
 }
 
-// Refused says why the mode itself keeps the pods of a namespace from the host's root, or nil.
+// Refused says why the mode itself keeps the pods of a namespace from the host's root and from volumes of type hostPath, or nil.
 func (m Mode) Refused(ns *corev1.Namespace) error {
 	switch {
 	case m == Off:

@@ -151,8 +151,8 @@ func forbidden(a admission.Attributes, response *admissionv1.AdmissionResponse) 
 	return err
 }
 
-// checkMode refuses pods, and warns of workloads, that would run svcplane/host where --host-images forbids it. As with
-// PodSecurity, an update of a pod whose images stay is let pass.
+// checkMode refuses pods, and warns of workloads, that would run svcplane/host or mount a hostPath where --host-images forbids
+// it. As with PodSecurity, an update of a pod whose images stay is let pass.
 func (p *plugin) checkMode(ctx context.Context, a *attributes) error {
 	resource := a.GetResource().GroupResource()
 	pod := resource == corev1.Resource("pods")
@@ -166,8 +166,8 @@ func (p *plugin) checkMode(ctx context.Context, a *attributes) error {
 	if !pod {
 		before = nil // upstream warns of a workload at each update, too
 	}
-	bad := p.cfg.IsHost.containers(spec, before)
-	if len(bad) == 0 {
+	bad := p.cfg.IsHost.violations(spec, before)
+	if bad == "" {
 		return nil
 	}
 	namespace, err := p.delegate.NamespaceGetter.GetNamespace(ctx, a.GetNamespace())
@@ -179,10 +179,10 @@ func (p *plugin) checkMode(ctx context.Context, a *attributes) error {
 	case refused == nil:
 		return nil
 	case !pod:
-		warning.AddWarning(ctx, "", fmt.Sprintf("the pods will be refused: %s: %v", mustNot(bad), refused))
+		warning.AddWarning(ctx, "", fmt.Sprintf("the pods will be refused: %s: %v", bad, refused))
 		return nil
 	}
-	return admission.NewForbidden(a.Attributes, fmt.Errorf("%s: %w", mustNot(bad), refused))
+	return admission.NewForbidden(a.Attributes, fmt.Errorf("%s: %w", bad, refused))
 }
 
 // carriesPod says whether the object of a request to a subresource is the pod itself.

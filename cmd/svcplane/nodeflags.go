@@ -28,7 +28,7 @@ type nodeOptions struct {
 }
 
 func (o *nodeOptions) register(fs *pflag.FlagSet) {
-	fs.StringVar(&o.HostImages, "host-images", string(hostimages.On), "which pods may have this machine's root, by the image svcplane/host or an exec into svcplane/echo: on (those of namespaces where PodSecurity enforces no more than privileged), privileged-namespaces (only where the label pod-security.kubernetes.io/enforce says privileged), off (none)")
+	fs.StringVar(&o.HostImages, "host-images", string(hostimages.On), "which pods may have this machine's root, by the image svcplane/host, an exec into svcplane/echo or a hostPath volume: on (those of namespaces where PodSecurity enforces no more than privileged), privileged-namespaces (only where the label pod-security.kubernetes.io/enforce says privileged), off or false (none)")
 	fs.BoolVar(&o.SeccompDefault, "seccomp-default", false, "containers whose pod names no seccomp profile get RuntimeDefault instead of Unconfined, as with the kubelet's flag")
 	fs.StringSliceVar(&o.UnsafeSysctls, "allowed-unsafe-sysctls", nil, "sysctls that pods may set besides the safe ones, or patterns such as net.core.*, as with the kubelet's flag: of pods that do, you know that no other pod is harmed")
 	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods, instead of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")

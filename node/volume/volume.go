@@ -28,6 +28,8 @@ type Config struct {
 	Objects env.Objects
 	Claims  Claims
 	Tokens  Tokens
+	// HostPath says why pods of a namespace may not have volumes of that type, or nil. Nil: all may.
+	HostPath func(namespace string) error
 }
 
 // Manager provides volumes.
@@ -88,6 +90,11 @@ func (m *Manager) setupOne(ctx context.Context, facts downward.Facts, v *corev1.
 	case v.EmptyDir != nil:
 		return dir, setupEmptyDir(dir, v.EmptyDir, fsGroup(facts.Pod))
 	case v.HostPath != nil:
+		if m.cfg.HostPath != nil {
+			if err := m.cfg.HostPath(facts.Pod.Namespace); err != nil {
+				return "", fmt.Errorf("hostPath volumes are files of the host, which this pod may not have: %w", err)
+			}
+		}
 		return v.HostPath.Path, checkHostPath(v.HostPath)
 	case v.PersistentVolumeClaim != nil, v.Ephemeral != nil:
 		return m.setupClaim(ctx, facts.Pod, v, out)
