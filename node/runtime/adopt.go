@@ -23,6 +23,13 @@ func (r *Runtime) adopt(ctx context.Context) error {
 		return err
 	}
 	for _, entry := range r.sandboxes {
+		if entry.State != sandboxStopped && entry.IP.IsValid() {
+			if err := r.network.Adopt(entry.netPod()); err != nil {
+				return fmt.Errorf("adopt the sandbox of pod %s: %w", podName(entry.config), err)
+			}
+		}
+	}
+	for _, entry := range r.sandboxes {
 		if err := r.adoptSandbox(ctx, entry, held); err != nil {
 			return fmt.Errorf("adopt the sandbox of pod %s: %w", podName(entry.config), err)
 		}
@@ -34,7 +41,7 @@ func (r *Runtime) adopt(ctx context.Context) error {
 		return err
 	}
 	r.adoptContainers(held)
-	return r.network.Prune(r.knowsLink)
+	return nil
 }
 
 // findShim gives the state of a shim that lives; the zero State if none does.
@@ -60,7 +67,7 @@ func (r *Runtime) loadAll() error {
 		entry, err := r.store.loadSandbox(id)
 		if err != nil {
 			klog.ErrorS(err, "Removing a sandbox whose record can't be read", "sandbox", id)
-			if err := errors.Join(r.network.Detach(id), sandbox.Unpublish(sandbox.NetnsName(id)), r.store.removeSandbox(id)); err != nil {
+			if err := errors.Join(r.network.Detach(id), r.store.removeSandbox(id)); err != nil {
 				return err
 			}
 			continue
@@ -96,11 +103,6 @@ func (r *Runtime) adoptSandbox(ctx context.Context, entry *sandboxEntry, held sh
 	if entry.State == sandboxStopped {
 		return nil
 	}
-	if entry.IP.IsValid() {
-		if err := r.pool.Reserve(entry.IP, entry.ID); err != nil {
-			return err
-		}
-	}
 	if entry.State == sandboxCreating {
 		if err := r.teardown(ctx, entry); err != nil {
 			return err
@@ -122,7 +124,7 @@ func (r *Runtime) adoptSandbox(ctx context.Context, entry *sandboxEntry, held sh
 	}
 	// This run may have another mount namespace than the one before (ip netns exec makes one), and the node another
 	// address, with which routes went.
-	if err := r.network.Reroute(entry.ID, entry.addrs()); err != nil {
+	if err := r.network.Reroute(entry.ID); err != nil {
 		klog.ErrorS(err, "A pod's routes are not as they should be; they are made again when the node's address changes", "pod", podName(entry.config))
 	}
 	return namespaces.Publish(sandbox.NetnsName(entry.ID))
@@ -171,13 +173,4 @@ func (r *Runtime) adoptContainers(held shim.State) {
 			r.lose(c)
 		}
 	}
-}
-
-func (r *Runtime) knowsLink(link string) bool {
-	for id, s := range r.sandboxes {
-		if s.State == sandboxReady && sandbox.LinkName(id) == link {
-			return true
-		}
-	}
-	return false
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"svcplane/node/runtime/podnet"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/sandbox"
 	"svcplane/node/runtime/shim"
@@ -19,9 +20,7 @@ import (
 // records of sandboxes and containers go, the images stay.
 func Cleanup(ctx context.Context, dataDir string) error {
 	s := store{dir: dataDir}
-	errs := []error{shim.End(ctx, dataDir), s.cleanContainers(ctx), s.cleanSandboxes(), sandbox.RemoveRules()}
-	// Links of sandboxes whose records are lost go too.
-	errs = append(errs, sandbox.Network{}.Prune(func(string) bool { return false }), s.restoreNode())
+	errs := []error{shim.End(ctx, dataDir), s.cleanContainers(ctx), s.cleanSandboxes(), podnet.Cleanup(dataDir)}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clean up the container runtime in %s: %w", dataDir, err)
 	}
@@ -68,16 +67,4 @@ func (s store) cleanSandboxes() error {
 		errs = append(errs, sandbox.Network{}.Detach(id), sandbox.Unpublish(sandbox.NetnsName(id)), s.removeSandbox(id))
 	}
 	return errors.Join(errs...)
-}
-
-func (s store) restoreNode() error {
-	node, err := s.loadNode()
-	if err != nil || node.Routing.IPv4 == "" {
-		return err
-	}
-	if err := node.Routing.Restore(); err != nil {
-		return err
-	}
-	node.Routing = sandbox.Routing{}
-	return s.saveNode(node)
 }

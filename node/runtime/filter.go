@@ -11,6 +11,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/node/runtime/process"
+	"svcplane/node/runtime/record"
 	"svcplane/node/runtime/seccomp"
 )
 
@@ -87,7 +88,7 @@ func (r *Runtime) makeFilter(security *runtimeapi.LinuxContainerSecurityContext)
 // filter is that of a container: the one that it was made with, if that was recorded.
 func (r *Runtime) filter(c *containerEntry) (*process.Filter, error) {
 	var kept process.Filter
-	switch err := readJSON(filepath.Join(r.store.containerDir(c.ID), filterFile), &kept); {
+	switch err := record.Read(filepath.Join(r.store.containerDir(c.ID), filterFile), &kept); {
 	case err == nil:
 		return &kept, nil
 	case !errors.Is(err, fs.ErrNotExist):
@@ -106,5 +107,5 @@ func (r *Runtime) keepFilter(c *containerEntry) error {
 	if err != nil || filter == nil {
 		return err
 	}
-	return writeJSON(filepath.Join(r.store.containerDir(c.ID), filterFile), filter)
+	return record.Write(filepath.Join(r.store.containerDir(c.ID), filterFile), filter)
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"svcplane/disk"
+	"svcplane/node/runtime/record"
 	"svcplane/node/runtime/sandbox"
 	"svcplane/node/runtime/shim"
 )
@@ -32,12 +32,6 @@ const (
 	containerExited  = "exited"
 )
 
-// nodeRecord is what is recorded once per data directory.
-type nodeRecord struct {
-	Routing     sandbox.Routing `json:"routing"` // before the first start
-	NextAddress uint32          `json:"nextAddress"`
-}
-
 // sandboxRecord is a pod's sandbox on disk.
 type sandboxRecord struct {
 	ID        string          `json:"id"`
@@ -48,11 +42,6 @@ type sandboxRecord struct {
 	IP        netip.Addr      `json:"ip"`   // zero with the host's network
 	IP6       netip.Addr      `json:"ip6"`  // zero with one address family, too
 	Boot      string          `json:"boot"` // boot ID; namespaces don't survive a boot
-}
-
-// addrs are the pod's addresses, the IPv4 one first.
-func (s *sandboxRecord) addrs() []netip.Addr {
-	return slices.DeleteFunc([]netip.Addr{s.IP, s.IP6}, func(a netip.Addr) bool { return !a.IsValid() })
 }
 
 // sandboxEntry is a sandbox in memory; the record is guarded by Runtime.mu.
@@ -93,30 +82,12 @@ type store struct {
 func (s store) sandboxDir(id string) string   { return filepath.Join(s.dir, "sandboxes", id) }
 func (s store) containerDir(id string) string { return filepath.Join(s.dir, "containers", id) }
 
-func (s store) saveSandbox(record sandboxRecord) error {
-	return writeJSON(filepath.Join(s.sandboxDir(record.ID), "state.json"), record)
+func (s store) saveSandbox(r sandboxRecord) error {
+	return record.Write(filepath.Join(s.sandboxDir(r.ID), "state.json"), r)
 }
 
-func (s store) saveContainer(record containerRecord) error {
-	return writeJSON(filepath.Join(s.containerDir(record.ID), "state.json"), record)
-}
-
-func (s store) saveNode(record nodeRecord) error {
-	return writeJSON(filepath.Join(s.dir, "node.json"), record)
-}
-
-// loadNode reads what is recorded; a record that is gone or broken, as one is that a power failure has left empty, is begun anew.
-func (s store) loadNode() (nodeRecord, error) {
-	var record nodeRecord
-	err := readJSON(filepath.Join(s.dir, "node.json"), &record)
-	if errors.Is(err, errBroken) {
-		klog.ErrorS(err, "The runtime's record is begun anew: how the machine forwarded packets before the first start is not known any more")
-		return nodeRecord{}, nil
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return record, err
+func (s store) saveContainer(r containerRecord) error {
+	return record.Write(filepath.Join(s.containerDir(r.ID), "state.json"), r)
 }
 
 func (s store) removeSandbox(id string) error {
@@ -155,7 +126,7 @@ func (s store) ids(folder string) ([]string, error) {
 // loadSandbox reads one record; a broken one is an error, and then what it described is removed by its ID.
 func (s store) loadSandbox(id string) (*sandboxEntry, error) {
 	entry := &sandboxEntry{config: &runtimeapi.PodSandboxConfig{}}
-	if err := readJSON(filepath.Join(s.sandboxDir(id), "state.json"), &entry.sandboxRecord); err != nil {
+	if err := record.Read(filepath.Join(s.sandboxDir(id), "state.json"), &entry.sandboxRecord); err != nil {
 		return nil, err
 	}
 	if err := protojson.Unmarshal(entry.Config, entry.config); err != nil {
@@ -166,7 +137,7 @@ func (s store) loadSandbox(id string) (*sandboxEntry, error) {
 
 func (s store) loadContainer(id string) (*containerEntry, error) {
 	entry := &containerEntry{config: &runtimeapi.ContainerConfig{}}
-	if err := readJSON(filepath.Join(s.containerDir(id), "state.json"), &entry.containerRecord); err != nil {
+	if err := record.Read(filepath.Join(s.containerDir(id), "state.json"), &entry.containerRecord); err != nil {
 		return nil, err
 	}
 	if err := protojson.Unmarshal(entry.Config, entry.config); err != nil {
@@ -184,40 +155,3 @@ func behind(err error) error {
 	}
 	return err
 }
-
-func writeJSON(path string, value any) error {
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("write a record: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("write a record: %w", err)
-	}
-	_, err = f.Write(raw)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-func readJSON(path string, into any) error {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read a record: %w", err)
-	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return fmt.Errorf("read %s: %w: %w", path, errBroken, err)
-	}
-	return nil
-}
-
-// errBroken is a record that is there and says nothing.
-var errBroken = errors.New("the record is broken")

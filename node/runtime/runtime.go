@@ -7,9 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"reflect"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	internalapi "k8s.io/cri-api/pkg/apis"
@@ -18,9 +16,9 @@ import (
 	"svcplane/listeners"
 	"svcplane/measure"
 	"svcplane/node/runtime/image"
+	"svcplane/node/runtime/podnet"
 	"svcplane/node/runtime/preload"
 	"svcplane/node/runtime/process"
-	"svcplane/node/runtime/sandbox"
 	"svcplane/node/runtime/shim"
 )
 
@@ -53,7 +51,7 @@ type Runtime struct {
 	images  *image.Store
 	puller  *puller // nil: there are no registries
 	preload *preload.Importer
-	network sandbox.Network
+	network *podnet.Network
 	shim    *shim.Client
 	streams *streams
 	events  broadcaster
@@ -62,7 +60,6 @@ type Runtime struct {
 	mountNS string        // this process's, from which containers' are made
 
 	mu         sync.Mutex
-	pool       *sandbox.Pool
 	sandboxes  map[string]*sandboxEntry
 	containers map[string]*containerEntry
 	seq        uint64     // of the shim's state that was merged last
@@ -71,17 +68,7 @@ type Runtime struct {
 	usage   usage
 	layers  *measure.Trees // what containers have written
 	filters filters
-	rules   sync.Mutex // held while the host's rules are written
-	sweep   sweep
 	revive  sync.Mutex // held while a shim is started
-}
-
-// sweep is held while flows of the past are removed, and counts who asked for that.
-type sweep struct {
-	sync.Mutex
-	asked atomic.Uint64
-	done  uint64
-	rests time.Time // until then the kernel's table is not listed again
 }
 
 var (
@@ -104,14 +91,17 @@ func New(cfg Config) (*Runtime, error) {
 		}
 		cfg.Executable = path
 	}
-	if _, err := sandbox.NewPool(cfg.PodCIDR, 0); err != nil {
+	network, err := podnet.New(podnet.Config{
+		Dir: cfg.DataDir, NodeIPs: cfg.NodeIPs, PodCIDR: cfg.PodCIDR, PodCIDR6: cfg.PodCIDR6, NoMasquerade: cfg.NoMasquerade, Own: cfg.Own, MTU: cfg.MTU,
+	})
+	if err != nil {
 		return nil, fmt.Errorf("container runtime: %w", err)
 	}
 	r := &Runtime{
 		cfg:        cfg,
 		store:      store{dir: cfg.DataDir},
 		images:     image.NewStore(filepath.Join(cfg.DataDir, "images")),
-		network:    sandbox.Network{NodeIPs: cfg.NodeIPs, MTU: cfg.MTU},
+		network:    network,
 		shim:       shim.NewClient(cfg.DataDir),
 		ready:      make(chan struct{}),
 		holding:    make(chan struct{}),
@@ -199,14 +189,7 @@ func (r *Runtime) setup(ctx context.Context) error {
 			return fmt.Errorf("make the data directory: %w", err)
 		}
 	}
-	node, err := r.store.loadNode()
-	if err != nil {
-		return err
-	}
-	if r.pool, err = sandbox.NewPool(r.cfg.PodCIDR, node.NextAddress); err != nil {
-		return err
-	}
-	if err := r.enableForwarding(node); err != nil {
+	if err := r.network.Begin(); err != nil {
 		return err
 	}
 	if err := r.images.Load(); err != nil {
@@ -215,43 +198,7 @@ func (r *Runtime) setup(ctx context.Context) error {
 	if err := r.adopt(ctx); err != nil {
 		return err
 	}
-	if err := r.applyRules(); err != nil {
-		return err
-	}
-	r.endStaleFlows()
-	return nil
-}
-
-// enableForwarding records the machine's own setting before it is changed for the first time.
-func (r *Runtime) enableForwarding(node nodeRecord) error {
-	now, err := sandbox.ReadRouting(r.cfg.PodCIDR6.IsValid())
-	if err != nil {
-		return err
-	}
-	before := node.Routing
-	if before.IPv4 == "" {
-		before = now
-	}
-	if before.IPv6 == "" { // the first start with two families
-		before.IPv6, before.Advertised = now.IPv6, now.Advertised
-	}
-	if !reflect.DeepEqual(before, node.Routing) {
-		node.Routing = before
-		if err := r.store.saveNode(node); err != nil {
-			return err
-		}
-	}
-	return now.Enable()
-}
-
-// saveNext keeps where the next address is looked for.
-func (r *Runtime) saveNext() error {
-	node, err := r.store.loadNode()
-	if err != nil {
-		return err
-	}
-	node.NextAddress = r.pool.Next()
-	return r.store.saveNode(node)
+	return r.network.Settle()
 }
 
 // Version says who answers.

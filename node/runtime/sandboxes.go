@@ -62,23 +62,18 @@ func (r *Runtime) newSandbox(config *runtimeapi.PodSandboxConfig) (*sandboxEntry
 		ID: newID(), Config: raw, State: sandboxCreating, CreatedAt: time.Now(), Boot: self.Boot,
 	}}
 	if !hostNetwork(config) {
-		if entry.IP, err = r.pool.Take(entry.ID); err != nil {
+		if entry.IP, entry.IP6, err = r.network.Take(entry.ID); err != nil {
 			return nil, err
 		}
-		if r.cfg.PodCIDR6.IsValid() {
-			entry.IP6 = r.pool.Beside(entry.IP, r.cfg.PodCIDR6)
-		}
-		if err := r.saveNext(); err != nil {
-			return nil, err
-		}
+		err = portStatus(r.network.Add(entry.netPod()))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err = r.checkPorts(entry); err == nil {
+	if err == nil {
 		err = r.store.saveSandbox(entry.sandboxRecord)
 	}
 	if err != nil {
-		r.pool.Release(entry.IP, entry.ID)
+		r.network.Release(entry.ID, entry.IP)
 		return nil, err
 	}
 	r.sandboxes[entry.ID] = entry
@@ -97,17 +92,11 @@ func (r *Runtime) makeSandbox(ctx context.Context, entry *sandboxEntry) error {
 	entry.namespaces = namespaces
 	r.mu.Unlock()
 	if !hostNetwork(config) {
-		if err := r.net().Attach(id, namespaces.Net, entry.addrs()); err != nil {
+		if err := r.network.Attach(id, namespaces.Net); err != nil {
 			return err
 		}
 		if err := namespaces.Publish(sandbox.NetnsName(id)); err != nil {
 			return err
-		}
-		if len(entry.hostPorts()) > 0 {
-			if err := r.applyRules(); err != nil {
-				return err
-			}
-			r.endStaleFlows()
 		}
 	}
 	if err := r.applySysctls(config, namespaces); err != nil {
@@ -189,18 +178,12 @@ func (r *Runtime) teardown(ctx context.Context, entry *sandboxEntry) error {
 	if r.shimAlive() {
 		errs = append(errs, r.shim.RemoveSandbox(ctx, entry.ID), r.merge(ctx, entry.ID))
 	}
-	errs = append(errs, r.network.Detach(entry.ID), sandbox.Unpublish(sandbox.NetnsName(entry.ID)))
-	r.mu.Lock()
-	entry.gone = true
-	r.mu.Unlock()
-	if len(entry.hostPorts()) > 0 {
-		errs = append(errs, r.applyRules())
-	}
 	if !hostNetwork(entry.config) {
-		r.endStaleFlows()
+		errs = append(errs, r.network.Detach(entry.ID))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	entry.gone = true
 	if entry.namespaces != nil {
 		entry.namespaces.Close()
 		entry.namespaces = nil
@@ -208,7 +191,7 @@ func (r *Runtime) teardown(ctx context.Context, entry *sandboxEntry) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	r.pool.Release(entry.IP, entry.ID)
+	r.network.Release(entry.ID, entry.IP)
 	return nil
 }
 
@@ -244,7 +227,7 @@ func (r *Runtime) forgetSandbox(entry *sandboxEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sandboxes, entry.ID)
-	r.pool.Release(entry.IP, entry.ID)
+	r.network.Release(entry.ID, entry.IP)
 }
 
 // members lists the containers of a sandbox.
