@@ -104,6 +104,9 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	if err := r.mayRun(pod, entry.Kind); err != nil {
 		return err
 	}
+	if err := r.copyImages(ctx, entry); err != nil {
+		return fmt.Errorf("start container %s of pod %s: %w", entry.config.GetMetadata().GetName(), podName(pod.config), err)
+	}
 	spec, err := r.containerSpec(pod, entry)
 	if err != nil {
 		return err

@@ -37,7 +37,12 @@ func testConfig(dir string) Config {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{t: t, dir: t.TempDir(), logs: t.TempDir()}
+	return newLabIn(t, t.TempDir())
+}
+
+func newLabIn(t *testing.T, dir string) *lab {
+	t.Helper()
+	l := &lab{t: t, dir: dir, logs: t.TempDir()}
 	t.Cleanup(func() {
 		l.stop()
 		if err := Cleanup(context.Background(), l.dir); err != nil {

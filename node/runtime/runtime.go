@@ -12,6 +12,7 @@ import (
 
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 
 	"svcplane/listeners"
 	"svcplane/measure"
@@ -51,13 +52,15 @@ type Runtime struct {
 	images  *image.Store
 	puller  *puller // nil: there are no registries
 	preload *preload.Importer
-	network *podnet.Network
-	shim    *shim.Client
-	streams *streams
-	events  broadcaster
-	ready   chan struct{}
-	holding chan struct{} // closed when there is a shim to follow
-	mountNS string        // this process's, from which containers' are made
+	// noOverlay says why there is no overlayfs: each container gets a copy of its image. Set at the start.
+	noOverlay error
+	network   *podnet.Network
+	shim      *shim.Client
+	streams   *streams
+	events    broadcaster
+	ready     chan struct{}
+	holding   chan struct{} // closed when there is a shim to follow
+	mountNS   string        // this process's, from which containers' are made
 
 	mu         sync.Mutex
 	sandboxes  map[string]*sandboxEntry
@@ -171,7 +174,11 @@ func (r *Runtime) Figure() string {
 			running++
 		}
 	}
-	return fmt.Sprintf("%d pods, %d containers", pods, running)
+	figure := fmt.Sprintf("%d pods, %d containers", pods, running)
+	if r.noOverlay != nil {
+		figure += fmt.Sprintf("; each container has a copy of its image, since %s has no overlayfs (%v)", r.cfg.DataDir, r.noOverlay)
+	}
+	return figure
 }
 
 // Trouble says what of the store of images is not as somebody wants it.
@@ -194,6 +201,9 @@ func (r *Runtime) setup(ctx context.Context) error {
 	}
 	if err := r.images.Load(); err != nil {
 		return err
+	}
+	if r.noOverlay = probeOverlay(r.cfg.DataDir); r.noOverlay != nil {
+		klog.InfoS("There is no overlayfs for containers: each gets a copy of its image", "directory", r.cfg.DataDir, "reason", r.noOverlay)
 	}
 	if err := r.adopt(ctx); err != nil {
 		return err

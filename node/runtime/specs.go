@@ -112,7 +112,7 @@ func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (shim.RootSpec,
 	root.Privileged = security.GetPrivileged()
 	for _, m := range c.config.GetMounts() {
 		if m.GetImage().GetImage() != "" {
-			mount, err := r.imageMount(m)
+			mount, err := r.imageMount(m, dir)
 			if err != nil {
 				return root, fmt.Errorf("mount %s: %w", m.GetContainerPath(), err)
 			}
@@ -156,6 +156,9 @@ func (r *Runtime) rootKind(root *shim.RootSpec, pod *sandboxEntry, c *containerE
 			return err
 		}
 		root.Image = &rootfs.Image{Layers: img.Layers, Dir: r.store.containerDir(c.ID)}
+		if r.isCopied(c.ID) {
+			root.Image.Layers = nil
+		}
 		if root.WorkDir == "" {
 			root.WorkDir = img.Config.WorkingDir
 		}
@@ -196,7 +199,7 @@ func (r *Runtime) mayEnter(pod *sandboxEntry, kind string) error {
 }
 
 // imageMount shows the files of an image, or what is at a path in it.
-func (r *Runtime) imageMount(m *runtimeapi.Mount) (rootfs.Mount, error) {
+func (r *Runtime) imageMount(m *runtimeapi.Mount, dir string) (rootfs.Mount, error) {
 	found, err := r.findImage(m.GetImage())
 	if err != nil {
 		return rootfs.Mount{}, err
@@ -208,8 +211,12 @@ func (r *Runtime) imageMount(m *runtimeapi.Mount) (rootfs.Mount, error) {
 	if err != nil {
 		return rootfs.Mount{}, err
 	}
+	layers := img.Layers
+	if r.copies(layers) {
+		layers = []string{volumeCopy(dir, img)}
+	}
 	return rootfs.Mount{
-		Source: m.GetImage().GetUserSpecifiedImage(), Layers: img.Layers, SubPath: m.GetImageSubPath(),
+		Source: m.GetImage().GetUserSpecifiedImage(), Layers: layers, SubPath: m.GetImageSubPath(),
 		Target: m.GetContainerPath(), ReadOnly: true,
 	}, nil
 }

@@ -125,7 +125,7 @@ func TestSparseFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := unpackLayer(keep, dir, limits{1 << 30, 10}); err != nil {
+		if err := unpackLayer(keep, dir, false, limits{1 << 30, 10}); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		if err := keep.close(); err != nil {

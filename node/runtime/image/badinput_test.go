@@ -48,7 +48,7 @@ func TestLayersHaveLimits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := unpackLayer(keep, dir, c.most); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := unpackLayer(keep, dir, false, c.most); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", what, err, c.want)
 		}
 		keep.discard()
@@ -76,7 +76,7 @@ func unpackAll(t *testing.T, from io.Reader, dir string) error {
 		t.Fatal(err)
 	}
 	defer keep.discard()
-	return unpackLayer(keep, dir, limits{maxLayerBytes, maxLayerEntries})
+	return unpackLayer(keep, dir, false, limits{maxLayerBytes, maxLayerEntries})
 }
 
 type noise struct{}

@@ -9,6 +9,7 @@
 //   - A layer directory is complete and verified, or it is not there: it is unpacked aside and renamed.
 //   - Nothing in an archive makes a file outside of its layer directory, whatever its names and links say.
 //   - Whiteouts become what overlayfs understands (a 0/0 device, trusted.overlay.opaque), so layers are used
-//     as they lie.
+//     as they lie; where the file system has no such thing they stay files, and Flatten copies the layers.
+//   - With what is kept beside its directory a layer's tar can be written again, bit for bit.
 //   - The index is replaced as a whole and read anew by who needs it: another process may have imported.
 package image

@@ -169,7 +169,7 @@ func (w *layoutWriter) json(path string, value any) error {
 
 // layer writes the tar of a layer, and checks that it is what came.
 func (w *layoutWriter) layer(dir string) (v1.Descriptor, error) {
-	want := v1.Hash{Algorithm: "sha256", Hex: filepath.Base(dir)}
+	want := v1.Hash{Algorithm: "sha256", Hex: strings.TrimSuffix(filepath.Base(dir), plainSuffix)}
 	size, err := tarSize(dir)
 	if err != nil {
 		return v1.Descriptor{}, err

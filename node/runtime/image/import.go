@@ -202,6 +202,8 @@ func (s *Store) HasLayer(diffID v1.Hash) bool {
 	if diffID.Algorithm != "sha256" || !filepath.IsLocal(diffID.Hex) {
 		return false
 	}
-	dir := s.layerDir(diffID.Hex)
-	return slices.ContainsFunc(s.List(), func(i Image) bool { return slices.Contains(i.Layers, dir) }) // others may be on their way out
+	dirs := s.layerDirs(diffID)
+	return slices.ContainsFunc(s.List(), func(i Image) bool { // others may be on their way out
+		return slices.Contains(i.Layers, dirs[0]) || slices.Contains(i.Layers, dirs[1])
+	})
 }

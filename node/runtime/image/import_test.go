@@ -263,7 +263,7 @@ func unpackTar(t testing.TB, raw []byte, dir string) error {
 		t.Fatal(err)
 	}
 	defer keep.discard()
-	return unpackLayer(keep, dir, limits{1 << 30, 100_000})
+	return unpackLayer(keep, dir, false, limits{1 << 30, 100_000})
 }
 
 func TestLayerStaysInItsDirectory(t *testing.T) {

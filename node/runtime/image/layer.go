@@ -28,21 +28,21 @@ const (
 )
 
 // unpackVerified unpacks a layer into dir, which is made, and compares the digest of what was read.
-func unpackVerified(content io.Reader, dir string, want v1.Hash) error {
+func unpackVerified(content io.Reader, dir string, plain bool, want v1.Hash) error {
 	hash := sha256.New()
 	keep, err := newKeeper(io.TeeReader(content, hash), keptPath(dir))
 	if err != nil {
 		return err
 	}
-	if err := unpackKept(keep, dir, want, hash); err != nil {
+	if err := unpackKept(keep, dir, plain, want, hash); err != nil {
 		keep.discard()
 		return err
 	}
 	return keep.close()
 }
 
-func unpackKept(keep *keeper, dir string, want v1.Hash, hash hash.Hash) error {
-	if err := unpackLayer(keep, dir, limits{maxLayerBytes, maxLayerEntries}); err != nil {
+func unpackKept(keep *keeper, dir string, plain bool, want v1.Hash, hash hash.Hash) error {
+	if err := unpackLayer(keep, dir, plain, limits{maxLayerBytes, maxLayerEntries}); err != nil {
 		return err
 	}
 	// What follows the end of the archive counts for the digest, too.
@@ -57,7 +57,7 @@ func unpackKept(keep *keeper, dir string, want v1.Hash, hash hash.Hash) error {
 
 // unpackLayer unpacks a layer's tar into dir. Names that lead out of dir are refused, symbolic links are
 // stored but never followed out of it, device nodes are left out (a container's /dev is made for it).
-func unpackLayer(content *keeper, dir string, most limits) error {
+func unpackLayer(content *keeper, dir string, plain bool, most limits) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
@@ -66,7 +66,7 @@ func unpackLayer(content *keeper, dir string, most limits) error {
 		return fmt.Errorf("unpack: %w", err)
 	}
 	defer root.Close()
-	u := &unpacker{root: root, dir: dir, keep: content, left: most, times: map[string]time.Time{}}
+	u := &unpacker{root: root, dir: dir, keep: content, left: most, plain: plain, times: map[string]time.Time{}}
 	reader := tar.NewReader(content)
 	for {
 		header, err := reader.Next()
@@ -104,6 +104,7 @@ type unpacker struct {
 	dir   string
 	keep  *keeper
 	left  limits
+	plain bool                 // whiteouts are files
 	since limits               // the last look at the disk
 	times map[string]time.Time // of directories, set when nothing changes in them any more
 }
@@ -171,12 +172,32 @@ func (u *unpacker) whiteout(parent, name string) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
+	if u.plain {
+		return u.mark(filepath.Join(parent, whiteoutPrefix+name))
+	}
 	return u.inDir(parent, func(fd int) error { return unix.Mknodat(fd, name, unix.S_IFCHR, 0) })
+}
+
+// mark makes the file that stands for a whiteout where overlayfs does not read it.
+func (u *unpacker) mark(path string) error {
+	f, err := u.root.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// unhide removes the whiteout of a name that the layer itself has, and says whether there was one.
+func (u *unpacker) unhide(path string) bool {
+	return u.plain && path != "." && u.root.Remove(filepath.Join(filepath.Dir(path), whiteoutPrefix+filepath.Base(path))) == nil
 }
 
 // opaque hides the contents that a directory has in the layers below.
 func (u *unpacker) opaque(dir string) error {
-	return u.inDir(dir, func(fd int) error { return unix.Fsetxattr(fd, "trusted.overlay.opaque", []byte("y"), 0) })
+	if u.plain {
+		return u.mark(filepath.Join(dir, whiteoutOpaque))
+	}
+	return u.inDir(dir, func(fd int) error { return unix.Fsetxattr(fd, opaqueAttr, []byte("y"), 0) })
 }
 
 // inDir opens a directory below the root and runs fn on it.
@@ -201,8 +222,12 @@ func (u *unpacker) make(header *tar.Header, path string, content io.Reader) (boo
 	if err == nil && (old.IsDir() || old.Mode().IsRegular() && old.Size() > 0) {
 		u.keep.spoilt = true // the tar has two of that name, and what one of them holds goes
 	}
+	hidden := u.unhide(path)
 	if header.Typeflag == tar.TypeDir {
-		return true, u.directory(path, old)
+		if err := u.directory(path, old); err != nil || !hidden {
+			return true, err
+		}
+		return true, u.opaque(path)
 	}
 	if path == "." {
 		return false, errors.New("the image's root is no directory")
@@ -342,16 +367,21 @@ func (u *unpacker) extended(header *tar.Header, path string) error {
 	}
 	for key, value := range header.PAXRecords {
 		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
-		users := strings.HasPrefix(attr, "user.") && !strings.HasPrefix(attr, "user.overlay.")
-		if !ok || attr != "security.capability" && !strings.HasPrefix(attr, "system.posix_acl_") && !users {
+		if !ok || !kept(attr) {
 			continue
 		}
 		err := u.inDir(path, func(fd int) error { return unix.Fsetxattr(fd, attr, []byte(value), 0) })
-		if err != nil && !(errors.Is(err, unix.ENOTSUP) && attr != "security.capability") {
+		if err != nil && !(errors.Is(err, unix.ENOTSUP) && (u.plain || attr != "security.capability")) {
 			return fmt.Errorf("set the attribute %.60s: %w", attr, err)
 		}
 	}
 	return nil
+}
+
+// kept says whether an extended attribute is an image's to set.
+func kept(attr string) bool {
+	users := strings.HasPrefix(attr, "user.") && !strings.HasPrefix(attr, "user.overlay.")
+	return users || attr == "security.capability" || strings.HasPrefix(attr, "system.posix_acl_")
 }
 
 // finish sets the directories' times and forces all to the disk: an index that names the layer must not

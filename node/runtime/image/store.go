@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 )
 
@@ -135,6 +136,12 @@ func (s *Store) load() error {
 }
 
 func (s *Store) layerDir(name string) string { return filepath.Join(s.dir, "layers", name) }
+
+// layerDirs are the names that the directory of a layer may have.
+func (s *Store) layerDirs(diffID v1.Hash) []string {
+	dir := s.layerDir(diffID.Hex)
+	return []string{dir, dir + plainSuffix}
+}
 
 // stored is how an image is written to the index: the data directory may be moved.
 func stored(images []Image) []Image {

@@ -111,19 +111,24 @@ func (s *Store) unpackLayer(ctx context.Context, layer v1.Layer, diffID v1.Hash,
 	if diffID.Algorithm != "sha256" || len(diffID.Hex) != 64 || !filepath.IsLocal(diffID.Hex) {
 		return "", fmt.Errorf("digest %s: only sha256 is known", diffID)
 	}
-	dir := s.layerDir(diffID.Hex)
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("look for the layer: %w", err)
+	for _, dir := range s.layerDirs(diffID) {
+		if _, err := os.Stat(dir); err == nil {
+			return dir, nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("look for the layer: %w", err)
+		}
+	}
+	dir, plain := s.layerDir(diffID.Hex), !canWhiteout(work)
+	if plain {
+		dir += plainSuffix
 	}
 	content, err := layer.Uncompressed()
 	if err != nil {
 		return "", fmt.Errorf("read: %w", err)
 	}
 	defer content.Close()
-	aside := filepath.Join(work, diffID.Hex)
-	if err := unpackVerified(until{ctx, content}, aside, diffID); err != nil {
+	aside := filepath.Join(work, filepath.Base(dir))
+	if err := unpackVerified(until{ctx, content}, aside, plain, diffID); err != nil {
 		os.RemoveAll(aside) // at once: the disk may be full of it
 		return "", err
 	}

@@ -18,13 +18,30 @@ func (b *builder) imageRoot() error {
 	if err := errors.Join(os.MkdirAll(upper, 0o755), os.MkdirAll(work, 0o755)); err != nil {
 		return fmt.Errorf("prepare the container's root: %w", err)
 	}
-	lower := slices.Clone(image.Layers)
-	slices.Reverse(lower) // overlayfs wants the topmost first
-	if err := b.mountOverlay(lower, upper, work, b.root); err != nil {
+	if err := b.imageFiles(image.Layers, upper, work); err != nil {
 		return err
 	}
 	b.cover(b.root, true)
 	return b.systemDirs()
+}
+
+// imageFiles mounts what is in an image, and what the container writes over it.
+func (b *builder) imageFiles(layers []string, upper, work string) error {
+	if len(layers) > 0 {
+		lower := slices.Clone(layers)
+		slices.Reverse(lower) // overlayfs wants the topmost first
+		return b.mountOverlay(lower, upper, work, b.root)
+	}
+	if err := unix.Mount(upper, b.root, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("show a copy of the image: %w", err)
+	}
+	if !b.spec.NoDevices {
+		return nil
+	}
+	if err := unix.Mount("", b.root, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_NODEV, ""); err != nil {
+		return fmt.Errorf("show a copy of the image without devices: %w", err)
+	}
+	return nil
 }
 
 // systemDirs mounts what a root of its own has from the kernel and not from files.

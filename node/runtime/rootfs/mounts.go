@@ -229,14 +229,18 @@ func (b *builder) overlay(dir string) error {
 
 // mountOverlay puts layers, the topmost first, over each other; with neither upper nor work read-only.
 func (b *builder) mountOverlay(lower []string, upper, work, target string) error {
-	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
-	var layers []string
-	for _, l := range lower {
-		layers = append(layers, escape.Replace(l))
-	}
-	options := "lowerdir=" + strings.Join(layers, ":")
-	if upper != "" {
-		options += ",upperdir=" + escape.Replace(upper) + ",workdir=" + escape.Replace(work)
+	options := overlayOptions(lower, upper, work)
+	if len(options) >= os.Getpagesize() { // which is all that mount(2) takes
+		files, err := openAll(lower)
+		defer closeAll(files)
+		if err != nil {
+			return err
+		}
+		var short []string
+		for _, f := range files {
+			short = append(short, fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+		}
+		options = overlayOptions(short, upper, work)
 	}
 	var flags uintptr
 	if b.spec.NoDevices {
@@ -249,6 +253,19 @@ func (b *builder) mountOverlay(lower []string, upper, work, target string) error
 		return fmt.Errorf("mount an overlay of %s: %w (does the kernel have overlayfs?)", strings.Join(lower, ", "), err)
 	}
 	return nil
+}
+
+func overlayOptions(lower []string, upper, work string) string {
+	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
+	var layers []string
+	for _, l := range lower {
+		layers = append(layers, escape.Replace(l))
+	}
+	options := "lowerdir=" + strings.Join(layers, ":")
+	if upper != "" {
+		options += ",upperdir=" + escape.Replace(upper) + ",workdir=" + escape.Replace(work)
+	}
+	return options
 }
 
 // submounts lists the mount points below dir, outermost only: a recursive bind carries the inner ones.

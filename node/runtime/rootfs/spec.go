@@ -25,7 +25,7 @@ type Mount struct {
 
 // Image is the root of a container that has its own.
 type Image struct {
-	Layers []string `json:"layers"` // unpacked layers, lowest first
+	Layers []string `json:"layers"` // unpacked layers, lowest first; none: upper has a copy of the image already
 	Dir    string   `json:"dir"`    // existing directory of the container, gets upper and work
 }
 
