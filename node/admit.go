@@ -57,6 +57,9 @@ func (w *worker) admit(st *podplan.State) {
 	if w.status.StartTime != nil || len(st.Sandboxes) > 0 {
 		return
 	}
+	if w.refusePressed() {
+		return
+	}
 	if w.failed = w.n.refusal(w.pod); w.failed != nil {
 		w.n.cfg.Recorder.Event(podRef(w.pod), corev1.EventTypeWarning, w.failed.Reason, w.failed.Message)
 		return

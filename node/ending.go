@@ -41,6 +41,8 @@ func (w *worker) endGrace(exists bool) time.Duration {
 		return forcedGrace
 	case exists && w.pod.DeletionGracePeriodSeconds != nil:
 		return time.Duration(*w.pod.DeletionGracePeriodSeconds) * time.Second
+	case w.evicted.Load() != nil:
+		return min(evictGrace, graceOf(w.pod))
 	}
 	return graceOf(w.pod)
 }

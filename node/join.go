@@ -158,10 +158,7 @@ func (n *Node) writeStatus(ctx context.Context, have *corev1.Node) error {
 	if err != nil {
 		return err
 	}
-	short, err := n.pressures()
-	if err != nil {
-		return err
-	}
+	short := n.pressures()
 	s := &next.Status
 	s.NodeInfo, s.Capacity, s.Allocatable = info, capacity, capacity.DeepCopy()
 	s.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.ServerAddr.Port())
@@ -234,6 +231,7 @@ func (n *Node) heartbeat(ctx context.Context) {
 		case <-ticker.C:
 		case <-n.moved:
 			last = signs{} // the addresses are to be written
+		case <-n.pressed:
 		}
 		if err := n.renewLease(ctx); err != nil && ctx.Err() == nil {
 			klog.ErrorS(err, "Renewing the node's lease")
@@ -266,13 +264,9 @@ type signs struct {
 }
 
 func (n *Node) signs(ctx context.Context) signs {
-	p, err := n.pressures()
-	if err != nil {
-		return signs{}
-	}
 	ready, _ := n.runtimeReady(ctx)
-	_, err = n.cfg.Client.CoreV1().Nodes().Get(ctx, n.cfg.Name, metav1.GetOptions{})
-	return signs{p, ready, !apierrors.IsNotFound(err)}
+	_, err := n.cfg.Client.CoreV1().Nodes().Get(ctx, n.cfg.Name, metav1.GetOptions{})
+	return signs{n.pressures(), ready, !apierrors.IsNotFound(err)}
 }
 
 // renewLease tells the cluster that the node lives.

@@ -1,11 +1,11 @@
 package node
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,64 +34,15 @@ func (n *Node) capacity() (corev1.ResourceList, error) {
 	return capacity, nil
 }
 
-// pressure thresholds: the kubelet's hard eviction defaults.
-const (
-	minMemory      = 100 << 20
-	minDiskPercent = 10
-	minPIDPercent  = 5
-)
-
 // pressures are the conditions of a node that say that something runs short.
 type pressures struct{ memory, disk, pids bool }
 
-func (n *Node) pressures() (pressures, error) {
-	var p pressures
-	var fs unix.Statfs_t
-	if err := unix.Statfs(n.cfg.Dir, &fs); err != nil {
-		return p, fmt.Errorf("reading what is free on the disk at %s: %w", n.cfg.Dir, err)
+func (n *Node) pressures() pressures {
+	now := n.evictor.now()
+	return pressures{
+		memory: slices.Contains(now, corev1.NodeMemoryPressure), disk: slices.Contains(now, corev1.NodeDiskPressure),
+		pids: slices.Contains(now, corev1.NodePIDPressure),
 	}
-	p.disk = fs.Blocks > 0 && fs.Bavail*100/fs.Blocks < minDiskPercent
-	available, err := memAvailable()
-	if err != nil {
-		return p, err
-	}
-	p.memory = available < minMemory
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return p, fmt.Errorf("counting processes: %w", err)
-	}
-	limit, err := readNumber("/proc/sys/kernel/pid_max")
-	if err != nil {
-		return p, err
-	}
-	p.pids = (limit-int64(info.Procs))*100/limit < minPIDPercent
-	return p, nil
-}
-
-func memAvailable() (int64, error) {
-	file, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, fmt.Errorf("reading what memory is free: %w", err)
-	}
-	var kib int64
-	for line := range strings.Lines(string(file)) {
-		if _, err := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); err == nil {
-			return kib << 10, nil
-		}
-	}
-	return 0, fmt.Errorf("reading what memory is free: /proc/meminfo has no line MemAvailable")
-}
-
-func readNumber(path string) (int64, error) {
-	file, err := os.ReadFile(path)
-	if err != nil {
-		return 0, fmt.Errorf("reading a limit of the kernel: %w", err)
-	}
-	var number int64
-	if _, err := fmt.Sscan(string(file), &number); err != nil || number <= 0 {
-		return 0, fmt.Errorf("reading a limit of the kernel: %s holds %q", path, bytes.TrimSpace(file))
-	}
-	return number, nil
 }
 
 // nodeInfo describes the machine to people.

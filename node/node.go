@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -26,6 +27,7 @@ import (
 
 	"svcplane/listeners"
 	"svcplane/measure"
+	"svcplane/node/eviction"
 	"svcplane/node/imagegc"
 	"svcplane/node/probe"
 	"svcplane/node/volume"
@@ -63,6 +65,10 @@ type Config struct {
 
 	// ImageGC says when images are removed; the zero value: never.
 	ImageGC imagegc.Policy
+	// EvictionHard are the thresholds from which on pods are ended; none: they never are. PressureTransition is how long a
+	// condition of the node stays after the last of its thresholds was met; 0: the kubelet's five minutes.
+	EvictionHard       []eviction.Threshold
+	PressureTransition time.Duration
 	// Refused says why containers of an image may not run in a namespace, or nil: those that do end. Nil: all may.
 	Refused func(namespace, imageID string) error
 	// HostPath says why pods of a namespace may not have volumes of that type, or nil. Nil: all may.
@@ -103,6 +109,8 @@ type Node struct {
 	volumes *volume.Manager
 	trees   *measure.Trees
 	sampler *sampler
+	evictor *evictor
+	pressed chan struct{} // receives when the conditions of the node changed
 	crash   *flowcontrol.Backoff
 	starts  chan struct{} // bounds how many sandboxes are made at once
 	writing chan struct{} // held by the one worker that writes to the API
@@ -159,10 +167,12 @@ func New(cfg Config) (*Node, error) {
 		starts:   make(chan struct{}, parallelStarts),
 		writing:  make(chan struct{}, 1),
 		moved:    make(chan struct{}, 1),
+		pressed:  make(chan struct{}, 1),
 		ready:    make(chan struct{}),
 		workers:  map[types.UID]*worker{},
 	}
 	n.trees, n.sampler = measure.NewTrees(treeAge), newSampler(n)
+	n.evictor = &evictor{n: n, manager: eviction.NewManager(cfg.EvictionHard, cmp.Or(cfg.PressureTransition, pressureTransition))}
 	n.addrs.Store(&cfg.Addrs)
 	n.serving.Store(&cfg.ServingCert)
 	var err error
@@ -200,6 +210,9 @@ func (n *Node) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), n.synced...) {
 		return failure(ctx)
 	}
+	if err := n.evictor.begin(ctx); err != nil {
+		return err
+	}
 	if err := n.joinSoon(ctx); err != nil {
 		cancel(err)
 		return failure(ctx)
@@ -212,6 +225,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { n.trees.Run(ctx) })
 	wg.Go(func() { n.sampler.run(ctx) })
+	wg.Go(func() { n.evictor.run(ctx) })
 	n.adoptAll(ctx)
 	if err := n.sweep(ctx); err != nil {
 		klog.ErrorS(err, "Removing what pods left that are gone")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -82,8 +83,7 @@ func (n *Node) figures(ctx context.Context) (figures.Machine, []figures.Pod, err
 	}
 	m.MachineID, m.SystemID, m.BootID = info.MachineID, info.SystemUUID, info.BootID
 	m.Sockets, m.Physical = measure.ReadCores()
-	m.Disk = diskOf(n.cfg.Dir)
-	m.Images, m.Containers = n.runtimeDisks(ctx)
+	n.addDisks(ctx, &m)
 	known := map[types.UID]*corev1.Pod{}
 	for _, pod := range n.own() {
 		known[pod.UID] = pod
@@ -102,6 +102,20 @@ func (n *Node) figures(ctx context.Context) (figures.Machine, []figures.Pod, err
 		}
 	}
 	return m, pods, nil
+}
+
+// machineFigures are those of the machine alone, of now.
+func (n *Node) machineFigures(ctx context.Context) (figures.Machine, error) {
+	m := figures.Machine{Measured: time.Now()}
+	var err error
+	m.Machine, err = measure.ReadMachine()
+	n.addDisks(ctx, &m)
+	return m, err
+}
+
+func (n *Node) addDisks(ctx context.Context, m *figures.Machine) {
+	m.Disk = diskOf(n.cfg.Dir)
+	m.Images, m.Containers = n.runtimeDisks(ctx)
 }
 
 // claimFigures tells of the volumes of claims alone, which /metrics has: nothing else is measured for it.

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 
+	"svcplane/node/eviction"
 	podplan "svcplane/node/pod"
 	"svcplane/node/probe"
 	"svcplane/node/volume"
@@ -41,6 +42,7 @@ type worker struct {
 	failures int                    // in a row
 	failed   *podplan.Why           // the pod as a whole
 	ending   *killing
+	evicted  atomic.Pointer[eviction.Eviction] // set by others
 
 	mu      sync.Mutex
 	stop    context.CancelFunc // ends the present sync; nil when it must not be
@@ -165,11 +167,12 @@ func (w *worker) retry(ctx context.Context, err error) time.Duration {
 
 // isEnding says whether everything of the pod has to stop.
 func (w *worker) isEnding(exists bool) bool {
+	w.takeEviction()
 	if !exists || w.pod.DeletionTimestamp != nil || w.failed != nil || isFinal(w.status.Phase) {
 		return true
 	}
 	if isFinal(w.pod.Status.Phase) {
-		// Somebody else ended it: podgc, or an eviction.
+		// Somebody else ended it: podgc, for example.
 		w.status.Phase = w.pod.Status.Phase
 		return true
 	}

@@ -12,6 +12,7 @@ import (
 	"svcplane/apiserver"
 	"svcplane/apiserver/hostimages"
 	"svcplane/dns"
+	"svcplane/node/eviction"
 	"svcplane/node/imagegc"
 	"svcplane/proxy/ebpf"
 	"svcplane/proxy/switchover"
@@ -41,6 +42,8 @@ type Config struct {
 	Registries             string // path of registries.yaml; empty: RegistriesPath
 	SeccompDefault         bool   // RuntimeDefault is the profile of containers that have none
 	ImageGC                imagegc.Policy
+	EvictionHard           []eviction.Threshold
+	PressureTransition     time.Duration
 	UnsafeSysctls          []string            // that pods may set
 	Capacity               corev1.ResourceList // in place of the machine's
 	Metrics                []netip.AddrPort

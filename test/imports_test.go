@@ -16,7 +16,7 @@ import (
 const module = "svcplane"
 
 // rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
-var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/hostimages", "apiserver/resourcemetrics", "apiserver/store", "cmd/svcplane", "server", "server/admin", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "ingress/route", "ingress/source", "ingress/source/ingress", "ingress/source/ingress/annotations", "ingress/upstream", "ingress/http1", "ingress/h2", "ingress/listen", "ingress/serve", "ingress/pace", "ingress/rawio", "node", "node/imagegc", "node/pod", "node/runtime", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "measure", "systemd", "packaging"}
+var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/hostimages", "apiserver/resourcemetrics", "apiserver/store", "cmd/svcplane", "server", "server/admin", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "ingress/route", "ingress/source", "ingress/source/ingress", "ingress/source/ingress/annotations", "ingress/upstream", "ingress/http1", "ingress/h2", "ingress/listen", "ingress/serve", "ingress/pace", "ingress/rawio", "node", "node/eviction", "node/imagegc", "node/pod", "node/runtime", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "measure", "systemd", "packaging"}
 
 // mayImport lists, for each room, the other rooms that its code may import.
 var mayImport = map[string][]string{
@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"ingress/serve":          {"ingress/route", "ingress/upstream", "ingress/http1", "ingress/h2", "ingress/listen", "ingress/pace", "ingress/rawio", "metrics"},
 	"ingress/listen":         {"ingress/pace", "ingress/rawio"},
 	"ingress/h2":             {"ingress/pace"},
-	"node":                   {"catalog", "disk", "inprocess", "listeners", "measure", "metrics", "node/imagegc", "node/pod"},
+	"node":                   {"catalog", "disk", "inprocess", "listeners", "measure", "metrics", "node/eviction", "node/imagegc", "node/pod"},
 	"node/runtime":           {"disk", "listeners", "measure"},
 	"proxy/iptables":         {"proxy", "listeners", "metrics"},
 	"proxy/ebpf":             {"proxy", "listeners", "metrics"},
@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	"proxy/proxytest":        {"proxy", "catalog", "listeners"},
 	// builds all of the others and joins them; nobody but the command may import it
 	"server":       {everything},
-	"cmd/svcplane": {"server", "server/admin", "apiserver/hostimages", "diagnose", "dns", "node/imagegc", "node/runtime", "packaging", "printer", "proxy/ebpf", "usage"},
+	"cmd/svcplane": {"server", "server/admin", "apiserver/hostimages", "diagnose", "dns", "node/eviction", "node/imagegc", "node/runtime", "packaging", "printer", "proxy/ebpf", "usage"},
 }
 
 // everything is every other room but the command.
@@ -80,6 +80,7 @@ var onlyIn = []struct {
 		"apiserver/hostimages": {""},
 		"controllers":          {""},
 		"node":                 kubeletParts,
+		"node/eviction":        kubeletParts,
 		"node/pod":             kubeletParts,
 		// its tests compare paths that it masks with the kubelet's
 		"node/runtime": {"/pkg/securitycontext"},

@@ -56,7 +56,7 @@ func classes() []Struct {
 			Rows: []Row{
 				{
 					Fields: "value", Fate: Warned,
-					Text: "pods get their nodes in the order of their creation, and none is evicted in favour of another",
+					Text: "pods get their nodes in the order of their creation, and none is preempted; it counts when the node runs short and pods are evicted",
 				},
 				{Fields: "preemptionPolicy", Fate: Moot, Text: "no pod is preempted"},
 				{Fields: "description", Fate: Moot, Text: "for people"},

@@ -66,7 +66,7 @@ func podWarnings() []Row {
 		},
 		{
 			Fields: "priorityClassName", Fate: Warned,
-			Text: "pods get their nodes in the order of their creation, and none is evicted in favour of another",
+			Text: "pods get their nodes in the order of their creation, and none is preempted; it counts when the node runs short and pods are evicted",
 		},
 		{Fields: "priority preemptionPolicy", Fate: Moot, Text: "set by the API server from priorityClassName"},
 		{

@@ -25,19 +25,12 @@ func volumes() []Struct {
 			}},
 		},
 		{Of: corev1.HostPathVolumeSource{}, Honoured: []Honoured{{"node", "path type"}}},
-		{Of: corev1.EmptyDirVolumeSource{}, Rows: []Row{
+		{Of: corev1.EmptyDirVolumeSource{}, Honoured: []Honoured{{"node", "sizeLimit"}}, Rows: []Row{
 			{
 				Fields: "medium", Fate: Event, Mean: "HugePages", If: when(func(s *corev1.EmptyDirVolumeSource) bool {
 					return strings.HasPrefix(string(s.Medium), string(corev1.StorageMediumHugePages))
 				}),
 				Text: "the pod is not started (FailedMount); use \"\" or Memory",
-			},
-			{
-				Fields: "sizeLimit", Fate: Warned, Mean: "on disk",
-				If: when(func(s *corev1.EmptyDirVolumeSource) bool {
-					return s.SizeLimit != nil && s.Medium != corev1.StorageMediumMemory
-				}),
-				Text: "not enforced on disk: the volume may fill it; with medium Memory the limit holds",
 			},
 		}},
 		{Of: corev1.PersistentVolumeClaimVolumeSource{}, Honoured: []Honoured{{"node", "claimName readOnly"}}},

@@ -82,16 +82,6 @@ func changes() []change {
 			},
 		},
 		{
-			name: "a limit on disk, not one in memory",
-			apply: func(p *corev1.Pod) {
-				size := resource.MustParse("1Mi")
-				p.Spec.Volumes = append(p.Spec.Volumes,
-					corev1.Volume{VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &size, Medium: corev1.StorageMediumMemory}}},
-					corev1.Volume{VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &size}}})
-			},
-			want: []string{"spec.volumes[2].emptyDir.sizeLimit: "},
-		},
-		{
 			name: "annotations",
 			apply: func(p *corev1.Pod) {
 				p.Annotations["kubernetes.io/egress-bandwidth"], p.Annotations["k8s.v1.cni.cncf.io/networks"] = "1M", "storage"

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"svcplane/apiserver/hostimages"
+	"svcplane/node/eviction"
 	"svcplane/node/imagegc"
 	"svcplane/node/runtime/pull"
 	"svcplane/server"
@@ -25,6 +27,9 @@ type nodeOptions struct {
 	SeccompDefault bool
 	ImageGC        imagegc.Policy
 	UnsafeSysctls  []string
+
+	EvictionHard       string
+	PressureTransition time.Duration
 }
 
 func (o *nodeOptions) register(fs *pflag.FlagSet) {
@@ -32,6 +37,11 @@ func (o *nodeOptions) register(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.SeccompDefault, "seccomp-default", false, "containers whose pod names no seccomp profile get RuntimeDefault instead of Unconfined, as with the kubelet's flag")
 	fs.StringSliceVar(&o.UnsafeSysctls, "allowed-unsafe-sysctls", nil, "sysctls that pods may set besides the safe ones, or patterns such as net.core.*, as with the kubelet's flag: of pods that do, you know that no other pod is harmed")
 	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods, instead of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")
+}
+
+func (o *nodeOptions) registerEviction(fs *pflag.FlagSet) {
+	fs.StringVar(&o.EvictionHard, "eviction-hard", strings.ReplaceAll(eviction.DefaultHard, ",", ", "), "from when on pods are ended since the node runs short of something, as with the kubelet's flag; empty: never")
+	fs.DurationVar(&o.PressureTransition, "eviction-pressure-transition-period", 5*time.Minute, "how long the node keeps a condition such as DiskPressure, and takes no pods, after there is enough again")
 }
 
 func (o *nodeOptions) registerImages(fs *pflag.FlagSet) {
@@ -60,6 +70,12 @@ func (o *nodeOptions) check(c *server.Config) error {
 		return err
 	}
 	c.ImageGC = o.ImageGC
+	if c.EvictionHard, err = eviction.Parse(o.EvictionHard); err != nil {
+		return fmt.Errorf("--eviction-hard %q: %w", o.EvictionHard, err)
+	}
+	if c.PressureTransition = o.PressureTransition; o.PressureTransition <= 0 {
+		return fmt.Errorf("--eviction-pressure-transition-period %v must be more than 0", o.PressureTransition)
+	}
 	c.SeccompDefault, c.UnsafeSysctls = o.SeccompDefault, o.UnsafeSysctls
 	if err := server.CheckSysctls(o.UnsafeSysctls); err != nil {
 		return fmt.Errorf("--allowed-unsafe-sysctls %q: %w", strings.Join(o.UnsafeSysctls, ","), err)
