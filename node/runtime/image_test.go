@@ -128,9 +128,10 @@ func TestImportedImageRuns(t *testing.T) {
 	if got := l.log("imaged"); got != "image\nfrom the image1500\n" {
 		t.Errorf("the image's command wrote %q", got)
 	}
-	if got := l.sh(id, "id -u; id -g; echo $HOME; cat /proc/1/comm; cat /etc/hostname; ls /"); got != "1500\n1700\n/home/app\nsvcplane-init\nimaged\nbin\ndev\netc\nlib\nlib64\nproc\nsrv\nsys" {
+	if got := l.sh(id, "id -u; id -g; echo $HOME; cat /proc/1/comm; echo by exec >/proc/1/fd/1; cat /etc/hostname; ls /"); got != "1500\n1700\n/home/app\nsh\nimaged\nbin\ndev\netc\nlib\nlib64\nproc\nsrv\nsys" {
 		t.Errorf("in the container: %q", got)
 	}
+	eventually(t, "the log has what an exec wrote to the first process' output", func() bool { return strings.HasSuffix(l.log("imaged"), "by exec\n") })
 	if got := l.sh(id, "ls /dev; echo x > /dev/null && ls /sys/class/net"); !strings.Contains(got, "urandom") || !strings.HasSuffix(got, "eth0\nlo") {
 		t.Errorf("devices and links: %q", got)
 	}

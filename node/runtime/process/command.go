@@ -28,7 +28,16 @@ type Command struct {
 // Start forks and executes the command from the calling thread (within OnThread): in its namespaces and
 // root. stdio are the descriptors for 0, 1 and 2; with tty, 0 becomes the controlling terminal. The process
 // leads a session of its own. The error names the file that was looked for.
-func (c Command) Start(stdio [3]uintptr, tty bool) (int, error) {
+func (c Command) Start(stdio [3]uintptr, tty bool) (int, error) { return c.start(stdio, tty, nil) }
+
+// StartFirst is Start for the first process of a new PID namespace, with a /proc of that. prepare is called with its number
+// when that is mounted and before the program is executed. Signals that the program does not handle do nothing to it
+// (pid_namespaces(7)), and with it everything in its namespace ends.
+func (c Command) StartFirst(stdio [3]uintptr, tty bool, prepare func(pid int) error) (int, error) {
+	return c.start(stdio, tty, prepare)
+}
+
+func (c Command) start(stdio [3]uintptr, tty bool, prepare func(pid int) error) (int, error) {
 	if len(c.Args) == 0 || c.Args[0] == "" {
 		return 0, errors.New("start process: the command is empty; give the container a command")
 	}
@@ -45,12 +54,15 @@ func (c Command) Start(stdio [3]uintptr, tty bool) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := giveStreams(stdio, credential.Uid); err != nil {
+		return 0, err
+	}
 	if err := c.restrict(); err != nil {
 		return 0, err
 	}
 	pid, err := forkUnprotected(func() (int, error) {
-		if c.Filter != nil {
-			return c.spawn(path, dir, env, credential, stdio, tty)
+		if c.Filter != nil || prepare != nil {
+			return c.spawn(path, dir, env, credential, stdio, tty, prepare)
 		}
 		return syscall.ForkExec(path, c.Args, &syscall.ProcAttr{
 			Dir: dir, Env: env, Files: stdio[:],
@@ -61,6 +73,23 @@ func (c Command) Start(stdio [3]uintptr, tty bool) (int, error) {
 		return 0, fmt.Errorf("start %q in directory %q: %w", path, dir, err)
 	}
 	return pid, nil
+}
+
+// giveStreams makes the user the owner of pipes and terminals, but not of /dev/null, so that it can open /dev/stdout, as runc does.
+func giveStreams(stdio [3]uintptr, uid uint32) error {
+	for _, fd := range stdio {
+		var stream unix.Stat_t
+		if err := unix.Fstat(int(fd), &stream); err != nil {
+			return fmt.Errorf("look at a stream of a process: %w", err)
+		}
+		if kind := stream.Mode & unix.S_IFMT; stream.Uid == uid || kind != unix.S_IFIFO && (kind != unix.S_IFCHR || stream.Rdev == unix.Mkdev(1, 3)) {
+			continue
+		}
+		if err := unix.Fchown(int(fd), int(uid), -1); err != nil {
+			return fmt.Errorf("give a stream to user %d: %w", uid, err)
+		}
+	}
+	return nil
 }
 
 // restrict lowers what the calling thread, and so its child, may do.

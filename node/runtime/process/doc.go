@@ -4,11 +4,12 @@
 //
 //	OnThread ──▶ Namespaces.Enter ──▶ Command.Start   (fork + exec: the container's process, or an exec)
 //	    │
-//	    └──▶ mounts (package rootfs) ──▶ ForkInit      (fork, no exec: PID 1, keeps the namespaces, reaps)
+//	    └──▶ mounts (package rootfs) ─┬▶ Command.StartFirst  (fork, /proc, what is masked, exec: PID 1)
+//	                                  └▶ ForkInit      (fork, no exec: PID 1, keeps the namespaces, reaps)
 //
 // Invariants:
 //   - A thread whose namespaces were changed never runs other goroutines and is never the process's leader
 //     (whose namespaces are the ones /proc/<pid>/ns shows).
 //   - A process is only signalled after its start time was compared: a pid that was used again is left alone.
-//   - Killing an init kills every process of its PID namespace (pid_namespaces(7)).
+//   - Killing PID 1 kills every process of its PID namespace (pid_namespaces(7)).
 package process

@@ -24,7 +24,8 @@ const filterInstruction = 8
 type rawCall struct {
 	number uintptr
 	args   [6]uintptr
-	what   string // that it is for; empty: it may fail
+	what   string  // that it is for; empty: it may fail
+	least  uintptr // that it has to return
 }
 
 // execute is spawn's last call. Its errors, and those of a directory, are worded as ForkExec's are.
@@ -32,9 +33,14 @@ const execute = "execute"
 
 // spawn forks the calling thread and has the child install a filter as the last thing before it executes the program. The
 // filter cannot be on this thread already, as other restrictions are: it may refuse whatever the Go runtime does, which
-// ends this process with all that it holds. So the child is a list of system calls, made without a runtime.
-func (c Command) spawn(path, dir string, env []string, credential *syscall.Credential, stdio [3]uintptr, tty bool) (int, error) {
-	list, err := newChildCalls(spawnSize(slices.Concat(c.Args, env, []string{path, dir}), len(c.Filter.Program), len(credential.Groups)))
+// ends this process with all that it holds. So the child is a list of system calls, made without a runtime. With prepare it
+// is the first of a PID namespace: see StartFirst.
+func (c Command) spawn(path, dir string, env []string, credential *syscall.Credential, stdio [3]uintptr, tty bool, prepare func(int) error) (int, error) {
+	var filter Filter
+	if c.Filter != nil {
+		filter = *c.Filter
+	}
+	list, err := newChildCalls(spawnSize(slices.Concat(c.Args, env, []string{path, dir}), len(filter.Program), len(credential.Groups)))
 	if err != nil {
 		return 0, err
 	}
@@ -48,17 +54,24 @@ func (c Command) spawn(path, dir string, env []string, credential *syscall.Crede
 		list.add("", unix.SYS_RT_SIGACTION, signal, ordinary, 0, signalSetSize)
 	}
 	list.add("lead a session", unix.SYS_SETSID)
+	if prepare != nil {
+		if err := list.beFirst(prepare); err != nil {
+			return 0, err
+		}
+	}
 	if err := list.connect(stdio, tty); err != nil {
 		return 0, err
 	}
 	list.add("set how many files it may open", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, list.limit(files), 0)
 	list.become(credential)
 	list.add(execute, unix.SYS_CHDIR, list.text(dir))
-	if credential.Uid != 0 && !c.NoNewPrivs {
+	if len(filter.Program) > 0 && credential.Uid != 0 && !c.NoNewPrivs {
 		list.add("be allowed to install the seccomp filter", unix.SYS_CAPSET, list.capabilityHeader(), list.onlySysAdmin())
 	}
 	list.add("unblock signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, list.words(make([]uintptr, 2)), 0, signalSetSize)
-	list.add("install the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(c.Filter.Flags), list.filter(c.Filter.Program))
+	if len(filter.Program) > 0 {
+		list.add("install the seccomp filter", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(filter.Flags), list.filter(filter.Program))
+	}
 	list.add(execute, unix.SYS_EXECVE, list.text(path), list.texts(c.Args), list.texts(env))
 	return list.run()
 }
@@ -70,7 +83,9 @@ type childCalls struct {
 	mem    []byte
 	used   uintptr
 	calls  []rawCall
-	copies []int // descriptors of ours that the child gets
+	copies []int   // descriptors of ours that the child gets
+	flags  uintptr // of clone(2)
+	first  *first  // nil: the child is not
 }
 
 // spawnReport is the beginning of that memory. It says of a call that failed; without writing to a pipe, which the filter
@@ -99,6 +114,7 @@ func newChildCalls(size int) (*childCalls, error) {
 }
 
 func (l *childCalls) close() {
+	l.first.close()
 	for _, fd := range l.copies {
 		unix.Close(fd)
 	}
@@ -192,12 +208,16 @@ func (l *childCalls) run() (int, error) {
 	}
 	defer unix.Close(pipe[0])
 	report := (*spawnReport)(unsafe.Pointer(&l.mem[0]))
-	pid, err := forkWithoutSignals(func() (uintptr, syscall.Errno) { return spawnChild(l.calls, report) })
+	pid, err := forkWithoutSignals(func() (uintptr, syscall.Errno) { return spawnChild(l.calls, report, l.flags) })
 	unix.Close(pipe[1])
 	if err != nil {
 		return 0, fmt.Errorf("fork a process: %w", err)
 	}
-	if _, err := readRetry(pipe[0], make([]byte, 1)); err != nil {
+	err = l.first.meet(pid)
+	if err == nil {
+		_, err = readRetry(pipe[0], make([]byte, 1))
+	}
+	if err != nil {
 		killChild(pid)
 		return 0, fmt.Errorf("start a process: %w", err)
 	}
@@ -218,14 +238,17 @@ func (l *childCalls) run() (int, error) {
 //go:nosplit
 //go:norace
 //go:noinline
-func spawnChild(calls []rawCall, report *spawnReport) (uintptr, syscall.Errno) {
-	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+func spawnChild(calls []rawCall, report *spawnReport, flags uintptr) (uintptr, syscall.Errno) {
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno != 0 || pid != 0 {
 		return pid, errno
 	}
 	for i := range calls {
 		c := &calls[i]
-		_, _, errno = syscall.RawSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
+		pid, _, errno = syscall.RawSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
+		if errno == 0 && pid < c.least {
+			errno = unix.EPIPE
+		}
 		if errno != 0 && len(c.what) > 0 {
 			report.errno, report.call = uint32(errno), uint32(i)+1
 			break

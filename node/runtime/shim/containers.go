@@ -187,15 +187,22 @@ func makeInit(root RootSpec, in process.Namespaces) (process.ID, error) {
 	}
 	o := process.InitOptions{NewPID: in.PID == "" && !root.HostPID, MountProc: !root.HostPID}
 	init, err := forkInit(in, o, root.Build)
-	if err != nil || len(root.Protect.Masked)+len(root.Protect.ReadOnly) == 0 {
+	if err != nil {
 		return init, err
 	}
-	err = process.OnThread(func() error {
-		return root.Protect.Apply(process.Namespaces{Mnt: process.NamespacesOf(init.PID).Mnt}.Enter)
-	})
-	if err != nil {
+	if err := root.protect(init.PID); err != nil {
 		killInit(init)
 		return process.ID{}, err
 	}
 	return init, nil
+}
+
+// protect covers files of the kernel in the mount namespace of pid, which has mounted its /proc.
+func (root RootSpec) protect(pid int) error {
+	if len(root.Protect.Masked)+len(root.Protect.ReadOnly) == 0 {
+		return nil
+	}
+	return process.OnThread(func() error {
+		return root.Protect.Apply(process.Namespaces{Mnt: process.NamespacesOf(pid).Mnt}.Enter)
+	})
 }

@@ -4,7 +4,7 @@
 //
 //	svcplane server ──Client── HTTP/JSON over <dir>/holder.sock ──▶ shim ─┬─ namespaces of each sandbox
 //	   (restarts)                                                         ├─ echo servers, in pods' namespaces
-//	                                                                      ├─ init ─ processes (host, image)
+//	                                                                      ├─ init ─ process (host), process (image)
 //	                                                                      ├─ log files (CRI format)
 //	                                                                      └─ attached clients (kubectl attach, run -i)
 //

@@ -58,10 +58,12 @@ func (r *echoRunner) release(status ContainerStatus) {
 	killInit(status.Init)
 }
 
-// processRunner is a container that runs a command, beside an init that keeps its namespaces.
+// processRunner is a container that runs a command, as the first process of its PID namespace or beside an init that keeps its
+// namespaces.
 type processRunner struct {
 	container  *container
 	namespaces process.Namespaces
+	init       process.ID // zero: there is none
 	child      atomic.Pointer[process.Child]
 	outputs    sync.WaitGroup
 	readers    []*os.File
@@ -70,34 +72,46 @@ type processRunner struct {
 }
 
 func (r *processRunner) start(_ context.Context, status *ContainerStatus) error {
-	init, err := makeInit(r.container.spec.Root, r.namespaces)
-	if err != nil {
-		return err
+	root, in := r.container.spec.Root, r.namespaces
+	begin := r.container.spec.Process.Command.Start
+	prepare := func() error { return nil }
+	if r.first() {
+		in.Mnt, prepare = root.MountNS, root.Build
+		begin = func(stdio [3]uintptr, tty bool) (int, error) {
+			return r.container.spec.Process.Command.StartFirst(stdio, tty, root.protect)
+		}
+	} else {
+		var err error
+		if r.init, err = makeInit(root, in); err != nil {
+			return err
+		}
+		in, status.Init = process.NamespacesOf(r.init.PID), r.init
 	}
-	status.Init = init
-	spec := r.container.spec.Process
 	var streams *streams
 	var pid int
-	err = process.OnThread(func() error {
+	err := process.OnThread(func() error {
 		// Before the thread enters: a volume may cover the container's /dev.
 		nothing, err := os.Open(os.DevNull)
 		if err != nil {
 			return fmt.Errorf("open the container's standard input: %w", err)
 		}
-		if err := process.NamespacesOf(init.PID).Enter(); err != nil {
+		if err = in.Enter(); err == nil {
+			err = prepare()
+		}
+		if err != nil {
 			nothing.Close()
 			return err
 		}
-		if streams, err = openStreams(spec, nothing); err != nil {
+		if streams, err = openStreams(r.container.spec.Process, nothing); err != nil {
 			return err
 		}
 		defer streams.closeTheirs()
-		user, err := spec.Command.User.Identify()
+		user, err := r.container.spec.Process.Command.User.Identify()
 		if err != nil {
 			return err
 		}
 		status.User = &user
-		pid, err = spec.Command.Start(streams.descriptors(), spec.TTY)
+		pid, err = begin(streams.descriptors(), r.container.spec.Process.TTY)
 		return err
 	})
 	if err != nil {
@@ -106,6 +120,18 @@ func (r *processRunner) start(_ context.Context, status *ContainerStatus) error 
 		}
 		return err
 	}
+	return r.attach(pid, streams, status)
+}
+
+// first says whether the command is the first process of its PID namespace, as under other runtimes: it is signal 1's target, its
+// output is /proc/1/fd/1. Programs of the host are not, which know nothing of what that asks of them.
+func (r *processRunner) first() bool {
+	root := r.container.spec.Root
+	return root.Image != nil && !root.HostPID && root.PIDNS == "" && r.namespaces.PID == ""
+}
+
+// attach follows a process that has begun.
+func (r *processRunner) attach(pid int, streams *streams, status *ContainerStatus) (err error) {
 	child := process.NewChild(pid)
 	child.EndGroup = true
 	r.child.Store(child)
@@ -115,7 +141,9 @@ func (r *processRunner) start(_ context.Context, status *ContainerStatus) error 
 		seen := io.TeeReader(from, r.clients.frames(frameKind(name)))
 		r.outputs.Go(func() { r.container.log.copy(name, seen) })
 	}
-	status.Process, err = process.Identify(pid) // a zombie at worst: it is not waited for yet
+	if status.Process, err = process.Identify(pid); err == nil && r.init.PID == 0 { // a zombie at worst: it is not waited for yet
+		status.Init = status.Process
+	}
 	return err
 }
 
@@ -142,8 +170,8 @@ func (r *processRunner) signal(sig unix.Signal) {
 	}
 }
 
-func (r *processRunner) release(status ContainerStatus) {
-	killInit(status.Init)
+func (r *processRunner) release(ContainerStatus) {
+	killInit(r.init)
 	// With the namespace dead nobody can hold the other ends; a process that left a host PID container's
 	// group could, so reading ends after a while.
 	limit := time.AfterFunc(time.Second, func() {
