@@ -32,8 +32,11 @@ const (
 	statusEvery     = 5 * time.Minute
 )
 
-// errOtherNetwork cannot be mended by trying again.
-var errOtherNetwork = errors.New("the pod network differs from the registered one")
+// These cannot be mended by trying again.
+var (
+	errOtherNetwork = errors.New("the pod network differs from the registered one")
+	errReserved     = errors.New("invalid Node Allocatable configuration")
+)
 
 // joinPatience is how long the API may refuse the node at start: its own parts may still be coming up.
 const joinPatience = 30 * time.Second
@@ -42,7 +45,7 @@ const joinPatience = 30 * time.Second
 func (n *Node) joinSoon(ctx context.Context) error {
 	for begin := time.Now(); ; {
 		err := n.join(ctx)
-		if err == nil || errors.Is(err, errOtherNetwork) || time.Since(begin) > joinPatience {
+		if err == nil || errors.Is(err, errOtherNetwork) || errors.Is(err, errReserved) || time.Since(begin) > joinPatience {
 			return err
 		}
 		klog.InfoS("The node could not be registered yet; trying again", "reason", err)
@@ -59,8 +62,11 @@ func (n *Node) join(ctx context.Context) error {
 	if err := os.MkdirAll(n.podsDir(), 0o755); err != nil {
 		return fmt.Errorf("making the directory of pods: %w", err)
 	}
-	var err error
-	if n.allocatable, err = n.capacity(); err != nil {
+	capacity, err := n.capacity()
+	if err != nil {
+		return err
+	}
+	if n.allocatable, err = n.offered(capacity); err != nil {
 		return err
 	}
 	nodes := n.cfg.Client.CoreV1().Nodes()
@@ -158,9 +164,13 @@ func (n *Node) writeStatus(ctx context.Context, have *corev1.Node) error {
 	if err != nil {
 		return err
 	}
+	allocatable, err := n.offered(capacity)
+	if err != nil {
+		return err
+	}
 	short := n.pressures()
 	s := &next.Status
-	s.NodeInfo, s.Capacity, s.Allocatable = info, capacity, capacity.DeepCopy()
+	s.NodeInfo, s.Capacity, s.Allocatable = info, capacity, allocatable
 	s.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.ServerAddr.Port())
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: &n.strictGroups}
 	s.Addresses = addresses(n.cfg.Name, *n.addrs.Load())

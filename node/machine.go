@@ -13,25 +13,30 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// capacity is what the configuration says, and else what the machine has. There is no reservation for the system: a
-// lab's node shares its machine with everything else on it anyway.
+// capacity is what the configuration says, and else what the machine has. What of
+// it is not there for pods offered takes off.
 func (n *Node) capacity() (corev1.ResourceList, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(n.cfg.Dir, &fs); err != nil {
 		return nil, fmt.Errorf("reading the size of the disk at %s: %w", n.cfg.Dir, err)
 	}
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return nil, fmt.Errorf("reading the size of memory: %w", err)
+	capacity, err := machine()
+	if err != nil {
+		return nil, err
 	}
-	capacity := corev1.ResourceList{
-		corev1.ResourceCPU:              *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
-		corev1.ResourceMemory:           *resource.NewQuantity(int64(info.Totalram)*int64(info.Unit), resource.BinarySI),
-		corev1.ResourceEphemeralStorage: *resource.NewQuantity(int64(fs.Blocks)*int64(fs.Bsize), resource.BinarySI),
-		corev1.ResourcePods:             *resource.NewQuantity(maxPods, resource.DecimalSI),
-	}
+	capacity[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(int64(fs.Blocks)*int64(fs.Bsize), resource.BinarySI)
+	capacity[corev1.ResourcePods] = *resource.NewQuantity(maxPods, resource.DecimalSI)
 	maps.Copy(capacity, n.cfg.Capacity)
 	return capacity, nil
+}
+
+// machine is what is known of the machine itself.
+func machine() (corev1.ResourceList, error) {
+	memory, err := totalMemory()
+	return corev1.ResourceList{
+		corev1.ResourceCPU:    *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(memory, resource.BinarySI),
+	}, err
 }
 
 // pressures are the conditions of a node that say that something runs short.

@@ -30,6 +30,7 @@ import (
 	"svcplane/node/eviction"
 	"svcplane/node/imagegc"
 	"svcplane/node/probe"
+	"svcplane/node/runtime/cgroup"
 	"svcplane/node/volume"
 )
 
@@ -57,6 +58,10 @@ type Config struct {
 	Dir      string              // volumes, logs and files of pods are kept below it
 	Version  string              // shown as the kubelet's, "v1.36.3"
 	Capacity corev1.ResourceList // what the node offers in place of what the machine has; may be empty
+	// What of it is not there for pods; may be empty.
+	SystemReserved, KubeReserved corev1.ResourceList
+	Cgroups                      *cgroup.Tree // where pods are limited; nil: nowhere
+	PodMaxPIDs                   int64        // processes and threads of one pod; 0: no limit
 
 	UnsafeSysctls []string // that pods may set besides those that concern nobody else: names, or beginnings with * at the end
 
@@ -97,6 +102,7 @@ type Node struct {
 	strictGroups bool // the runtime has supplementalGroupsPolicy Strict; known then, too
 	allocatable  corev1.ResourceList
 	sysctls      *sysctls // that pods may set
+	cgroups      cgroups
 
 	pods     cache.SharedIndexInformer
 	services corelisters.ServiceLister
@@ -217,6 +223,10 @@ func (n *Node) Run(ctx context.Context) error {
 		cancel(err)
 		return failure(ctx)
 	}
+	if err := n.setupCgroups(); err != nil {
+		cancel(err)
+		return failure(ctx)
+	}
 	n.cfg.Recorder.Eventf(n.ref(), corev1.EventTypeNormal, "Starting", "Starting the node's pods.")
 	wg.Go(func() { n.heartbeat(ctx) })
 	wg.Go(func() { n.rotateLogs(ctx) })
@@ -226,6 +236,7 @@ func (n *Node) Run(ctx context.Context) error {
 	wg.Go(func() { n.trees.Run(ctx) })
 	wg.Go(func() { n.sampler.run(ctx) })
 	wg.Go(func() { n.evictor.run(ctx) })
+	wg.Go(func() { n.keepCgroups(ctx) })
 	n.adoptAll(ctx)
 	if err := n.sweep(ctx); err != nil {
 		klog.ErrorS(err, "Removing what pods left that are gone")

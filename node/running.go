@@ -172,6 +172,7 @@ func (w *worker) runSandbox(ctx context.Context, attempt uint32) (string, error)
 	id, err := w.n.makeSandbox(ctx, w.pod, attempt)
 	if err == nil {
 		w.n.warnDNS(w.pod)
+		w.n.warnLimits(w.pod)
 		return id, nil
 	}
 	if ctx.Err() != nil {

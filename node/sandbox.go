@@ -42,6 +42,8 @@ func (n *Node) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSa
 	if err := os.MkdirAll(logs, 0o755); err != nil {
 		return nil, fmt.Errorf("making the log directory of pod %s: %w", podText(pod), err)
 	}
+	linux := sandboxLinux(pod)
+	n.limitSandbox(linux, pod)
 	return &runtimeapi.PodSandboxConfig{
 		Metadata:     &runtimeapi.PodSandboxMetadata{Name: pod.Name, Namespace: pod.Namespace, Uid: string(pod.UID), Attempt: attempt},
 		Hostname:     hostname,
@@ -50,7 +52,7 @@ func (n *Node) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSa
 		PortMappings: portMappings(pod),
 		Labels:       podplan.Labels(pod),
 		Annotations:  sandboxAnnotations(pod),
-		Linux:        sandboxLinux(pod),
+		Linux:        linux,
 	}, nil
 }
 

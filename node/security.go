@@ -11,13 +11,6 @@ import (
 	"k8s.io/kubernetes/pkg/securitycontext"
 )
 
-// Parameters of cgroups as Kubernetes sets them.
-const (
-	cpuPeriod = 100_000 // microseconds
-	minQuota  = 1_000
-	minShares = 2
-)
-
 // containerLinux gives resources and security context of a container.
 func (n *Node) containerLinux(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (*runtimeapi.LinuxContainerConfig, error) {
 	security := securityContext(pod, c)
@@ -28,22 +21,7 @@ func (n *Node) containerLinux(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 	if err := n.checkNonRoot(ctx, pod, c, security); err != nil {
 		return nil, err
 	}
-	return &runtimeapi.LinuxContainerConfig{Resources: resources(c), SecurityContext: security}, nil
-}
-
-func resources(c *corev1.Container) *runtimeapi.LinuxContainerResources {
-	r := &runtimeapi.LinuxContainerResources{CpuPeriod: cpuPeriod}
-	request := c.Resources.Requests.Cpu()
-	limit := c.Resources.Limits.Cpu()
-	if request.IsZero() {
-		request = limit
-	}
-	r.CpuShares = max(minShares, request.MilliValue()*1024/1000)
-	if !limit.IsZero() {
-		r.CpuQuota = max(minQuota, limit.MilliValue()*cpuPeriod/1000)
-	}
-	r.MemoryLimitInBytes = c.Resources.Limits.Memory().Value()
-	return r
+	return &runtimeapi.LinuxContainerConfig{Resources: n.cgroups.limits.Container(pod, c), SecurityContext: security}, nil
 }
 
 // securityContext merges the container's over the pod's, as the API documents for every field.

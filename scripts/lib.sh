@@ -128,6 +128,10 @@ snapshot() {
 	node sysctl -a 2>/dev/null | grep -e '^net.ipv[46].*forward' -e '^net.ipv4.conf.*\(rp_filter\|route_localnet\|proxy_arp\|arp_\)'
 	echo '# mounts'
 	awk -v dir="$TMP/" 'index($4, dir) == 1 || index($5, dir) == 1 {print $5}' /proc/self/mountinfo | sort
+	echo '# cgroups'
+	awk '$3 ~ /^cgroup/ {print $2}' /proc/self/mounts | while read -r root; do
+		find "$root" -maxdepth 2 -type d -name "svcplane-$(printf %s "$DATA/runtime" | sha256sum | cut -c1-8)"
+	done
 	echo '# processes'
 	leftovers | sed 's/^[0-9]* //'
 }

@@ -46,7 +46,10 @@ type Config struct {
 	PressureTransition     time.Duration
 	UnsafeSysctls          []string            // that pods may set
 	Capacity               corev1.ResourceList // in place of the machine's
-	Metrics                []netip.AddrPort
+	// What of the node is not there for pods.
+	SystemReserved, KubeReserved corev1.ResourceList
+	PodMaxPIDs                   int64 // processes and threads of one pod; not above 0: no limit
+	Metrics                      []netip.AddrPort
 
 	NodeIPs      []netip.Addr // at the start; set by Complete
 	KubernetesIP netip.Addr   // of default/kubernetes; set by Complete

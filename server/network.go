@@ -11,6 +11,7 @@ import (
 
 	"svcplane/address"
 	"svcplane/apiserver"
+	"svcplane/node"
 )
 
 // Complete fills in what follows from the choices and from the machine, and refuses what cannot work together. Errors name the
@@ -26,6 +27,9 @@ func (c *Config) Complete(host Host) error {
 		return fmt.Errorf("--node-port-addresses %v: no address of this machine lies in them: choose among %s", c.Proxy.NodePortRanges, host.addrTexts())
 	}
 	c.openBoth()
+	if err := node.CheckReserved(c.Capacity, c.SystemReserved, c.KubeReserved); err != nil {
+		return err
+	}
 	return c.checkMetrics()
 }
 

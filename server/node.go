@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 
@@ -21,6 +22,7 @@ import (
 	"svcplane/metrics/scrape"
 	"svcplane/node"
 	"svcplane/node/runtime"
+	"svcplane/node/runtime/cgroup"
 	"svcplane/node/runtime/image"
 	"svcplane/proxy/switchover"
 	"svcplane/server/admin"
@@ -111,6 +113,7 @@ func (n *Node) mode() string {
 
 func (n *Node) addPods() error {
 	c := n.cfg
+	groups := cgroup.New(cgroup.Config{DataDir: RuntimeDir(c.DataDir), Under: c.Cgroup, Own: func() []int { return []int{os.Getpid()} }})
 	rt, err := runtime.New(runtime.Config{
 		DataDir:      RuntimeDir(c.DataDir),
 		NodeName:     c.NodeName,
@@ -123,6 +126,7 @@ func (n *Node) addPods() error {
 		Hide:         []string{c.DataDir},
 		Registries:   cmp.Or(c.Registries, RegistriesPath(c.DataDir)),
 		Archives:     archivesDir(c.DataDir),
+		Cgroups:      groups,
 	})
 	if err != nil {
 		return err
@@ -149,6 +153,7 @@ func (n *Node) addPods() error {
 		Refused:       n.hostRefused(),
 		HostPath:      n.hostPathRefused(),
 		ServerAddr:    netip.AddrPortFrom(c.NodeIP(), kubeletPort), ServingCert: serving, ClientCAs: clientCAs,
+		Cgroups: groups, PodMaxPIDs: c.PodMaxPIDs, SystemReserved: c.SystemReserved, KubeReserved: c.KubeReserved,
 		Metrics: legacyregistry.Handler(),
 	}
 	if c.Enabled(PartDNS) {

@@ -16,7 +16,7 @@ import (
 const module = "svcplane"
 
 // rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
-var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/hostimages", "apiserver/resourcemetrics", "apiserver/store", "cmd/svcplane", "server", "server/admin", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "ingress/route", "ingress/source", "ingress/source/ingress", "ingress/source/ingress/annotations", "ingress/upstream", "ingress/http1", "ingress/h2", "ingress/listen", "ingress/serve", "ingress/pace", "ingress/rawio", "node", "node/eviction", "node/imagegc", "node/pod", "node/runtime", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "measure", "systemd", "packaging"}
+var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/hostimages", "apiserver/resourcemetrics", "apiserver/store", "cmd/svcplane", "server", "server/admin", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "ingress/route", "ingress/source", "ingress/source/ingress", "ingress/source/ingress/annotations", "ingress/upstream", "ingress/http1", "ingress/h2", "ingress/listen", "ingress/serve", "ingress/pace", "ingress/rawio", "node", "node/eviction", "node/imagegc", "node/pod", "node/resources", "node/runtime", "node/runtime/cgroup", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "measure", "systemd", "packaging"}
 
 // mayImport lists, for each room, the other rooms that its code may import.
 var mayImport = map[string][]string{
@@ -33,8 +33,8 @@ var mayImport = map[string][]string{
 	"ingress/serve":          {"ingress/route", "ingress/upstream", "ingress/http1", "ingress/h2", "ingress/listen", "ingress/pace", "ingress/rawio", "metrics"},
 	"ingress/listen":         {"ingress/pace", "ingress/rawio"},
 	"ingress/h2":             {"ingress/pace"},
-	"node":                   {"catalog", "disk", "inprocess", "listeners", "measure", "metrics", "node/eviction", "node/imagegc", "node/pod"},
-	"node/runtime":           {"disk", "listeners", "measure"},
+	"node":                   {"catalog", "disk", "inprocess", "listeners", "measure", "metrics", "node/eviction", "node/imagegc", "node/pod", "node/resources", "node/runtime/cgroup"},
+	"node/runtime":           {"disk", "listeners", "measure", "node/runtime/cgroup"},
 	"proxy/iptables":         {"proxy", "listeners", "metrics"},
 	"proxy/ebpf":             {"proxy", "listeners", "metrics"},
 	"proxy/switchover":       {"proxy", "proxy/iptables", "proxy/ebpf"},
@@ -58,7 +58,9 @@ var testsMayImport = map[string][]string{
 	"proxy/switchover": {"proxy/proxytest", "catalog"},
 	"controllers":      {"apiserver", "apiserver/store"},
 	"node":             {"node/runtime"},
-	"cmd/svcplane":     {"address"},
+	// processes are started in the groups
+	"node/runtime/cgroup": {"node/runtime"},
+	"cmd/svcplane":        {"address"},
 }
 
 // kubeletParts are the small pure packages that a node may take from Kubernetes: what a container sees of its pod has to
@@ -82,9 +84,11 @@ var onlyIn = []struct {
 		"node":                 kubeletParts,
 		"node/eviction":        kubeletParts,
 		"node/pod":             kubeletParts,
+		"node/resources":       {"/pkg/apis/core/v1/helper/qos", "/pkg/kubelet/qos"},
 		// its tests compare paths that it masks with the kubelet's
 		"node/runtime": {"/pkg/securitycontext"},
 	}},
+	{"github.com/opencontainers/cgroups", map[string][]string{"node/runtime/cgroup": {""}}},
 	{"github.com/cilium/ebpf", map[string][]string{"proxy/ebpf": {""}}},
 	{"github.com/moby/profiles", map[string][]string{"node/runtime": {""}}},
 	{"github.com/coreos/go-iptables", map[string][]string{"proxy/iptables": {""}}},

@@ -2,6 +2,7 @@ package fields
 
 import (
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -82,7 +83,7 @@ func podWarnings() []Row {
 
 // ofContainers are the fields that containers and ephemeral containers share; the API server refuses to the latter what makes no
 // sense for them.
-const ofContainers = "name image command args workingDir ports envFrom env resources restartPolicy restartPolicyRules volumeMounts " +
+const ofContainers = "name image command args workingDir ports envFrom env restartPolicy restartPolicyRules volumeMounts " +
 	"livenessProbe readinessProbe startupProbe lifecycle terminationMessagePath terminationMessagePolicy " +
 	"imagePullPolicy securityContext stdin stdinOnce tty"
 
@@ -92,22 +93,18 @@ func containers() []Struct {
 		{
 			Of:       corev1.Container{},
 			Honoured: []Honoured{{"node", ofContainers}},
-			Rows:     []Row{resizePolicy(when(func(c *corev1.Container) bool { return restarts(c.ResizePolicy) })), volumeDevices()},
+			Rows:     []Row{resizePolicy(when(func(c *corev1.Container) bool { return restarts(c.ResizePolicy) })), volumeDevices(), unlimitedEcho()},
 		},
 		{Of: corev1.EphemeralContainer{}, Honoured: []Honoured{{"node", "targetContainerName"}}},
 		{
 			Of:       corev1.EphemeralContainerCommon{},
-			Honoured: []Honoured{{"node", ofContainers}},
+			Honoured: []Honoured{{"node", "resources " + ofContainers}},
 			Rows:     []Row{resizePolicy(when(func(c *corev1.EphemeralContainerCommon) bool { return restarts(c.ResizePolicy) })), volumeDevices()},
 		},
 		{
 			Of:       corev1.ResourceRequirements{},
-			Honoured: []Honoured{{"binder", "requests"}},
+			Honoured: []Honoured{{"binder", "requests"}, {"node", "limits"}},
 			Rows: []Row{
-				{
-					Fields: "limits", Fate: Warned,
-					Text: "not enforced: pods have no cgroups, so a container may use all of the node",
-				},
 				{Fields: "claims", Fate: Warned, Text: "there is no dynamic resource allocation: the container gets no device"},
 			},
 		},
@@ -181,6 +178,18 @@ func resizePolicy(holds func(any) bool) Row {
 
 func restarts(policies []corev1.ContainerResizePolicy) bool {
 	return slices.ContainsFunc(policies, func(p corev1.ContainerResizePolicy) bool { return p.RestartPolicy == corev1.RestartContainer })
+}
+
+// unlimitedEcho is about containers that are served by one process for all pods.
+func unlimitedEcho() Row {
+	return Row{
+		Fields: "resources", Fate: Warned, Mean: "limits, of the image svcplane/echo",
+		If: when(func(c *corev1.Container) bool {
+			name, _, _ := strings.Cut(c.Image, ":")
+			return name == "svcplane/echo" && len(c.Resources.Limits) > 0
+		}),
+		Text: "the limits of svcplane/echo are not enforced, but for what is executed in it: one process serves it for all pods; use another image",
+	}
 }
 
 func volumeDevices() Row {

@@ -15,7 +15,7 @@ type branch struct {
 	fields    []fieldBranch
 }
 
-// fieldBranch is a field of a struct: one that a row is about, or one with such a field below it.
+// fieldBranch is a field of a struct: one that a row is about, or one with such a field below it, or both.
 type fieldBranch struct {
 	name  string // in manifests; empty for what is inlined
 	index int
@@ -46,7 +46,7 @@ func (c *compiler) branch(t reflect.Type) *branch {
 		name := jsonName(f)
 		if row := entry.rows[name]; row != nil {
 			if row.Fate == Warned {
-				b.fields = append(b.fields, fieldBranch{name: name, index: i, row: row})
+				b.fields = append(b.fields, fieldBranch{name: name, index: i, row: row, below: c.otherwise(row, f.Type)})
 			}
 			continue
 		}
@@ -59,6 +59,14 @@ func (c *compiler) branch(t reflect.Type) *branch {
 	}
 	c.made[t] = b
 	return b
+}
+
+// otherwise is what counts of a field where its row does not hold.
+func (c *compiler) otherwise(row *Row, field reflect.Type) *branch {
+	if row.If == nil {
+		return nil
+	}
+	return c.branch(field)
 }
 
 func (t *Table) hasAnnotations(of reflect.Type) bool {
@@ -143,10 +151,13 @@ func (w *walker) walkStruct(v reflect.Value, b *branch) {
 		f := &b.fields[i]
 		value := v.Field(f.index)
 		if f.row != nil {
-			if isSet(value) && (f.row.If == nil || f.row.If(v.Addr().Interface())) {
+			holds := f.row.If == nil || f.row.If(v.Addr().Interface())
+			if isSet(value) && holds {
 				w.found = append(w.found, finding{w.text(f.name), f.row.Text, value.Interface()})
 			}
-			continue
+			if holds || f.below == nil {
+				continue
+			}
 		}
 		if f.name == "" {
 			w.walk(value, f.below)

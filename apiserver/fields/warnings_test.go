@@ -55,15 +55,24 @@ func changes() []change {
 		{name: "defaults", apply: func(*corev1.Pod) {}},
 		{
 			name: "limits of two containers", apply: func(p *corev1.Pod) { limit(&p.Spec.Containers[0]); limit(&p.Spec.Containers[1]) },
-			want: []string{"spec.containers[0].resources.limits (and 1 more): not enforced"},
+			want: []string{"spec.containers[0].resources (and 1 more): the limits of svcplane/echo are not enforced"},
+		},
+		{
+			name: "limits of another image, and claims, which are below them",
+			apply: func(p *corev1.Pod) {
+				p.Spec.Containers[0].Image = "svcplane/host"
+				limit(&p.Spec.Containers[0])
+				p.Spec.Containers[0].Resources.Claims = []corev1.ResourceClaim{{Name: "gpu"}}
+			},
+			want: []string{"spec.containers[0].resources.claims: "},
 		},
 		{
 			name: "an init container",
 			apply: func(p *corev1.Pod) {
-				p.Spec.InitContainers = []corev1.Container{{}}
+				p.Spec.InitContainers = []corev1.Container{{Image: "svcplane/echo:1"}}
 				limit(&p.Spec.InitContainers[0])
 			},
-			want: []string{"spec.initContainers[0].resources.limits: "},
+			want: []string{"spec.initContainers[0].resources: "},
 		},
 		{
 			name: "an ephemeral container, whose fields are inlined",
@@ -112,7 +121,7 @@ func TestWarningsOfWhatAChangeBrings(t *testing.T) {
 	limit(&now.Spec.Containers[0])
 	now.Spec.Containers[0].Resources.Limits[corev1.ResourceMemory] = resource.MustParse("128Mi")
 	now.Spec.SchedulerName = "other"
-	want := []string{"spec.containers[0].resources.limits: ", "spec.schedulerName: "}
+	want := []string{"spec.containers[0].resources: ", "spec.schedulerName: "}
 	if got := New().Warnings(podResource, now, was(before)); !slices.EqualFunc(slices.Sorted(slices.Values(got)), want, strings.HasPrefix) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -129,7 +138,7 @@ func TestWarningsInATemplateAndOfAWholeObject(t *testing.T) {
 	d.Spec.Template.Spec = plain().Spec
 	limit(&d.Spec.Template.Spec.Containers[1])
 	got := New().Warnings(schema.GroupResource{Group: "apps", Resource: "deployments"}, d, nil)
-	if len(got) != 1 || !strings.HasPrefix(got[0], "spec.template.spec.containers[1].resources.limits: ") {
+	if len(got) != 1 || !strings.HasPrefix(got[0], "spec.template.spec.containers[1].resources: ") {
 		t.Errorf("a Deployment: %q", got)
 	}
 	policy := &networkingv1.NetworkPolicy{Spec: networkingv1.NetworkPolicySpec{PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}}}

@@ -213,7 +213,7 @@ func TestConfigFile(t *testing.T) {
 }
 
 func TestNodeFlags(t *testing.T) {
-	o, _ := flags(t, "--node-capacity=cpu=64,memory=256Gi", "--node-capacity=pods=1k", "--node-capacity=ephemeral-storage=1Ti", "--host-images=off")
+	o, _ := flags(t, "--system-reserved=cpu=200m,pid=100", "--kube-reserved=memory=1Gi", "--node-capacity=cpu=64,memory=256Gi", "--node-capacity=pods=1k", "--node-capacity=ephemeral-storage=1Ti", "--host-images=off")
 	c, err := o.check(lab())
 	if err != nil {
 		t.Fatal(err)
@@ -222,6 +222,12 @@ func TestNodeFlags(t *testing.T) {
 		if got := c.Capacity[name]; got.Value() != want {
 			t.Errorf("%s is %s, want %d", name, got.String(), want)
 		}
+	}
+	if cpu, pids, memory := c.SystemReserved["cpu"], c.SystemReserved["pid"], c.KubeReserved["memory"]; cpu.MilliValue() != 200 || pids.Value() != 100 || memory.Value() != 1<<30 {
+		t.Errorf("reserved are %v and %v", c.SystemReserved, c.KubeReserved)
+	}
+	if c.PodMaxPIDs != podMaxPIDs {
+		t.Errorf("a pod may have %d processes, want %d", c.PodMaxPIDs, podMaxPIDs)
 	}
 	if c.HostImages != hostimages.Off {
 		t.Errorf("host images are %s, want off", c.HostImages)
@@ -234,6 +240,9 @@ func TestNodeFlags(t *testing.T) {
 		"--node-capacity=pods=1.5":           "whole numbers",
 		"--node-capacity=nvidia.com/gpu=1":   "a node offers",
 		"--node-capacity=cpu=1,cpu=2":        "given twice",
+		"--system-reserved=pods=1":           "a node offers cpu, memory, ephemeral-storage and pid",
+		"--kube-reserved=memory=-1Gi":        "more than 0",
+		"--pod-max-pids=0":                   "more than 0",
 		"--host-images=maybe":                "must be on, off or privileged-namespaces",
 		"--allowed-unsafe-sysctls=vm.*":      "not known to be namespaced",
 		"--allowed-unsafe-sysctls=net.*.x":   "must be a name such as",

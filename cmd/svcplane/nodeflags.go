@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,13 +31,24 @@ type nodeOptions struct {
 
 	EvictionHard       string
 	PressureTransition time.Duration
+
+	SystemReserved, KubeReserved []string
+	PodMaxPIDs                   int64
 }
+
+// podMaxPIDs is the usual limit of a pod's processes: an eighth of what a kernel has by default (32768), so that the machine
+// goes on with several pods that fork without end, and four times what a large JVM has threads.
+const podMaxPIDs = 4096
 
 func (o *nodeOptions) register(fs *pflag.FlagSet) {
 	fs.StringVar(&o.HostImages, "host-images", string(hostimages.On), "which pods may have this machine's root, by the image svcplane/host, an exec into svcplane/echo or a hostPath volume: on (those of namespaces where PodSecurity enforces no more than privileged), privileged-namespaces (only where the label pod-security.kubernetes.io/enforce says privileged), off or false (none)")
 	fs.BoolVar(&o.SeccompDefault, "seccomp-default", false, "containers whose pod names no seccomp profile get RuntimeDefault instead of Unconfined, as with the kubelet's flag")
 	fs.StringSliceVar(&o.UnsafeSysctls, "allowed-unsafe-sysctls", nil, "sysctls that pods may set besides the safe ones, or patterns such as net.core.*, as with the kubelet's flag: of pods that do, you know that no other pod is harmed")
 	fs.StringSliceVar(&o.Capacity, "node-capacity", nil, "what the node offers to pods, instead of what the machine has, such as cpu=64,memory=256Gi,pods=1000,ephemeral-storage=1Ti: for labs whose pods request much and use little")
+	const reserved = ", such as cpu=200m,memory=500Mi,ephemeral-storage=1Gi,pid=1000: it is not there for pods, and taken off what the node offers"
+	fs.StringSliceVar(&o.SystemReserved, "system-reserved", nil, "what the rest of the machine needs"+reserved)
+	fs.StringSliceVar(&o.KubeReserved, "kube-reserved", nil, "what svcplane itself needs"+reserved)
+	fs.Int64Var(&o.PodMaxPIDs, "pod-max-pids", podMaxPIDs, "how many processes and threads one pod may have; -1: as many as the node")
 }
 
 func (o *nodeOptions) registerEviction(fs *pflag.FlagSet) {
@@ -80,31 +92,50 @@ func (o *nodeOptions) check(c *server.Config) error {
 	if err := server.CheckSysctls(o.UnsafeSysctls); err != nil {
 		return fmt.Errorf("--allowed-unsafe-sysctls %q: %w", strings.Join(o.UnsafeSysctls, ","), err)
 	}
-	c.Capacity = corev1.ResourceList{}
-	for _, text := range o.Capacity {
-		name, quantity, err := parseCapacity(text)
-		if _, twice := c.Capacity[name]; twice && err == nil {
+	if c.PodMaxPIDs = o.PodMaxPIDs; o.PodMaxPIDs == 0 || o.PodMaxPIDs < -1 {
+		return fmt.Errorf("--pod-max-pids %d: must be more than 0, or -1 for as many as the node has", o.PodMaxPIDs)
+	}
+	if c.Capacity, err = parseList("--node-capacity", o.Capacity, offerable[:]); err != nil {
+		return err
+	}
+	if c.SystemReserved, err = parseList("--system-reserved", o.SystemReserved, reservable[:]); err != nil {
+		return err
+	}
+	c.KubeReserved, err = parseList("--kube-reserved", o.KubeReserved, reservable[:])
+	return err
+}
+
+// What a node offers, and what of it can be reserved.
+var (
+	offerable  = [...]corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourcePods, corev1.ResourceEphemeralStorage}
+	reservable = [...]corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage, "pid"}
+)
+
+// parseList reads a flag of quantities by name.
+func parseList(flag string, texts []string, known []corev1.ResourceName) (corev1.ResourceList, error) {
+	list := corev1.ResourceList{}
+	for _, text := range texts {
+		name, quantity, err := parseCapacity(text, known)
+		if _, twice := list[name]; twice && err == nil {
 			err = fmt.Errorf("%s is given twice", name)
 		}
 		if err != nil {
-			return fmt.Errorf("--node-capacity %q: %w", text, err)
+			return nil, fmt.Errorf("%s %q: %w", flag, text, err)
 		}
-		c.Capacity[name] = quantity
+		list[name] = quantity
 	}
-	return nil
+	return list, nil
 }
 
 // parseCapacity reads one name=quantity.
-func parseCapacity(text string) (corev1.ResourceName, resource.Quantity, error) {
+func parseCapacity(text string, known []corev1.ResourceName) (corev1.ResourceName, resource.Quantity, error) {
 	key, value, ok := strings.Cut(text, "=")
 	if !ok {
 		return "", resource.Quantity{}, errors.New("must be like cpu=64")
 	}
 	name := corev1.ResourceName(strings.TrimSpace(key))
-	switch name {
-	case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourcePods, corev1.ResourceEphemeralStorage:
-	default:
-		return "", resource.Quantity{}, fmt.Errorf("a node offers %s, %s, %s and %s", corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourcePods, corev1.ResourceEphemeralStorage)
+	if !slices.Contains(known, name) {
+		return "", resource.Quantity{}, fmt.Errorf("a node offers %s, %s, %s and %s", known[0], known[1], known[2], known[3])
 	}
 	quantity, err := resource.ParseQuantity(strings.TrimSpace(value))
 	switch {

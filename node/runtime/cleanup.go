@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"svcplane/node/runtime/cgroup"
 	"svcplane/node/runtime/podnet"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/sandbox"
@@ -20,7 +21,7 @@ import (
 // records of sandboxes and containers go, the images stay.
 func Cleanup(ctx context.Context, dataDir string) error {
 	s := store{dir: dataDir}
-	errs := []error{shim.End(ctx, dataDir), s.cleanContainers(ctx), s.cleanSandboxes(), podnet.Cleanup(dataDir)}
+	errs := []error{shim.End(ctx, dataDir), s.cleanContainers(ctx), s.cleanSandboxes(), podnet.Cleanup(dataDir), s.cleanCgroups()}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clean up the container runtime in %s: %w", dataDir, err)
 	}
@@ -67,4 +68,13 @@ func (s store) cleanSandboxes() error {
 		errs = append(errs, sandbox.Network{}.Detach(id), sandbox.Unpublish(sandbox.NetnsName(id)), s.removeSandbox(id))
 	}
 	return errors.Join(errs...)
+}
+
+// cleanCgroups removes where the pods were limited.
+func (s store) cleanCgroups() error {
+	tops, err := s.loadTops()
+	if err != nil {
+		return err
+	}
+	return cgroup.Cleanup(s.dir, tops...)
 }

@@ -117,11 +117,17 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	if spec.Root.PIDNS, err = r.targetPIDs(ctx, entry); err != nil {
 		return err
 	}
+	if entry.Kind != kindEcho {
+		if err := r.makeGroup(pod, entry); err != nil {
+			return fmt.Errorf("start container %s of pod %s: %w", entry.config.GetMetadata().GetName(), podName(pod.config), err)
+		}
+	}
 	begun, err := r.shim.StartContainer(ctx, spec)
 	if err != nil {
 		err = fmt.Errorf("start container %s of pod %s: %w", entry.config.GetMetadata().GetName(), podName(pod.config), err)
 		return errors.Join(err, r.neverRan(entry, err))
 	}
+	r.enterGroup(spec.Root.Cgroup, begun)
 	_, err = r.apply(entry, begun)
 	r.notify(entry, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
 	return err
@@ -136,6 +142,7 @@ func (r *Runtime) neverRan(entry *containerEntry, why error) error {
 	if _, refused := errors.AsType[shim.Refusal](why); !refused {
 		return nil // the shim may have started it: it will tell
 	}
+	r.dropGroup(entry)
 	_, err := r.apply(entry, shim.ContainerStatus{
 		ID: entry.ID, SandboxID: entry.SandboxID, State: shim.Exited, FinishedAt: time.Now(),
 		ExitCode: startErrorCode, Reason: "StartError", Message: why.Error(),
@@ -210,6 +217,7 @@ func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
 			return err
 		}
 	}
+	r.dropGroup(entry)
 	if err := r.store.removeContainer(entry.ID); err != nil {
 		return err
 	}
@@ -302,6 +310,9 @@ func (c *containerEntry) status() *runtimeapi.ContainerStatus {
 		}
 		s.User = &runtimeapi.ContainerUser{Linux: user}
 	}
+	if resources := c.config.GetLinux().GetResources(); resources != nil {
+		s.Resources = &runtimeapi.ContainerResources{Linux: resources}
+	}
 	if !c.Status.StartedAt.IsZero() {
 		s.StartedAt = c.Status.StartedAt.UnixNano()
 	}
@@ -330,11 +341,6 @@ func (r *Runtime) apply(entry *containerEntry, now shim.ContainerStatus) (exited
 		return false, nil // it is being removed
 	}
 	return state == containerExited, behind(r.store.saveContainer(entry.containerRecord))
-}
-
-// UpdateContainerResources is refused: containers here have no resource limits.
-func (r *Runtime) UpdateContainerResources(context.Context, string, *runtimeapi.ContainerResources) error {
-	return unimplemented("resource limits of containers")
 }
 
 var errNoShim = errors.New("the shim process of the containers is gone")

@@ -96,9 +96,20 @@ func (r *Runtime) exec(ctx context.Context, e execution) error {
 	if root.View != nil && !entry.config.GetLinux().GetSecurityContext().GetPrivileged() {
 		command.NoNewPrivs = true
 	}
+	if entry.Kind == kindEcho {
+		if err := r.makeGroup(pod, entry); err != nil {
+			return fmt.Errorf("exec in container %s: %w", sandbox.Short(entry.ID), err)
+		}
+	}
 	init, err := r.shim.Env(ctx, entry.ID, root)
 	if err != nil {
 		return err
+	}
+	if root.Cgroup != "" {
+		if command.Cgroup, err = r.cfg.Cgroups.Place(root.Cgroup); err != nil {
+			return fmt.Errorf("exec in container %s: %w", sandbox.Short(entry.ID), err)
+		}
+		defer command.Cgroup.Close()
 	}
 	pipes := &execPipes{}
 	defer pipes.close()

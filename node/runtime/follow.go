@@ -73,8 +73,9 @@ func (r *Runtime) mergeState(state shim.State) error {
 	r.mu.Unlock()
 	var errs []error
 	for i, entry := range known {
-		exited, err := r.apply(entry, now[i])
+		exited, err := r.apply(entry, r.explain(entry, now[i]))
 		if exited {
+			r.dropGroup(entry)
 			r.notify(entry, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 		}
 		errs = append(errs, err)
@@ -178,6 +179,7 @@ func (r *Runtime) lose(c *containerEntry) {
 	if _, err := r.apply(c, end); err != nil {
 		klog.ErrorS(err, "Recording the end of a container", "container", sandbox.Short(c.ID))
 	}
+	r.dropGroup(c)
 	r.notify(c, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 }
 

@@ -16,6 +16,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"svcplane/listeners"
+	"svcplane/node/runtime/cgroup"
 	"svcplane/node/runtime/process"
 )
 
@@ -32,7 +33,8 @@ type lab struct {
 }
 
 func testConfig(dir string) Config {
-	return Config{DataDir: dir, NodeName: "node-1", PodCIDR: testCIDR, NoMasquerade: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")}}
+	return Config{DataDir: dir, NodeName: "node-1", PodCIDR: testCIDR, NoMasquerade: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
+		Cgroups: cgroup.New(cgroup.Config{DataDir: dir})}
 }
 
 func newLab(t *testing.T) *lab {

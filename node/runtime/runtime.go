@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"svcplane/listeners"
 	"svcplane/measure"
+	"svcplane/node/runtime/cgroup"
 	"svcplane/node/runtime/image"
 	"svcplane/node/runtime/podnet"
 	"svcplane/node/runtime/preload"
@@ -43,6 +45,8 @@ type Config struct {
 	Registries string
 	// Archives is a directory; archives of images that are there, or appear there, are imported. Empty: there is none.
 	Archives string
+	// Cgroups, which Run opens, are where containers' are, if their pods name one there. Nil: nothing is limited.
+	Cgroups *cgroup.Tree
 }
 
 // Runtime implements CRI. Its methods work from Ready on.
@@ -144,6 +148,7 @@ func (r *Runtime) Run(ctx context.Context) error {
 		parts.Go(func() { r.preload.Run(ctx) })
 	}
 	parts.Go(func() { r.layers.Run(ctx) })
+	parts.Go(func() { r.sweepGroups(ctx) })
 	close(r.ready)
 	select {
 	case <-ctx.Done():
@@ -181,12 +186,13 @@ func (r *Runtime) Figure() string {
 	return figure
 }
 
-// Trouble says what of the store of images is not as somebody wants it.
+// Trouble says what of the store of images is not as somebody wants it, and what of the pods' limits is not in force.
 func (r *Runtime) Trouble() string {
-	if r.preload == nil {
-		return ""
+	var parts []string
+	if r.preload != nil && r.preload.Trouble() != "" {
+		parts = append(parts, r.preload.Trouble())
 	}
-	return r.preload.Trouble()
+	return strings.Join(append(parts, r.gaps()...), "; ")
 }
 
 // setup makes the directories and the host's part of the network, and adopts.
@@ -195,6 +201,9 @@ func (r *Runtime) setup(ctx context.Context) error {
 		if err := os.MkdirAll(filepath.Join(r.cfg.DataDir, dir), 0o700); err != nil {
 			return fmt.Errorf("make the data directory: %w", err)
 		}
+	}
+	if err := r.openGroups(); err != nil {
+		return err
 	}
 	if err := r.network.Begin(); err != nil {
 		return err

@@ -182,8 +182,11 @@ func (r *Runtime) teardown(ctx context.Context, entry *sandboxEntry) error {
 		errs = append(errs, r.network.Detach(entry.ID))
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	entry.gone = true
+	r.mu.Unlock()
+	r.dropPodGroup(entry)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if entry.namespaces != nil {
 		entry.namespaces.Close()
 		entry.namespaces = nil

@@ -99,7 +99,7 @@ func echoPorts(annotation string) ([]echo.Port, error) {
 func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (shim.RootSpec, error) {
 	dir := r.store.containerDir(c.ID)
 	security := c.config.GetLinux().GetSecurityContext()
-	root := shim.RootSpec{MountNS: r.mountNS, HostPID: security.GetNamespaceOptions().GetPid() == runtimeapi.NamespaceMode_NODE}
+	root := shim.RootSpec{MountNS: r.mountNS, Cgroup: r.groupOf(pod, c), HostPID: security.GetNamespaceOptions().GetPid() == runtimeapi.NamespaceMode_NODE}
 	root.Spec = rootfs.Spec{Stage: filepath.Join(dir, "stage"), ReadOnly: security.GetReadonlyRootfs(), WorkDir: c.config.GetWorkingDir()}
 	if err := r.rootKind(&root, pod, c); err != nil {
 		return root, err
@@ -257,6 +257,10 @@ func (r *Runtime) command(pod *sandboxEntry, c *containerEntry, args []string) (
 	command.Env = lastOnly(env)
 	if args == nil {
 		command.Args = own
+	}
+	if resources := c.config.GetLinux().GetResources(); r.groupOf(pod, c) != "" && resources != nil {
+		score := int(resources.GetOomScoreAdj())
+		command.OOMScore = &score
 	}
 	if len(command.Args) == 0 {
 		return command, fmt.Errorf("there is nothing to run: set the container's command")

@@ -28,17 +28,7 @@ func (r *Runtime) ListPodSandboxMetrics(context.Context) ([]*runtimeapi.PodSandb
 	return nil, unimplemented("metrics")
 }
 
-// UpdatePodSandboxResources is refused: pods here have no resource limits.
-func (r *Runtime) UpdatePodSandboxResources(context.Context, *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
-	return nil, unimplemented("resource limits of pods")
-}
-
 // UpdateRuntimeConfig is refused: the pod CIDR is given at the start.
 func (r *Runtime) UpdateRuntimeConfig(context.Context, *runtimeapi.RuntimeConfig) error {
 	return unimplemented("change of its configuration")
-}
-
-// RuntimeConfig is refused: there is no cgroup driver to report.
-func (r *Runtime) RuntimeConfig(context.Context) (*runtimeapi.RuntimeConfigResponse, error) {
-	return nil, unimplemented("cgroup driver")
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"svcplane/node/runtime/cgroup"
 )
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -23,6 +25,10 @@ type Command struct {
 	NoNewPrivs bool     `json:"noNewPrivs,omitempty"`
 	DropCaps   []int    `json:"dropCaps,omitempty"` // numbers of capabilities(7) to take from the bounding set
 	Filter     *Filter  `json:"filter,omitempty"`   // of system calls; nil: none
+	// OOMScore is how much sooner than others, or later, the kernel ends the process when memory is short (proc_pid_oom_score_adj(5)).
+	OOMScore *int `json:"oomScore,omitempty"`
+	// Cgroup is where it starts; nil: where the one is that starts it.
+	Cgroup *cgroup.Place `json:"-"`
 }
 
 // Start forks and executes the command from the calling thread (within OnThread): in its namespaces and
@@ -60,14 +66,16 @@ func (c Command) start(stdio [3]uintptr, tty bool, prepare func(pid int) error) 
 	if err := c.restrict(); err != nil {
 		return 0, err
 	}
-	pid, err := forkUnprotected(func() (int, error) {
+	if err := c.Cgroup.Join(); err != nil {
+		return 0, err
+	}
+	pid, err := forkScored(c.OOMScore, func() (int, error) {
 		if c.Filter != nil || prepare != nil {
 			return c.spawn(path, dir, env, credential, stdio, tty, prepare)
 		}
-		return syscall.ForkExec(path, c.Args, &syscall.ProcAttr{
-			Dir: dir, Env: env, Files: stdio[:],
-			Sys: &syscall.SysProcAttr{Setsid: true, Setctty: tty, Credential: credential},
-		})
+		system := &syscall.SysProcAttr{Setsid: true, Setctty: tty, Credential: credential}
+		system.CgroupFD, system.UseCgroupFD = c.Cgroup.Dir()
+		return syscall.ForkExec(path, c.Args, &syscall.ProcAttr{Dir: dir, Env: env, Files: stdio[:], Sys: system})
 	})
 	if err != nil {
 		return 0, fmt.Errorf("start %q in directory %q: %w", path, dir, err)

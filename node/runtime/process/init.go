@@ -9,12 +9,17 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"svcplane/node/runtime/cgroup"
 )
 
 // InitOptions say what the forked init is to do.
 type InitOptions struct {
 	NewPID    bool // become PID 1 of a new PID namespace
 	MountProc bool // mount a fresh /proc, as seen from its PID namespace
+	// Cgroup is where it lives; nil: where the one is that forks it. It is spared when memory is short there: with it all
+	// processes of its PID namespace end.
+	Cgroup *cgroup.Place
 }
 
 // initPage is all that the child may read after the fork: it lies in memory of its own, because the child
@@ -27,6 +32,8 @@ type initPage struct {
 	parent    unix.PollFd // descriptor 0, a pidfd of the process that forked
 	report    uintptr     // pipe that gets the error number of the mount, 0 for none
 	pidfd     uintptr
+	procs     uintptr // cgroup.procs of the cgroup to enter, 0 for none
+	zero      [8]byte // "0": what is written to it
 	mountProc bool
 	errno     uint32
 	count     int
@@ -56,6 +63,11 @@ func ForkInit(o InitOptions) (int, error) {
 	}
 	defer unix.Close(self)
 	page.pidfd = uintptr(self)
+	page.procs, _ = o.Cgroup.Procs()
+	if err := o.Cgroup.Join(); err != nil {
+		unix.Close(pipe[1])
+		return 0, err
+	}
 
 	flags := uintptr(unix.SIGCHLD)
 	if o.NewPID {
@@ -70,8 +82,14 @@ func ForkInit(o InitOptions) (int, error) {
 		killChild(pid)
 		return 0, err
 	}
-	return pid, nil
+	if o.Cgroup == nil {
+		return pid, nil
+	}
+	return scored(pid, initScore)
 }
+
+// initScore is what the kubelet gives the process that holds a pod.
+const initScore = -998
 
 // initReport reads the one error number an init sends when it is set up.
 func initReport(fd int) error {
@@ -85,7 +103,7 @@ func initReport(fd int) error {
 		return fmt.Errorf("start an init: %w", err)
 	}
 	if errno := *(*uint32)(unsafe.Pointer(&buf)); errno != 0 {
-		return fmt.Errorf("mount /proc of a container: %w", syscall.Errno(errno))
+		return fmt.Errorf("enter the cgroup of a container, or mount its /proc: %w", syscall.Errno(errno))
 	}
 	return nil
 }
@@ -120,6 +138,7 @@ func newInitPage(o InitOptions) (*initPage, error) {
 	copy(page.proc[:], "proc")
 	copy(page.procPath[:], "/proc")
 	copy(page.name[:], "svcplane-init")
+	page.zero[0] = '0'
 	page.ignore[0] = 1 // SIG_IGN
 	page.parent = unix.PollFd{Fd: 0, Events: unix.POLLIN}
 	page.mountProc = o.MountProc
@@ -182,9 +201,14 @@ func forkInit(page *initPage, flags uintptr) (uintptr, syscall.Errno) {
 	if errno != 0 || pid != 0 {
 		return pid, errno
 	}
+	if page.procs != 0 {
+		if _, _, errno = syscall.RawSyscall(unix.SYS_WRITE, page.procs, uintptr(unsafe.Pointer(&page.zero)), 1); errno != 0 {
+			page.errno = uint32(errno)
+		}
+	}
 	syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
 	syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&page.name)), 0)
-	if page.mountProc {
+	if page.mountProc && page.errno == 0 {
 		_, _, errno = syscall.RawSyscall6(unix.SYS_MOUNT, uintptr(unsafe.Pointer(&page.proc)), uintptr(unsafe.Pointer(&page.procPath)),
 			uintptr(unsafe.Pointer(&page.proc)), unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0, 0)
 		page.errno = uint32(errno)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // scoreFile says how much sooner, or later, the kernel ends this process when memory is short (proc_pid_oom_score_adj(5)). A
@@ -44,6 +46,40 @@ func forkUnprotected(fork func() (int, error)) (pid int, err error) {
 		}
 	}()
 	return fork()
+}
+
+// forkScored is forkUnprotected for a process that is to have a score of its own. It has it before what it executes has
+// come to begin a process itself.
+func forkScored(wanted *int, fork func() (int, error)) (int, error) {
+	pid, err := forkUnprotected(fork)
+	if err != nil || wanted == nil {
+		return pid, err
+	}
+	return scored(pid, *wanted)
+}
+
+// scored gives a child its score, or ends it.
+func scored(pid, to int) (int, error) {
+	if err := elsewhere(func() error { return setScore(pid, to) }); err != nil {
+		killChild(pid)
+		return 0, err
+	}
+	return pid, nil
+}
+
+// setScore has a child ended sooner than others, or later. One that has ended needs none.
+func setScore(pid, to int) error {
+	err := os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(to)), 0o644)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if errors.Is(err, os.ErrPermission) && to < score.ordinary {
+		return nil // in a container without CAP_SYS_RESOURCE a pod is as any other process
+	}
+	if err != nil {
+		return fmt.Errorf("set how soon process %d is ended when memory is short: %w", pid, err)
+	}
+	return nil
 }
 
 // elsewhere calls f on a thread of its own: the one that forks has another /proc, or none, in the namespaces it entered.

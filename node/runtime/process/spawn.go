@@ -49,6 +49,9 @@ func (c Command) spawn(path, dir string, env []string, credential *syscall.Crede
 	if err != nil {
 		return 0, err
 	}
+	if procs, ok := c.Cgroup.Procs(); ok {
+		list.add("enter its cgroup", unix.SYS_WRITE, procs, list.text("0"), 1)
+	}
 	ordinary := list.words(make([]uintptr, len(sigaction{}))) // SIG_DFL
 	for signal := uintptr(1); signal <= 64; signal++ {
 		list.add("", unix.SYS_RT_SIGACTION, signal, ordinary, 0, signalSetSize)

@@ -76,6 +76,8 @@ type RootSpec struct {
 	Protect rootfs.Protection `json:"protect"`
 	HostPID bool              `json:"hostPID,omitempty"`
 	PIDNS   string            `json:"pidNS,omitempty"` // another container's PID namespace, to be shared; else the sandbox decides
+	// Cgroup is where its processes are, a path of package cgroup; empty: where the shim is.
+	Cgroup string `json:"cgroup,omitempty"`
 }
 
 // Echo is a container of the builtin image.
@@ -113,8 +115,9 @@ type ContainerStatus struct {
 	User       *process.Identity `json:"user,omitempty"`
 	FinishedAt time.Time         `json:"finishedAt"`
 	ExitCode   int               `json:"exitCode"` // 128 + signal where one ended it
-	Reason     string            `json:"reason"`   // Completed, Error
+	Reason     string            `json:"reason"`   // Completed, Error, OOMKilled
 	Message    string            `json:"message"`
+	Cgroup     string            `json:"cgroup,omitempty"` // where its processes are; a shim of an earlier version knows of none
 }
 
 // State is all a shim has. Seq grows with every change of a container.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"svcplane/node/runtime/cgroup"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/sandbox"
 )
@@ -40,7 +41,7 @@ func (s *shim) reserve(c *container) error {
 	case c.spec.Echo != nil:
 		c.runner = newEchoRunner(c, namespaces)
 	case c.spec.Process != nil:
-		c.runner = &processRunner{container: c, namespaces: namespaces}
+		c.runner = &processRunner{shim: s, container: c, namespaces: namespaces}
 	default:
 		return fmt.Errorf("start container %s: nothing to run", sandbox.Short(c.spec.ID))
 	}
@@ -60,7 +61,7 @@ func (s *shim) launch(ctx context.Context, c *container) (ContainerStatus, error
 	}
 	c.log = log
 	status := c.status
-	status.State, status.StartedAt = Running, time.Now()
+	status.State, status.StartedAt, status.Cgroup = Running, time.Now(), c.spec.Root.Cgroup
 	if err := c.runner.start(ctx, &status); err != nil {
 		c.runner.release(status)
 		log.close()
@@ -79,15 +80,28 @@ func (s *shim) watch(c *container) {
 	s.mu.Unlock()
 	c.runner.release(status)
 	c.log.close()
+	reason := s.endReason(c.spec.Root.Cgroup, code)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.status.State, c.status.FinishedAt, c.status.ExitCode, c.status.Message = Exited, time.Now(), code, message
-	c.status.Reason = "Completed"
-	if code != 0 {
-		c.status.Reason = "Error"
-	}
+	c.status.Reason = reason
 	close(c.done)
 	s.touch()
+}
+
+// endReason asks the kernel whether it has ended a process of a container that failed, for want of memory.
+func (s *shim) endReason(group string, code int) string {
+	if code == 0 {
+		return "Completed"
+	}
+	if group != "" {
+		if system, err := s.groups(); err == nil {
+			if kills, err := system.OOMKills(group); err == nil && kills > 0 {
+				return "OOMKilled"
+			}
+		}
+	}
+	return "Error"
 }
 
 func (s *shim) find(id string) *container {
@@ -164,7 +178,7 @@ func (s *shim) env(id string, root RootSpec) (process.ID, error) {
 	if err != nil {
 		return process.ID{}, err
 	}
-	init, err := makeInit(root, namespaces)
+	init, err := s.makeInit(root, namespaces)
 	if err != nil {
 		return process.ID{}, fmt.Errorf("exec in container %s: %w", sandbox.Short(id), err)
 	}
@@ -180,12 +194,17 @@ func (s *shim) env(id string, root RootSpec) (process.ID, error) {
 func sameView(a, b RootSpec) bool { return (a.View == nil) == (b.View == nil) }
 
 // makeInit makes the container's file system and the process that keeps it.
-func makeInit(root RootSpec, in process.Namespaces) (process.ID, error) {
+func (s *shim) makeInit(root RootSpec, in process.Namespaces) (process.ID, error) {
 	in.Mnt = root.MountNS
 	if root.PIDNS != "" {
 		in.PID = root.PIDNS
 	}
-	o := process.InitOptions{NewPID: in.PID == "" && !root.HostPID, MountProc: !root.HostPID}
+	place, err := s.openPlace(root.Cgroup)
+	if err != nil {
+		return process.ID{}, err
+	}
+	defer place.Close()
+	o := process.InitOptions{NewPID: in.PID == "" && !root.HostPID, MountProc: !root.HostPID, Cgroup: place}
 	init, err := forkInit(in, o, root.Build)
 	if err != nil {
 		return init, err
@@ -205,4 +224,16 @@ func (root RootSpec) protect(pid int) error {
 	return process.OnThread(func() error {
 		return root.Protect.Apply(process.Namespaces{Mnt: process.NamespacesOf(pid).Mnt}.Enter)
 	})
+}
+
+// openPlace opens the cgroup of a container, if it has one.
+func (s *shim) openPlace(group string) (*cgroup.Place, error) {
+	if group == "" {
+		return nil, nil
+	}
+	system, err := s.groups()
+	if err != nil {
+		return nil, err
+	}
+	return system.Place(group)
 }

@@ -61,6 +61,7 @@ func (r *echoRunner) release(status ContainerStatus) {
 // processRunner is a container that runs a command, as the first process of its PID namespace or beside an init that keeps its
 // namespaces.
 type processRunner struct {
+	shim       *shim
 	container  *container
 	namespaces process.Namespaces
 	init       process.ID // zero: there is none
@@ -72,24 +73,26 @@ type processRunner struct {
 }
 
 func (r *processRunner) start(_ context.Context, status *ContainerStatus) error {
-	root, in := r.container.spec.Root, r.namespaces
-	begin := r.container.spec.Process.Command.Start
+	root, in, command := r.container.spec.Root, r.namespaces, r.container.spec.Process.Command
+	var err error
+	if command.Cgroup, err = r.shim.openPlace(root.Cgroup); err != nil {
+		return err
+	}
+	defer command.Cgroup.Close()
+	begin := command.Start
 	prepare := func() error { return nil }
 	if r.first() {
 		in.Mnt, prepare = root.MountNS, root.Build
-		begin = func(stdio [3]uintptr, tty bool) (int, error) {
-			return r.container.spec.Process.Command.StartFirst(stdio, tty, root.protect)
-		}
+		begin = func(stdio [3]uintptr, tty bool) (int, error) { return command.StartFirst(stdio, tty, root.protect) }
 	} else {
-		var err error
-		if r.init, err = makeInit(root, in); err != nil {
+		if r.init, err = r.shim.makeInit(root, in); err != nil {
 			return err
 		}
 		in, status.Init = process.NamespacesOf(r.init.PID), r.init
 	}
 	var streams *streams
 	var pid int
-	err := process.OnThread(func() error {
+	err = process.OnThread(func() error {
 		// Before the thread enters: a volume may cover the container's /dev.
 		nothing, err := os.Open(os.DevNull)
 		if err != nil {

@@ -9,13 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"svcplane/node/runtime/cgroup"
 	"svcplane/node/runtime/process"
 	"svcplane/node/runtime/sandbox"
 )
 
 // shim is the state of the process.
 type shim struct {
-	self process.ID
+	self   process.ID
+	groups func() (cgroup.System, error) // where cgroups are; looked for once
 
 	mu         sync.Mutex
 	seq        uint64
@@ -67,7 +69,7 @@ func newShim() (*shim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identify the shim: %w", err)
 	}
-	return &shim{self: self, changed: make(chan struct{}), sandboxes: map[string]*heldSandbox{}, containers: map[string]*container{}}, nil
+	return &shim{self: self, groups: sync.OnceValues(cgroup.Find), changed: make(chan struct{}), sandboxes: map[string]*heldSandbox{}, containers: map[string]*container{}}, nil
 }
 
 // touch tells those who wait that a container changed; with s.mu held.
