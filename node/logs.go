@@ -19,12 +19,17 @@ import (
 	"svcplane/disk"
 )
 
-// Rotation of logs: the kubelet's defaults (containerLogMaxSize, containerLogMaxFiles).
-const (
-	maxLogSize  = 10 << 20
-	maxLogFiles = 5
-	rotateEvery = 10 * time.Second
-)
+// LogPolicy says how long the log of a container gets, by the kubelet's containerLogMaxSize and containerLogMaxFiles.
+type LogPolicy struct {
+	MaxSize  int64 // octets of a file; less than 0: it is never rotated
+	MaxFiles int   // of one instance of a container, the present one included
+}
+
+// DefaultLogPolicy is the kubelet's.
+func DefaultLogPolicy() LogPolicy { return LogPolicy{MaxSize: 10 << 20, MaxFiles: 5} }
+
+// rotateEvery is the kubelet's containerLogMonitorInterval.
+const rotateEvery = 10 * time.Second
 
 // logPath is the log of one instance of a container, below the pod's log directory.
 func logPath(container string, attempt uint32) string {
@@ -89,10 +94,10 @@ func (n *Node) rotateLog(ctx context.Context, id string) error {
 	}
 	path := resp.GetStatus().GetLogPath()
 	info, err := os.Stat(path)
-	if err != nil || info.Size() < maxLogSize {
+	if err != nil || info.Size() < n.cfg.Logs.MaxSize {
 		return nil // not there, or not yet
 	}
-	if err := compressRotated(path); err != nil {
+	if err := compressRotated(path, n.cfg.Logs.MaxFiles); err != nil {
 		return err
 	}
 	rotated := path + "." + time.Now().UTC().Format("20060102-150405.000")
@@ -107,7 +112,7 @@ func (n *Node) rotateLog(ctx context.Context, id string) error {
 }
 
 // compressRotated makes room for one more rotated log: the oldest go, all but the youngest are compressed.
-func compressRotated(path string) error {
+func compressRotated(path string, files int) error {
 	rotated, err := filepath.Glob(path + ".*")
 	if err != nil {
 		return fmt.Errorf("listing rotated logs of %s: %w", path, err)
@@ -115,7 +120,7 @@ func compressRotated(path string) error {
 	slices.SortFunc(rotated, func(a, b string) int { return cmp.Compare(b, a) })
 	for i, file := range rotated {
 		switch {
-		case i >= maxLogFiles-2:
+		case i >= files-2:
 			err = os.Remove(file)
 		case !strings.HasSuffix(file, ".gz"):
 			if err = compress(file); disk.NoSpace(err) {

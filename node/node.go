@@ -74,6 +74,7 @@ type Config struct {
 	// condition of the node stays after the last of its thresholds was met; 0: the kubelet's five minutes.
 	EvictionHard       []eviction.Threshold
 	PressureTransition time.Duration
+	Logs               LogPolicy // of containers; the zero value: DefaultLogPolicy
 	// Refused says why containers of an image may not run in a namespace, or nil: those that do end. Nil: all may.
 	Refused func(namespace, imageID string) error
 	// HostPath says why pods of a namespace may not have volumes of that type, or nil. Nil: all may.
@@ -153,6 +154,9 @@ func New(cfg Config) (*Node, error) {
 	if cfg.MasterService == (types.NamespacedName{}) {
 		cfg.MasterService = types.NamespacedName{Namespace: "default", Name: "kubernetes"}
 	}
+	if cfg.Logs == (LogPolicy{}) {
+		cfg.Logs = DefaultLogPolicy()
+	}
 	if cfg.ImageGC == (imagegc.Policy{}) {
 		cfg.ImageGC.HighThresholdPercent = 100
 	}
@@ -229,7 +233,9 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	n.cfg.Recorder.Eventf(n.ref(), corev1.EventTypeNormal, "Starting", "Starting the node's pods.")
 	wg.Go(func() { n.heartbeat(ctx) })
-	wg.Go(func() { n.rotateLogs(ctx) })
+	if n.cfg.Logs.MaxSize >= 0 {
+		wg.Go(func() { n.rotateLogs(ctx) })
+	}
 	if !n.cfg.ImageGC.Never() {
 		wg.Go(func() { n.gc.Run(ctx) })
 	}

@@ -241,7 +241,7 @@ func TestRotationKeepsFiveLogs(t *testing.T) {
 		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := compressRotated(path); err != nil {
+		if err := compressRotated(path, 5); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Rename(path, fmt.Sprintf("%s.2026010%d-000000.000", path, i)); err != nil {

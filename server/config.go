@@ -12,6 +12,7 @@ import (
 	"svcplane/apiserver"
 	"svcplane/apiserver/hostimages"
 	"svcplane/dns"
+	"svcplane/node"
 	"svcplane/node/eviction"
 	"svcplane/node/imagegc"
 	"svcplane/proxy/ebpf"
@@ -44,6 +45,7 @@ type Config struct {
 	ImageGC                imagegc.Policy
 	EvictionHard           []eviction.Threshold
 	PressureTransition     time.Duration
+	Logs                   node.LogPolicy
 	UnsafeSysctls          []string            // that pods may set
 	Capacity               corev1.ResourceList // in place of the machine's
 	// What of the node is not there for pods.

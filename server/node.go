@@ -149,6 +149,7 @@ func (n *Node) addPods() error {
 		SeccompDir: SeccompDir(c.DataDir), SeccompDefault: c.SeccompDefault,
 		ImageGC:      c.ImageGC,
 		EvictionHard: c.EvictionHard, PressureTransition: c.PressureTransition,
+		Logs:          c.Logs,
 		UnsafeSysctls: c.UnsafeSysctls,
 		Refused:       n.hostRefused(),
 		HostPath:      n.hostPathRefused(),

@@ -44,6 +44,7 @@ func (o *Options) register(fs *pflag.FlagSet) {
 	})
 	usage.Group(fs, "Images", o.Node.registerImages)
 	usage.Group(fs, "Eviction", o.Node.registerEviction)
+	usage.Group(fs, "Logs of containers", o.Node.registerLogs)
 	usage.Group(fs, "Addresses of the cluster", func(fs *pflag.FlagSet) {
 		fs.StringVar(&o.ServiceCIDR, "service-cidr", "10.96.0.0/16", "range that ClusterIPs come from, IPv4[,IPv6]")
 		fs.StringVar(&o.PodCIDR, "pod-cidr", "10.244.0.0/16", "range that pod addresses come from, IPv4[,IPv6]; with two ranges pods and Services have addresses of both families")

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
@@ -229,6 +230,9 @@ func TestNodeFlags(t *testing.T) {
 	if c.PodMaxPIDs != podMaxPIDs {
 		t.Errorf("a pod may have %d processes, want %d", c.PodMaxPIDs, podMaxPIDs)
 	}
+	if c.Logs.MaxSize != 10<<20 || c.Logs.MaxFiles != 5 || len(c.EvictionHard) != 5 || c.PressureTransition != 5*time.Minute {
+		t.Errorf("the kubelet's defaults: logs %v, eviction %v, %v", c.Logs, c.EvictionHard, c.PressureTransition)
+	}
 	if c.HostImages != hostimages.Off {
 		t.Errorf("host images are %s, want off", c.HostImages)
 	}
@@ -244,6 +248,10 @@ func TestNodeFlags(t *testing.T) {
 		"--kube-reserved=memory=-1Gi":        "more than 0",
 		"--pod-max-pids=0":                   "more than 0",
 		"--host-images=maybe":                "must be on, off or privileged-namespaces",
+		"--eviction-hard=memory<1Gi":         "unsupported eviction signal memory",
+		"--container-log-max-size=0":         "not 0",
+		"--container-log-max-size=big":       "is no quantity",
+		"--container-log-max-files=1":        "must be > 1",
 		"--allowed-unsafe-sysctls=vm.*":      "not known to be namespaced",
 		"--allowed-unsafe-sysctls=net.*.x":   "must be a name such as",
 		"--host-images=privileged-namespace": "must be on, off or privileged-namespaces",

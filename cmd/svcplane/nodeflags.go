@@ -31,6 +31,8 @@ type nodeOptions struct {
 
 	EvictionHard       string
 	PressureTransition time.Duration
+	LogMaxSize         string
+	LogMaxFiles        int
 
 	SystemReserved, KubeReserved []string
 	PodMaxPIDs                   int64
@@ -54,6 +56,27 @@ func (o *nodeOptions) register(fs *pflag.FlagSet) {
 func (o *nodeOptions) registerEviction(fs *pflag.FlagSet) {
 	fs.StringVar(&o.EvictionHard, "eviction-hard", strings.ReplaceAll(eviction.DefaultHard, ",", ", "), "from when on pods are ended since the node runs short of something, as with the kubelet's flag; empty: never")
 	fs.DurationVar(&o.PressureTransition, "eviction-pressure-transition-period", 5*time.Minute, "how long the node keeps a condition such as DiskPressure, and takes no pods, after there is enough again")
+}
+
+func (o *nodeOptions) registerLogs(fs *pflag.FlagSet) {
+	fs.StringVar(&o.LogMaxSize, "container-log-max-size", "10Mi", "how large the log of a container gets before a new file is begun; less than 0: without limit")
+	fs.IntVar(&o.LogMaxFiles, "container-log-max-files", 5, "how many files are kept of a container's log, the present one included")
+}
+
+// checkLogs has the words of the kubelet.
+func (o *nodeOptions) checkLogs(c *server.Config) error {
+	size, err := resource.ParseQuantity(o.LogMaxSize)
+	whole, ok := size.AsInt64()
+	switch {
+	case err != nil:
+		return fmt.Errorf("--container-log-max-size %q is no quantity: it must be like 10Mi", o.LogMaxSize)
+	case !ok || whole == 0:
+		return fmt.Errorf("--container-log-max-size %q must be a whole number of octets, and not 0", o.LogMaxSize)
+	case o.LogMaxFiles <= 1:
+		return fmt.Errorf("--container-log-max-files %d must be > 1", o.LogMaxFiles)
+	}
+	c.Logs.MaxSize, c.Logs.MaxFiles = whole, o.LogMaxFiles
+	return nil
 }
 
 func (o *nodeOptions) registerImages(fs *pflag.FlagSet) {
@@ -87,6 +110,9 @@ func (o *nodeOptions) check(c *server.Config) error {
 	}
 	if c.PressureTransition = o.PressureTransition; o.PressureTransition <= 0 {
 		return fmt.Errorf("--eviction-pressure-transition-period %v must be more than 0", o.PressureTransition)
+	}
+	if err := o.checkLogs(c); err != nil {
+		return err
 	}
 	c.SeccompDefault, c.UnsafeSysctls = o.SeccompDefault, o.UnsafeSysctls
 	if err := server.CheckSysctls(o.UnsafeSysctls); err != nil {

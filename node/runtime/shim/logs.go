@@ -26,7 +26,8 @@ func openLog(path string) (*logFile, error) {
 	return l, l.reopen()
 }
 
-// reopen opens the path anew; the old file is kept if that fails.
+// reopen opens the path anew; the old file is kept if that fails. Nothing is written meanwhile: whoever follows the log goes
+// over to a new file when it appears, and takes no more lines from the old one.
 func (l *logFile) reopen() error {
 	if l.path == "" {
 		return nil
@@ -34,12 +35,12 @@ func (l *logFile) reopen() error {
 	if err := os.MkdirAll(filepath.Dir(l.path), 0o755); err != nil {
 		return fmt.Errorf("open container log: %w", err)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
 		return fmt.Errorf("open container log: %w", err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.file != nil {
 		l.file.Close()
 	}
