@@ -57,7 +57,7 @@ func startOurs(ctx context.Context, o options, archive string) (*contender, erro
 	if err != nil {
 		return nil, err
 	}
-	if _, err := image.NewStore(filepath.Join(root, "images")).Import(imageName, archive); err != nil {
+	if _, err := image.NewStore(filepath.Join(root, "images")).Import(ctx, imageName, archive); err != nil {
 		return nil, fmt.Errorf("importing the image into our store: %w", err)
 	}
 	r, err := runtime.New(runtime.Config{DataDir: root, NodeName: "bench", PodCIDR: netip.MustParsePrefix("10.99.0.0/16"), Executable: program})
