@@ -172,6 +172,7 @@ func (n *Node) writeStatus(ctx context.Context, have *corev1.Node) error {
 	s := &next.Status
 	s.NodeInfo, s.Capacity, s.Allocatable = info, capacity, allocatable
 	s.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.ServerAddr.Port())
+	s.RuntimeHandlers = n.handlers
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: &n.strictGroups}
 	s.Addresses = addresses(n.cfg.Name, *n.addrs.Load())
 	now := metav1.NewTime(time.Now().Truncate(time.Second))

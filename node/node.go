@@ -100,10 +100,12 @@ type Node struct {
 	cfg          Config
 	runtimeName  string // for container ids, known after Run asked the runtime
 	runtimeVer   string
-	strictGroups bool // the runtime has supplementalGroupsPolicy Strict; known then, too
+	handlers     []corev1.NodeRuntimeHandler // that the runtime has; known then, too
+	strictGroups bool                        // the runtime has supplementalGroupsPolicy Strict; known then, too
 	allocatable  corev1.ResourceList
 	sysctls      *sysctls // that pods may set
 	cgroups      cgroups
+	users        userRanges
 
 	pods     cache.SharedIndexInformer
 	services corelisters.ServiceLister
@@ -198,6 +200,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.images = newImages(cfg.Images, cfg.Recorder, cfg.Dir, n.objects.Secret)
 	n.gc = n.newImageGC()
+	n.users.dir = n.podsDir()
 	n.volumes = volume.New(volume.Config{Dir: n.podsDir(), Objects: n.objects, Claims: n.objects, Tokens: n.requestToken, HostPath: cfg.HostPath})
 	n.probes = probe.New(probe.Config{Exec: n.execSync, Recorder: cfg.Recorder, Ref: objectRef, Changed: n.wake})
 	return n, n.register(core)
@@ -295,6 +298,7 @@ func (n *Node) askRuntime(ctx context.Context) error {
 		return fmt.Errorf("asking the container runtime for its features: %w", err)
 	}
 	n.strictGroups = status.GetFeatures().GetSupplementalGroupsPolicy()
+	n.handlers = handlerFeatures(status.GetRuntimeHandlers())
 	return nil
 }
 

@@ -69,7 +69,11 @@ func TestTheRuntimeIsToldOfClassAndUserNamespace(t *testing.T) {
 		hostUsers *bool
 		own       bool
 	}{{nil, false}, {ptr.To(true), false}, {ptr.To(false), true}} {
-		options := namespaceOptions(pod("p", func(p *corev1.Pod) { p.Spec.HostUsers = tt.hostUsers })).UsernsOptions
+		all, err := l.node.namespaceOptions(pod("p", func(p *corev1.Pod) { p.Spec.HostUsers = tt.hostUsers }))
+		if err != nil {
+			t.Fatal(err)
+		}
+		options := all.UsernsOptions
 		if own := options != nil && options.Mode == runtimeapi.NamespaceMode_POD; own != tt.own {
 			t.Errorf("hostUsers %v: a user namespace of its own: %v", tt.hostUsers, own)
 		}

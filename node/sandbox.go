@@ -38,11 +38,14 @@ func (n *Node) sandboxConfig(pod *corev1.Pod, attempt uint32) (*runtimeapi.PodSa
 		}
 	}
 	resolver, _ := names.DNS(pod, n.cfg.DNSAddrs, n.cfg.Domain, n.hostResolver())
+	linux, err := n.sandboxLinux(pod)
+	if err != nil {
+		return nil, err
+	}
 	logs := n.logDir(pod)
 	if err := os.MkdirAll(logs, 0o755); err != nil {
 		return nil, fmt.Errorf("making the log directory of pod %s: %w", podText(pod), err)
 	}
-	linux := sandboxLinux(pod)
 	n.limitSandbox(linux, pod)
 	return &runtimeapi.PodSandboxConfig{
 		Metadata:     &runtimeapi.PodSandboxMetadata{Name: pod.Name, Namespace: pod.Namespace, Uid: string(pod.UID), Attempt: attempt},
@@ -120,12 +123,16 @@ func criProtocol(p corev1.Protocol) runtimeapi.Protocol {
 	return runtimeapi.Protocol_TCP
 }
 
-func sandboxLinux(pod *corev1.Pod) *runtimeapi.LinuxPodSandboxConfig {
-	security := &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: namespaceOptions(pod)}
+func (n *Node) sandboxLinux(pod *corev1.Pod) (*runtimeapi.LinuxPodSandboxConfig, error) {
+	options, err := n.namespaceOptions(pod)
+	if err != nil {
+		return nil, err
+	}
+	security := &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: options}
 	linux := &runtimeapi.LinuxPodSandboxConfig{SecurityContext: security}
 	sc := pod.Spec.SecurityContext
 	if sc == nil {
-		return linux
+		return linux, nil
 	}
 	if sc.RunAsUser != nil {
 		security.RunAsUser = &runtimeapi.Int64Value{Value: *sc.RunAsUser}
@@ -140,7 +147,7 @@ func sandboxLinux(pod *corev1.Pod) *runtimeapi.LinuxPodSandboxConfig {
 		}
 		linux.Sysctls[strings.ReplaceAll(s.Name, "/", ".")] = s.Value
 	}
-	return linux
+	return linux, nil
 }
 
 func groups(sc *corev1.PodSecurityContext) []int64 {
@@ -151,7 +158,8 @@ func groups(sc *corev1.PodSecurityContext) []int64 {
 	return list
 }
 
-func namespaceOptions(pod *corev1.Pod) *runtimeapi.NamespaceOption {
+// namespaceOptions says which namespaces a pod has of its own. A user namespace gets its users.
+func (n *Node) namespaceOptions(pod *corev1.Pod) (*runtimeapi.NamespaceOption, error) {
 	mode := func(host bool, otherwise runtimeapi.NamespaceMode) runtimeapi.NamespaceMode {
 		if host {
 			return runtimeapi.NamespaceMode_NODE
@@ -167,10 +175,15 @@ func namespaceOptions(pod *corev1.Pod) *runtimeapi.NamespaceOption {
 		Pid:     pid,
 		Ipc:     mode(pod.Spec.HostIPC, runtimeapi.NamespaceMode_POD),
 	}
-	if pod.Spec.HostUsers != nil && !*pod.Spec.HostUsers {
-		options.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD}
+	if pod.Spec.HostUsers == nil || *pod.Spec.HostUsers {
+		return options, nil
 	}
-	return options
+	ids, err := n.users.of(pod.UID)
+	if err != nil {
+		return nil, fmt.Errorf("giving pod %s users of its own: %w", podText(pod), err)
+	}
+	options.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD, Uids: ids, Gids: ids}
+	return options, nil
 }
 
 // handler gives the name by which the runtime knows the RuntimeClass of a pod; empty: the default.

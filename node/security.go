@@ -15,6 +15,9 @@ import (
 func (n *Node) containerLinux(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (*runtimeapi.LinuxContainerConfig, error) {
 	security := securityContext(pod, c)
 	var err error
+	if security.NamespaceOptions, err = n.namespaceOptions(pod); err != nil {
+		return nil, err
+	}
 	if security.Seccomp, err = n.seccomp(pod, c); err != nil {
 		return nil, err
 	}
@@ -26,11 +29,13 @@ func (n *Node) containerLinux(ctx context.Context, pod *corev1.Pod, c *corev1.Co
 
 // securityContext merges the container's over the pod's, as the API documents for every field.
 func securityContext(pod *corev1.Pod, c *corev1.Container) *runtimeapi.LinuxContainerSecurityContext {
+	var proc *corev1.ProcMountType // Unmasked is for pods with user namespaces, as the API sees to
+	if s := c.SecurityContext; s != nil {
+		proc = s.ProcMount
+	}
 	out := &runtimeapi.LinuxContainerSecurityContext{
-		NamespaceOptions: namespaceOptions(pod),
-		// Whatever procMount says: Unmasked is for pods in user namespaces, which this node has not.
-		MaskedPaths:   securitycontext.ConvertToRuntimeMaskedPaths(nil),
-		ReadonlyPaths: securitycontext.ConvertToRuntimeReadonlyPaths(nil),
+		MaskedPaths:   securitycontext.ConvertToRuntimeMaskedPaths(proc),
+		ReadonlyPaths: securitycontext.ConvertToRuntimeReadonlyPaths(proc),
 	}
 	var user, group *int64
 	if p := pod.Spec.SecurityContext; p != nil {

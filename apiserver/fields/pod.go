@@ -17,7 +17,7 @@ func pods() []Struct {
 			Of: corev1.PodSpec{},
 			Honoured: []Honoured{
 				{"node", "volumes initContainers containers ephemeralContainers restartPolicy terminationGracePeriodSeconds " +
-					"activeDeadlineSeconds dnsPolicy serviceAccountName nodeName hostNetwork hostPID hostIPC securityContext " +
+					"activeDeadlineSeconds dnsPolicy serviceAccountName nodeName hostNetwork hostPID hostIPC hostUsers securityContext " +
 					"hostname subdomain hostAliases dnsConfig readinessGates enableServiceLinks setHostnameAsFQDN hostnameOverride imagePullSecrets"},
 				{"binder", "nodeSelector affinity tolerations topologySpreadConstraints schedulingGates overhead resources"},
 				{"API server", "serviceAccount automountServiceAccountToken"},
@@ -36,10 +36,6 @@ func pods() []Struct {
 // podRejections are fields that keep a pod from running: others rely on what they ask for.
 func podRejections() []Row {
 	return []Row{
-		{
-			Fields: "hostUsers", Fate: Rejected, Mean: "false", If: when(func(s *corev1.PodSpec) bool { return is(s.HostUsers, false) }),
-			Text: "this node has no user namespaces for pods, and root in a pod would be root on the host; leave it out",
-		},
 		{
 			Fields: "runtimeClassName", Fate: Rejected,
 			Text: "this node has one container runtime, the default, and no handler; leave it out",

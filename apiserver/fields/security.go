@@ -23,15 +23,8 @@ func security() []Struct {
 		{
 			Of: corev1.SecurityContext{},
 			Honoured: []Honoured{{"node", "capabilities privileged runAsUser runAsGroup runAsNonRoot readOnlyRootFilesystem " +
-				"allowPrivilegeEscalation seccompProfile appArmorProfile"}},
-			Rows: []Row{
-				linuxOnly, noSELinux,
-				{
-					Fields: "procMount", Fate: Warned, Mean: "Unmasked",
-					If:   when(func(s *corev1.SecurityContext) bool { return is(s.ProcMount, corev1.UnmaskedProcMount) }),
-					Text: "what is masked or read-only in /proc stays so, as with Default: it is for pods in user namespaces, which this node has not",
-				},
-			},
+				"allowPrivilegeEscalation procMount seccompProfile appArmorProfile"}},
+			Rows: []Row{linuxOnly, noSELinux},
 		},
 		{Of: corev1.Capabilities{}, Honoured: []Honoured{{"node", "add drop"}}},
 	}

@@ -78,10 +78,10 @@ func changes() []change {
 			name: "an ephemeral container, whose fields are inlined",
 			apply: func(p *corev1.Pod) {
 				p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{
-					SecurityContext: &corev1.SecurityContext{ProcMount: ptr.To(corev1.UnmaskedProcMount)},
+					SecurityContext: &corev1.SecurityContext{SELinuxOptions: &corev1.SELinuxOptions{Level: "s0"}},
 				}}}
 			},
-			want: []string{"spec.ephemeralContainers[0].securityContext.procMount: "},
+			want: []string{"spec.ephemeralContainers[0].securityContext.seLinuxOptions: "},
 		},
 		{
 			name: "seccomp",

@@ -136,7 +136,7 @@ func (r *Runtime) liveNamespaces(entry *sandboxEntry, held shim.State) *sandbox.
 		if s.ID != entry.ID {
 			continue
 		}
-		namespaces, err := sandbox.OpenNamespaces(process.Namespaces{Net: s.Namespaces.Net, UTS: s.Namespaces.UTS, IPC: s.Namespaces.IPC})
+		namespaces, err := sandbox.OpenNamespaces(process.Namespaces{Net: s.Namespaces.Net, UTS: s.Namespaces.UTS, IPC: s.Namespaces.IPC, User: s.Namespaces.User})
 		if err != nil {
 			klog.ErrorS(err, "Opening the namespaces of a pod", "pod", podName(entry.config))
 			return nil

@@ -137,7 +137,12 @@ func (p *execPipes) close() {
 // start runs the command from a thread in the container's namespaces.
 func (e execution) start(init process.ID, command process.Command, pipes *execPipes) (int, error) {
 	var pid int
-	err := process.OnThread(func() error {
+	var err error
+	if command.Users, err = process.UsersOf(init.PID); err != nil {
+		return 0, err
+	}
+	defer command.Users.Close()
+	err = process.OnThread(func() error {
 		if !init.Alive() {
 			return process.ErrGone
 		}

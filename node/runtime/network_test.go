@@ -177,7 +177,7 @@ func TestSandboxesThatCannotBeMade(t *testing.T) {
 		config        *runtimeapi.PodSandboxConfig
 		handler, want string
 	}{
-		{apart, "", "remove hostUsers: false"},
+		{apart, "", "one range of users"},
 		{podConfig("classed"), "runsc", "remove runtimeClassName"},
 	} {
 		if _, err := l.RunPodSandbox(t.Context(), tt.config, tt.handler); err == nil || !strings.Contains(err.Error(), tt.want) {

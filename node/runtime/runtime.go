@@ -242,7 +242,8 @@ func (r *Runtime) Status(context.Context, bool) (*runtimeapi.StatusResponse, err
 	}
 	return &runtimeapi.StatusResponse{Status: &runtimeapi.RuntimeStatus{
 		Conditions: []*runtimeapi.RuntimeCondition{condition(runtimeapi.RuntimeReady), condition(runtimeapi.NetworkReady)},
-	}, Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true}}, nil
+	}, RuntimeHandlers: []*runtimeapi.RuntimeHandler{{Features: &runtimeapi.RuntimeHandlerFeatures{UserNamespaces: usersSupported() == nil}}},
+		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true}}, nil
 }
 
 // Close has nothing to do: there is no connection, and Run stops with its context.

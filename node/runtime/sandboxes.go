@@ -30,8 +30,8 @@ func (r *Runtime) RunPodSandbox(ctx context.Context, config *runtimeapi.PodSandb
 	if config.GetMetadata() == nil {
 		return "", status.Error(codes.InvalidArgument, "run pod sandbox: metadata is missing")
 	}
-	if users := namespaceMode(config).GetUsernsOptions(); users != nil && users.Mode == runtimeapi.NamespaceMode_POD {
-		return "", status.Error(codes.InvalidArgument, "this runtime has no user namespaces for pods; remove hostUsers: false")
+	if _, err := usersOf(config); err != nil {
+		return "", status.Errorf(codes.InvalidArgument, "run the sandbox of pod %s: %v", podName(config), err)
 	}
 	entry, err := r.newSandbox(config)
 	if err != nil {
@@ -82,8 +82,13 @@ func (r *Runtime) newSandbox(config *runtimeapi.PodSandboxConfig) (*sandboxEntry
 
 func (r *Runtime) makeSandbox(ctx context.Context, entry *sandboxEntry) error {
 	config, id := entry.config, entry.ID
+	users, err := usersOf(config)
+	if err != nil {
+		return err
+	}
 	namespaces, err := sandbox.NewNamespaces(sandbox.Options{
 		Hostname: config.GetHostname(), HostNet: hostNetwork(config), HostIPC: namespaceMode(config).GetIpc() == runtimeapi.NamespaceMode_NODE,
+		Users: users,
 	})
 	if err != nil {
 		return err

@@ -101,6 +101,10 @@ func (r *Runtime) rootSpec(pod *sandboxEntry, c *containerEntry) (shim.RootSpec,
 	security := c.config.GetLinux().GetSecurityContext()
 	root := shim.RootSpec{MountNS: r.mountNS, Cgroup: r.groupOf(pod, c), HostPID: security.GetNamespaceOptions().GetPid() == runtimeapi.NamespaceMode_NODE}
 	root.Spec = rootfs.Spec{Stage: filepath.Join(dir, "stage"), ReadOnly: security.GetReadonlyRootfs(), WorkDir: c.config.GetWorkingDir()}
+	var err error
+	if root.Users, err = usersOf(pod.config); err != nil {
+		return root, err
+	}
 	if err := r.rootKind(&root, pod, c); err != nil {
 		return root, err
 	}
@@ -143,12 +147,16 @@ func (r *Runtime) rootKind(root *shim.RootSpec, pod *sandboxEntry, c *containerE
 	switch c.Kind {
 	case kindEcho:
 		root.ReadOnly = false // the server writes nothing
-		if r.hostAccess(pod) != nil {
+		// The host's root is no place for whom its files call nobody.
+		if r.hostAccess(pod) != nil || root.Users != nil {
 			root.View = &rootfs.View{Hide: append([]string{r.cfg.DataDir}, r.cfg.Hide...)}
 		}
 	case kindHost:
 		if root.ReadOnly {
 			return fmt.Errorf("readOnlyRootFilesystem can't be had with %s, whose root is the host's; use an imported image", image.Host)
+		}
+		if root.Users != nil {
+			return fmt.Errorf("hostUsers: false can't be had with %s, whose root is the host's; use another image", image.Host)
 		}
 	case kindImage:
 		img, err := r.images.Get(c.ImageID)

@@ -25,6 +25,8 @@ type Command struct {
 	NoNewPrivs bool     `json:"noNewPrivs,omitempty"`
 	DropCaps   []int    `json:"dropCaps,omitempty"` // numbers of capabilities(7) to take from the bounding set
 	Filter     *Filter  `json:"filter,omitempty"`   // of system calls; nil: none
+	// Users is the user namespace in which User and DropCaps are meant; nil: ours.
+	Users *Users `json:"-"`
 	// OOMScore is how much sooner than others, or later, the kernel ends the process when memory is short (proc_pid_oom_score_adj(5)).
 	OOMScore *int `json:"oomScore,omitempty"`
 	// Cgroup is where it starts; nil: where the one is that starts it.
@@ -60,7 +62,13 @@ func (c Command) start(stdio [3]uintptr, tty bool, prepare func(pid int) error) 
 	if err != nil {
 		return 0, err
 	}
-	if err := giveStreams(stdio, credential.Uid); err != nil {
+	owner := credential.Uid
+	if c.Users != nil {
+		if owner, err = c.Users.IDs.Outside(owner); err != nil {
+			return 0, err
+		}
+	}
+	if err := giveStreams(stdio, owner); err != nil {
 		return 0, err
 	}
 	if err := c.restrict(); err != nil {
@@ -70,7 +78,7 @@ func (c Command) start(stdio [3]uintptr, tty bool, prepare func(pid int) error) 
 		return 0, err
 	}
 	pid, err := forkScored(c.OOMScore, func() (int, error) {
-		if c.Filter != nil || prepare != nil {
+		if c.Filter != nil || c.Users != nil || prepare != nil {
 			return c.spawn(path, dir, env, credential, stdio, tty, prepare)
 		}
 		system := &syscall.SysProcAttr{Setsid: true, Setctty: tty, Credential: credential}

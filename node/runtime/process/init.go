@@ -20,6 +20,10 @@ type InitOptions struct {
 	// Cgroup is where it lives; nil: where the one is that forks it. It is spared when memory is short there: with it all
 	// processes of its PID namespace end.
 	Cgroup *cgroup.Place
+	// Users is the user namespace that it and its mount namespace belong to; nil: ours. PIDs is then the PID namespace that it
+	// enters, instead of the thread.
+	Users *Users
+	PIDs  *os.File
 }
 
 // initPage is all that the child may read after the fork: it lies in memory of its own, because the child
@@ -73,7 +77,12 @@ func ForkInit(o InitOptions) (int, error) {
 	if o.NewPID {
 		flags |= unix.CLONE_NEWPID
 	}
-	pid, err := forkWithoutSignals(func() (uintptr, syscall.Errno) { return forkInit(page, flags) })
+	var pid int
+	if o.Users != nil {
+		pid, err = o.Users.forkInit(page, o)
+	} else {
+		pid, err = forkWithoutSignals(func() (uintptr, syscall.Errno) { return forkInit(page, flags) })
+	}
 	unix.Close(pipe[1])
 	if err != nil {
 		return 0, fmt.Errorf("fork an init: %w", err)

@@ -66,6 +66,14 @@ func (c Command) spawn(path, dir string, env []string, credential *syscall.Crede
 		return 0, err
 	}
 	list.add("set how many files it may open", unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, list.limit(files), 0)
+	if c.Users != nil {
+		if prepare == nil {
+			c.Users.enter(list)
+		} else {
+			list.between(c.Users, unix.CLONE_NEWPID, nil)
+		}
+		list.drop(c.DropCaps)
+	}
 	list.become(credential)
 	list.add(execute, unix.SYS_CHDIR, list.text(dir))
 	if len(filter.Program) > 0 && credential.Uid != 0 && !c.NoNewPrivs {
@@ -86,9 +94,10 @@ type childCalls struct {
 	mem    []byte
 	used   uintptr
 	calls  []rawCall
-	copies []int   // descriptors of ours that the child gets
-	flags  uintptr // of clone(2)
-	first  *first  // nil: the child is not
+	copies []int     // descriptors of ours that the child gets
+	flags  uintptr   // of clone(2)
+	first  *first    // nil: the child is not
+	before []rawCall // of a child between, whose child makes the others; none: there is none
 }
 
 // spawnReport is the beginning of that memory. It says of a call that failed; without writing to a pipe, which the filter
@@ -96,6 +105,8 @@ type childCalls struct {
 type spawnReport struct {
 	call  uint32 // the number in the list, from 1 on
 	errno uint32
+	// What a child between says: the number of the process that it has forked, or else which of its calls failed.
+	pid, between uint32
 }
 
 // spawnSize is how much memory the arguments take, generously.
@@ -115,6 +126,8 @@ func newChildCalls(size int) (*childCalls, error) {
 	}
 	return &childCalls{mem: mem, used: unsafe.Sizeof(spawnReport{})}, nil
 }
+
+func (l *childCalls) report() *spawnReport { return (*spawnReport)(unsafe.Pointer(&l.mem[0])) }
 
 func (l *childCalls) close() {
 	l.first.close()
@@ -210,9 +223,16 @@ func (l *childCalls) run() (int, error) {
 		return 0, fmt.Errorf("make a pipe for a process: %w", err)
 	}
 	defer unix.Close(pipe[0])
-	report := (*spawnReport)(unsafe.Pointer(&l.mem[0]))
-	pid, err := forkWithoutSignals(func() (uintptr, syscall.Errno) { return spawnChild(l.calls, report, l.flags) })
+	report := l.report()
+	fork := func() (uintptr, syscall.Errno) { return spawnChild(l.calls, report, l.flags) }
+	if len(l.before) > 0 {
+		fork = func() (uintptr, syscall.Errno) { return spawnBetween(l.before, l.calls, report) }
+	}
+	pid, err := forkWithoutSignals(fork)
 	unix.Close(pipe[1])
+	if err == nil && len(l.before) > 0 {
+		pid, err = l.after(pid)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("fork a process: %w", err)
 	}
@@ -246,22 +266,31 @@ func spawnChild(calls []rawCall, report *spawnReport, flags uintptr) (uintptr, s
 	if errno != 0 || pid != 0 {
 		return pid, errno
 	}
-	for i := range calls {
-		c := &calls[i]
-		pid, _, errno = syscall.RawSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
-		if errno == 0 && pid < c.least {
-			errno = unix.EPIPE
-		}
-		if errno != 0 && len(c.what) > 0 {
-			report.errno, report.call = uint32(errno), uint32(i)+1
-			break
-		}
-	}
+	report.call, report.errno = makeCalls(calls)
 	var nowhere *byte
 	for {
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 127, 0, 0)
 		*nowhere = 0 // a filter may refuse even that; nothing refuses SIGSEGV
 	}
+}
+
+// makeCalls makes a child's calls, and gives the number of one that fails, from 1 on, and why; 0 if none does.
+//
+//go:nosplit
+//go:norace
+//go:noinline
+func makeCalls(calls []rawCall) (failed, why uint32) {
+	for i := range calls {
+		c := &calls[i]
+		got, _, errno := syscall.RawSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
+		if errno == 0 && got < c.least {
+			errno = unix.EPIPE
+		}
+		if errno != 0 && len(c.what) > 0 {
+			return uint32(i) + 1, uint32(errno)
+		}
+	}
+	return 0, 0
 }
 
 // forkWithoutSignals calls fork while this thread gets no signal. In the child they stay blocked: the handlers that it

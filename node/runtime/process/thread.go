@@ -44,6 +44,8 @@ type Namespaces struct {
 	IPC string `json:"ipc,omitempty"`
 	PID string `json:"pid,omitempty"`
 	Mnt string `json:"mnt,omitempty"`
+	// User is what the others belong to. A process of many threads cannot enter it: Enter leaves it out.
+	User string `json:"user,omitempty"`
 }
 
 // NamespacesOf gives the namespaces that process pid is in.

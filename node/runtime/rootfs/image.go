@@ -28,11 +28,17 @@ func (b *builder) imageRoot() error {
 // imageFiles mounts what is in an image, and what the container writes over it.
 func (b *builder) imageFiles(layers []string, upper, work string) error {
 	if len(layers) > 0 {
-		lower := slices.Clone(layers)
+		if err := b.give(upper); err != nil { // its owner is the root's
+			return err
+		}
+		lower, err := b.mappedAll(layers)
+		if err != nil {
+			return err
+		}
 		slices.Reverse(lower) // overlayfs wants the topmost first
 		return b.mountOverlay(lower, upper, work, b.root)
 	}
-	if err := unix.Mount(upper, b.root, "", unix.MS_BIND, ""); err != nil {
+	if err := b.showCopy(upper); err != nil {
 		return fmt.Errorf("show a copy of the image: %w", err)
 	}
 	if !b.spec.NoDevices {
@@ -44,6 +50,18 @@ func (b *builder) imageFiles(layers []string, upper, work string) error {
 	return nil
 }
 
+func (b *builder) showCopy(dir string) error {
+	if b.spec.Users == nil {
+		return unix.Mount(dir, b.root, "", unix.MS_BIND, "")
+	}
+	copied, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer copied.Close()
+	return b.bindMapped(copied, b.root)
+}
+
 // systemDirs mounts what a root of its own has from the kernel and not from files.
 func (b *builder) systemDirs() error {
 	for _, m := range systemMounts {
@@ -51,7 +69,7 @@ func (b *builder) systemDirs() error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Mount(m.source, target, m.kind, m.flags, m.options); err != nil {
+		if err := unix.Mount(m.source, target, m.kind, m.flags, b.options(m)); err != nil {
 			return fmt.Errorf("mount %s of a container: %w", m.target, err)
 		}
 		if b.spec.Privileged || m.restrict == 0 {
@@ -70,7 +88,7 @@ func (b *builder) directory(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(target, 0o755); err != nil {
+	if err := b.mkdirAll(target); err != nil {
 		return "", fmt.Errorf("make %s in a container: %w", path, err)
 	}
 	return target, nil

@@ -31,15 +31,17 @@ func (b *builder) openSources(mounts []Mount) ([]*os.File, error) {
 
 // image mounts an image's layers aside, read-only, and gives where the part to be shown is.
 func (b *builder) image(m Mount) (string, error) {
-	root := m.Layers[0]
-	if len(m.Layers) > 1 { // overlayfs wants two at least
-		var err error
+	layers, err := b.mappedAll(m.Layers)
+	if err != nil {
+		return "", err
+	}
+	root := layers[0]
+	if len(layers) > 1 { // overlayfs wants two at least
 		if root, err = b.stage("image"); err != nil {
 			return "", err
 		}
-		lower := slices.Clone(m.Layers)
-		slices.Reverse(lower)
-		if err := b.mountOverlay(lower, "", "", root); err != nil {
+		slices.Reverse(layers)
+		if err := b.mountOverlay(layers, "", "", root); err != nil {
 			return "", err
 		}
 	}
@@ -86,7 +88,12 @@ func (b *builder) mount(source *os.File, m Mount) error {
 			return err
 		}
 	}
-	if err := bind(source, target); err != nil {
+	if len(m.Layers) == 0 && b.spec.Users != nil {
+		err = b.bindMapped(source, target)
+	} else {
+		err = bind(source, target)
+	}
+	if err != nil {
 		return err
 	}
 	b.cover(target, true)
@@ -164,7 +171,7 @@ func (b *builder) make(target string, dir bool) error {
 	if !dir {
 		parent = filepath.Dir(target)
 	}
-	if err := os.MkdirAll(parent, 0o755); err != nil {
+	if err := b.mkdirAll(parent); err != nil {
 		return fmt.Errorf("make the mount point: %w", err)
 	}
 	if dir {

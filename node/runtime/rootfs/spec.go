@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"svcplane/node/runtime/process"
 )
 
 // Mount is a file or directory of the host, or of an image, shown in the container.
@@ -39,7 +41,11 @@ type Spec struct {
 	// Privileged: an image's root has the host's devices, and /sys can be written.
 	Privileged bool   `json:"privileged,omitempty"`
 	WorkDir    string `json:"workDir,omitempty"` // made in the container's own files where it is missing
-	Stage      string `json:"stage"`             // existing, empty directory to mount on within the namespace
+	// Users are the numbers of the container's users on the host, if it has a user namespace of its own. Files in images and
+	// volumes are then shown by the numbers that the container has for their owners. The namespace is UserNS.
+	Users  *process.IDs `json:"users,omitempty"`
+	UserNS *os.File     `json:"-"`
+	Stage  string       `json:"stage"` // existing, empty directory to mount on within the namespace
 }
 
 // Build makes the file system in a new mount namespace of the calling thread (within process.OnThread) and
@@ -193,7 +199,7 @@ func (b *builder) workDir() error {
 		return err
 	}
 	if !exists && b.writable(target) {
-		_ = os.MkdirAll(target, 0o755)
+		_ = b.mkdirAll(target)
 	}
 	return nil
 }

@@ -20,18 +20,24 @@ type Options struct {
 	Hostname string // of the pod's own UTS namespace
 	HostNet  bool   // share network and UTS namespaces
 	HostIPC  bool   // share the IPC namespace
+	// Users are the users of a user namespace of the pod's own, to which the others belong; nil: the server's.
+	Users *process.IDs
 }
 
 // Namespaces are open files of a pod's namespaces; they live as long as somebody holds a file, a process or
 // a mount of them.
 type Namespaces struct {
 	Net, UTS, IPC *os.File
+	User          *os.File // nil: the server's
 }
 
 // NewNamespaces makes the namespaces of a pod, loopback up, or opens the server's where they are shared.
 func NewNamespaces(o Options) (*Namespaces, error) {
 	n := &Namespaces{}
 	err := process.OnThread(func() error {
+		if o.Users != nil {
+			return n.makeInside(o)
+		}
 		flags := 0
 		if !o.HostNet {
 			flags |= unix.CLONE_NEWNET | unix.CLONE_NEWUTS
@@ -43,10 +49,7 @@ func NewNamespaces(o Options) (*Namespaces, error) {
 			return fmt.Errorf("make namespaces: %w (svcplane needs to run as root)", err)
 		}
 		if !o.HostNet {
-			if err := unix.Sethostname([]byte(o.Hostname)); err != nil {
-				return fmt.Errorf("set the hostname %q: %w", o.Hostname, err)
-			}
-			if err := setupLoopback(); err != nil {
+			if err := o.prepare(); err != nil {
 				return err
 			}
 		}
@@ -57,6 +60,35 @@ func NewNamespaces(o Options) (*Namespaces, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+// prepare sets up the new namespaces that the calling thread is in.
+func (o Options) prepare() error {
+	if err := unix.Sethostname([]byte(o.Hostname)); err != nil {
+		return fmt.Errorf("set the hostname %q: %w", o.Hostname, err)
+	}
+	return setupLoopback()
+}
+
+// makeInside makes a user namespace, and the others in it.
+func (n *Namespaces) makeInside(o Options) error {
+	if o.HostNet || o.HostIPC {
+		return errors.New("a pod with a user namespace of its own can't have the host's network or IPC namespace")
+	}
+	pid, release, err := process.HoldNamespaces(unix.CLONE_NEWNET|unix.CLONE_NEWUTS|unix.CLONE_NEWIPC, *o.Users)
+	if err != nil {
+		return err
+	}
+	defer release()
+	paths := process.NamespacesOf(pid)
+	paths.User = fmt.Sprintf("/proc/%d/ns/user", pid)
+	if err := n.openAll(paths); err != nil {
+		return err
+	}
+	if err := (process.Namespaces{Net: paths.Net, UTS: paths.UTS}).Enter(); err != nil {
+		return err
+	}
+	return o.prepare()
 }
 
 // OpenNamespaces opens the namespaces at the given paths.
@@ -77,7 +109,10 @@ func (n *Namespaces) openAll(paths process.Namespaces) error {
 	for _, f := range []struct {
 		file **os.File
 		path string
-	}{{&n.Net, paths.Net}, {&n.UTS, paths.UTS}, {&n.IPC, paths.IPC}} {
+	}{{&n.Net, paths.Net}, {&n.UTS, paths.UTS}, {&n.IPC, paths.IPC}, {&n.User, paths.User}} {
+		if f.file == &n.User && f.path == "" {
+			continue
+		}
 		if err := checkNamespace(f.path); err != nil {
 			return err
 		}
@@ -93,12 +128,16 @@ func (n *Namespaces) openAll(paths process.Namespaces) error {
 // Paths name the namespaces, for as long as the files are open, to any process of the machine.
 func (n *Namespaces) Paths() process.Namespaces {
 	path := func(f *os.File) string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()) }
-	return process.Namespaces{Net: path(n.Net), UTS: path(n.UTS), IPC: path(n.IPC)}
+	paths := process.Namespaces{Net: path(n.Net), UTS: path(n.UTS), IPC: path(n.IPC)}
+	if n.User != nil {
+		paths.User = path(n.User)
+	}
+	return paths
 }
 
 // Close lets go of the files.
 func (n *Namespaces) Close() {
-	for _, f := range []*os.File{n.Net, n.UTS, n.IPC} {
+	for _, f := range []*os.File{n.Net, n.UTS, n.IPC, n.User} {
 		if f != nil {
 			f.Close()
 		}

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ type ContainerSpec struct {
 const (
 	needSeccomp      = "seccomp"
 	needStrictGroups = "supplementalGroupsPolicy"
+	needUsers        = "hostUsers"
 )
 
 // needs lists what a shim has to know to run the container. They are in the path of the request: a shim passes over fields
@@ -52,6 +54,9 @@ func (s ContainerSpec) needs() []string {
 	var list []string
 	if s.Process != nil && s.Process.Command.Filter != nil {
 		list = append(list, needSeccomp)
+	}
+	if s.Root.Users != nil {
+		list = append(list, needUsers)
 	}
 	if s.Process != nil && s.Process.Command.User.Strict {
 		list = append(list, needStrictGroups)
@@ -62,7 +67,7 @@ func (s ContainerSpec) needs() []string {
 // unknownNeed is the first need that this shim does not know.
 func unknownNeed(needs string) (string, bool) {
 	for need := range strings.SplitSeq(needs, ",") {
-		if need != needSeccomp && need != needStrictGroups {
+		if !slices.Contains([]string{needSeccomp, needStrictGroups, needUsers}, need) {
 			return need, true
 		}
 	}
@@ -135,6 +140,8 @@ type stopRequest struct {
 type envReply struct {
 	Init process.ID `json:"init"`
 	View bool       `json:"view"` // it is a view; a shim of an earlier version, which has none, does not say so
+	// Users: it is in a user namespace of the pod's own. Earlier versions have none either.
+	Users bool `json:"users,omitempty"`
 }
 
 type failure struct {

@@ -134,6 +134,9 @@ func (c *Client) Wait(ctx context.Context, after uint64) (State, error) {
 func (c *Client) AddSandbox(ctx context.Context, spec SandboxSpec) (Sandbox, error) {
 	var s Sandbox
 	err := c.do(ctx, http.MethodPost, "/sandboxes", spec, &s)
+	if err == nil && spec.Namespaces.User != "" && s.Namespaces.User == "" {
+		return s, errors.Join(tooOld(needUsers), c.RemoveSandbox(ctx, spec.ID))
+	}
 	return s, err
 }
 
@@ -180,6 +183,9 @@ func (c *Client) Env(ctx context.Context, id string, root RootSpec) (process.ID,
 	err := c.do(ctx, http.MethodPost, "/containers/"+url.PathEscape(id)+"/env", root, &e)
 	if err == nil && root.View != nil && !e.View {
 		return process.ID{}, errors.New("the shim of these containers is of an earlier version and can't keep this one from the host's root: delete the pod, or restart all with svcplane cleanup")
+	}
+	if err == nil && root.Users != nil && !e.Users {
+		return process.ID{}, tooOld(needUsers)
 	}
 	return e.Init, err
 }

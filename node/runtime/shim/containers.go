@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -204,6 +205,14 @@ func (s *shim) makeInit(root RootSpec, in process.Namespaces) (process.ID, error
 		return process.ID{}, err
 	}
 	defer place.Close()
+	users, err := openUsers(in, root)
+	if err != nil {
+		return process.ID{}, err
+	}
+	defer users.Close()
+	if users != nil {
+		root.UserNS = users.File
+	}
 	o := process.InitOptions{NewPID: in.PID == "" && !root.HostPID, MountProc: !root.HostPID, Cgroup: place}
 	init, err := forkInit(in, o, root.Build)
 	if err != nil {
@@ -214,6 +223,18 @@ func (s *shim) makeInit(root RootSpec, in process.Namespaces) (process.ID, error
 		return process.ID{}, err
 	}
 	return init, nil
+}
+
+// openUsers opens the user namespace of a pod that has one.
+func openUsers(in process.Namespaces, root RootSpec) (*process.Users, error) {
+	if root.Users == nil {
+		return nil, nil
+	}
+	users, err := process.OpenUsers(in.User, *root.Users)
+	if err == nil && users == nil {
+		err = errors.New("the pod's user namespace is not held here: delete the pod")
+	}
+	return users, err
 }
 
 // protect covers files of the kernel in the mount namespace of pid, which has mounted its /proc.

@@ -79,6 +79,13 @@ func (r *processRunner) start(_ context.Context, status *ContainerStatus) error 
 		return err
 	}
 	defer command.Cgroup.Close()
+	if command.Users, err = openUsers(in, root); err != nil {
+		return err
+	}
+	defer command.Users.Close()
+	if command.Users != nil {
+		root.UserNS = command.Users.File
+	}
 	begin := command.Start
 	prepare := func() error { return nil }
 	if r.first() {

@@ -167,7 +167,7 @@ func (s *shim) handler() http.Handler {
 	})
 	mux.HandleFunc("POST /containers/{id}/env", with(func(r *http.Request, root RootSpec) (any, error) {
 		init, err := s.env(r.PathValue("id"), root)
-		return envReply{Init: init, View: root.View != nil}, err
+		return envReply{Init: init, View: root.View != nil, Users: root.Users != nil}, err
 	}))
 	mux.HandleFunc("POST /containers/{id}/attach", s.attach)
 	mux.HandleFunc("DELETE /containers/{id}", func(w http.ResponseWriter, r *http.Request) {

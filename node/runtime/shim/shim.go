@@ -193,7 +193,19 @@ func (s *shim) namespaces(sandboxID string) (process.Namespaces, error) {
 // forkInit makes an init in the given namespaces, after prepare (which may be nil) ran on its thread.
 func forkInit(in process.Namespaces, o process.InitOptions, prepare func() error) (process.ID, error) {
 	var id process.ID
-	err := process.OnThread(func() error {
+	var err error
+	if o.Users, err = process.OpenUsers(in.User, process.IDs{}); err != nil {
+		return id, err
+	}
+	defer o.Users.Close()
+	if o.Users != nil && in.PID != "" {
+		if o.PIDs, err = os.Open(in.PID); err != nil {
+			return id, fmt.Errorf("open a PID namespace: %w", err)
+		}
+		defer o.PIDs.Close()
+		in.PID = ""
+	}
+	err = process.OnThread(func() error {
 		if err := in.Enter(); err != nil {
 			return err
 		}
