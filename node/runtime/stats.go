@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"svcplane/measure"
+	"svcplane/node/runtime/cgroup"
 	"svcplane/node/runtime/process"
 )
 
@@ -96,30 +97,37 @@ func (r *Runtime) stats() ([]*runtimeapi.PodSandboxStats, error) {
 	if time.Since(r.usage.at) < statsAge {
 		return r.usage.last, nil
 	}
-	processes, err := measure.Read()
-	if err != nil {
-		return nil, err
-	}
-	now, spent := time.Now(), map[string]uint64{}
+	spent := map[string]uint64{}
 	var all []*runtimeapi.PodSandboxStats
+	processes := sync.OnceValues(measure.Read) // of containers without a cgroup
 	for _, pod := range r.running() {
+		now := time.Now()
 		s := &runtimeapi.PodSandboxStats{Attributes: pod.attributes, Linux: &runtimeapi.LinuxPodSandboxStats{}}
+		measured := true
 		for _, c := range pod.containers {
-			one := c.stats(processes, now, s.Linux)
+			one, err := r.measure(c, processes, s.Linux)
+			if err != nil {
+				return nil, err
+			}
 			one.WritableLayer = r.layer(c.upper)
 			if one.Cpu != nil {
 				nanos := max(one.Cpu.UsageCoreNanoSeconds.Value, r.usage.spent[one.Attributes.Id])
 				one.Cpu.UsageCoreNanoSeconds.Value, spent[one.Attributes.Id] = nanos, nanos
 			}
+			measured = measured && one.Cpu != nil
 			s.Linux.Containers = append(s.Linux.Containers, one)
 		}
+		if measured && len(pod.containers) > 0 {
+			r.measurePod(pod, s.Linux)
+		}
+		var err error
 		if s.Linux.Network, err = pod.network(now); err != nil {
 			// it may have gone
 			klog.V(2).InfoS("What a pod sends and receives is not known", "pod", podName(pod.config), "err", err)
 		}
 		all = append(all, s)
 	}
-	r.usage.at, r.usage.last, r.usage.spent = now, all, spent
+	r.usage.at, r.usage.last, r.usage.spent = time.Now(), all, spent
 	return all, nil
 }
 
@@ -128,6 +136,7 @@ type runningPod struct {
 	config     *runtimeapi.PodSandboxConfig
 	attributes *runtimeapi.PodSandboxAttributes
 	netns      string // empty: the host's
+	group      string // its cgroup; empty: it has none
 	containers []runningContainer
 }
 
@@ -135,6 +144,7 @@ type runningContainer struct {
 	attributes    *runtimeapi.ContainerAttributes
 	init, process int    // 0: there is none
 	upper         string // what it writes of its root; empty: that is not its own
+	group         string // its cgroup; empty: it has none
 }
 
 func (r *Runtime) running() []*runningPod {
@@ -151,6 +161,9 @@ func (r *Runtime) running() []*runningPod {
 		if s.namespaces != nil && !hostNetwork(s.config) {
 			pod.netns = s.namespaces.Paths().Net
 		}
+		if r.cfg.Cgroups != nil {
+			pod.group = s.config.GetLinux().GetCgroupParent()
+		}
 		byID[s.ID] = pod
 		all = append(all, pod)
 	}
@@ -158,10 +171,59 @@ func (r *Runtime) running() []*runningPod {
 		if pod := byID[c.SandboxID]; pod != nil && c.State == containerRunning {
 			of := &runtimeapi.ContainerAttributes{Id: c.ID, Metadata: c.config.GetMetadata(),
 				Labels: c.config.GetLabels(), Annotations: c.config.GetAnnotations()}
-			pod.containers = append(pod.containers, runningContainer{of, c.Status.Init.PID, c.Status.Process.PID, r.upper(c)})
+			pod.containers = append(pod.containers, runningContainer{of, c.Status.Init.PID, c.Status.Process.PID, r.upper(c), r.groupOf(r.sandboxes[c.SandboxID], c)})
 		}
 	}
 	return all
+}
+
+// measure tells what a container uses: by its cgroup, and else by its processes.
+func (r *Runtime) measure(c runningContainer, processes func() (*measure.Processes, error), pod *runtimeapi.LinuxPodSandboxStats) (
+	*runtimeapi.ContainerStats, error) {
+	if c.process != 0 && c.group != "" {
+		if use, err := r.cfg.Cgroups.Usage(c.group); err == nil {
+			s := &runtimeapi.ContainerStats{Attributes: c.attributes}
+			s.Cpu, s.Memory, s.Swap = usageOf(use, time.Now())
+			countProcesses(pod, use.Processes)
+			return s, nil
+		}
+	}
+	all, err := processes()
+	if err != nil {
+		return nil, err
+	}
+	return c.stats(all, time.Now(), pod), nil
+}
+
+// measurePod tells what a pod's cgroup has used, where there is one: also of containers that have gone.
+func (r *Runtime) measurePod(pod *runningPod, s *runtimeapi.LinuxPodSandboxStats) {
+	if pod.group == "" {
+		return
+	}
+	if use, err := r.cfg.Cgroups.Usage(pod.group); err == nil {
+		s.Cpu, s.Memory, _ = usageOf(use, time.Now())
+	}
+}
+
+func usageOf(u cgroup.Usage, now time.Time) (*runtimeapi.CpuUsage, *runtimeapi.MemoryUsage, *runtimeapi.SwapUsage) {
+	at := now.UnixNano()
+	memory := &runtimeapi.MemoryUsage{Timestamp: at, WorkingSetBytes: known(u.WorkingSet), UsageBytes: known(u.Memory), RssBytes: known(u.RSS),
+		PageFaults: known(u.Faults), MajorPageFaults: known(u.MajorFaults)}
+	if u.Limit > 0 {
+		memory.AvailableBytes = known(u.Limit - min(u.Limit, u.WorkingSet))
+	}
+	var swap *runtimeapi.SwapUsage
+	if u.Swap != nil {
+		swap = &runtimeapi.SwapUsage{Timestamp: at, SwapUsageBytes: known(*u.Swap)}
+	}
+	return &runtimeapi.CpuUsage{Timestamp: at, UsageCoreNanoSeconds: known(u.CPU)}, memory, swap
+}
+
+func countProcesses(pod *runtimeapi.LinuxPodSandboxStats, more uint64) {
+	if pod.Process == nil {
+		pod.Process = &runtimeapi.ProcessUsage{Timestamp: time.Now().UnixNano(), ProcessCount: known(0)}
+	}
+	pod.Process.ProcessCount.Value += more
 }
 
 // stats is what the container's processes use; pod gets the sums.
@@ -179,10 +241,7 @@ func (c runningContainer) stats(all *measure.Processes, now time.Time, pod *runt
 	at := now.UnixNano()
 	s.Cpu = &runtimeapi.CpuUsage{Timestamp: at, UsageCoreNanoSeconds: known(uint64(use.CPU))}
 	s.Memory = &runtimeapi.MemoryUsage{Timestamp: at, WorkingSetBytes: known(use.Memory), RssBytes: known(use.Anonymous)}
-	if pod.Process == nil {
-		pod.Process = &runtimeapi.ProcessUsage{Timestamp: at, ProcessCount: known(0)}
-	}
-	pod.Process.ProcessCount.Value += uint64(use.Processes)
+	countProcesses(pod, uint64(use.Processes))
 	return s
 }
 

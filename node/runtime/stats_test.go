@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"path"
 	"testing"
 	"time"
 
@@ -44,5 +45,42 @@ func TestStats(t *testing.T) {
 	all, err := l.ListContainerStats(context.Background(), &runtimeapi.ContainerStatsFilter{PodSandboxId: pod})
 	if err != nil || len(all) != 1 {
 		t.Errorf("%v, %v", all, err)
+	}
+}
+
+// TestStatsOfGroups: what a cgroup has counted is what is told: time also of processes that have gone, the page cache, the
+// limit, and the pod's own figures.
+func TestStatsOfGroups(t *testing.T) {
+	l := newLimitedLab(t)
+	pod := limitedPod(l, "counted", nil)
+	sandbox := l.sandbox(pod)
+	dir := t.TempDir()
+	id := l.run(sandbox, limitedContainer(&runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 256 << 20}, "sh", "-c",
+		"head -c 30000000 /dev/zero >"+dir+"/cached; sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done'; echo done; sleep 1000"))
+	eventually(t, "it has counted", func() bool { return l.log("counted") != "" })
+	group := path.Join(pod.Linux.CgroupParent, id)
+	counted, err := l.cfg.Cgroups.CPUUsed(group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.ContainerStats(context.Background(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Cpu.UsageCoreNanoSeconds.GetValue(); got < uint64(counted) || got > uint64(counted)+uint64(time.Second) {
+		t.Errorf("it has used %d ns, and its cgroup had counted %d", got, counted)
+	}
+	if all, set, rss := s.Memory.UsageBytes.GetValue(), s.Memory.WorkingSetBytes.GetValue(), s.Memory.RssBytes.GetValue(); all < 20<<20 || set > all || rss > set || rss == 0 {
+		t.Errorf("memory: %v", s.Memory)
+	}
+	if left := s.Memory.AvailableBytes.GetValue(); left != 256<<20-s.Memory.WorkingSetBytes.GetValue() {
+		t.Errorf("of 256 MiB %d are left", left)
+	}
+	if s.Memory.PageFaults.GetValue() == 0 {
+		t.Error("there was no fault of a page")
+	}
+	of, err := l.PodSandboxStats(context.Background(), sandbox)
+	if err != nil || of.Linux.Cpu.GetUsageCoreNanoSeconds().GetValue() < uint64(counted) || of.Linux.Process.GetProcessCount().GetValue() < 2 {
+		t.Errorf("the pod: %v, %v", of.GetLinux(), err)
 	}
 }
