@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	criclient "k8s.io/cri-client/pkg"
 
 	"svcplane/node/runtime"
+	"svcplane/node/runtime/cgroup"
 	"svcplane/node/runtime/image"
 )
 
@@ -26,6 +28,7 @@ type contender struct {
 	name    string
 	runtime cri.RuntimeService
 	root    string            // where it keeps what it has
+	cgroup  string            // that pods' cgroups are in
 	process func(string) bool // says whether a command line is one of its processes, but for what containers run
 	close   func() error
 }
@@ -47,7 +50,7 @@ func contenders(ctx context.Context, o options, archive string) (all []*contende
 	if err != nil {
 		return all, fmt.Errorf("connecting to containerd: %w", err)
 	}
-	return append(all, &contender{name: "containerd", runtime: peer, root: filepath.Join(o.dir, "containerd"), close: func() error { return peer.Close(context.Background()) },
+	return append(all, &contender{name: "containerd", runtime: peer, root: filepath.Join(o.dir, "containerd"), cgroup: o.cgroup, close: func() error { return peer.Close(context.Background()) },
 		process: func(args string) bool { return strings.HasPrefix(filepath.Base(strings.Fields(args)[0]), "containerd") }}), nil
 }
 
@@ -60,14 +63,15 @@ func startOurs(ctx context.Context, o options, archive string) (*contender, erro
 	if _, err := image.NewStore(filepath.Join(root, "images")).Import(ctx, imageName, archive); err != nil {
 		return nil, fmt.Errorf("importing the image into our store: %w", err)
 	}
-	r, err := runtime.New(runtime.Config{DataDir: root, NodeName: "bench", PodCIDR: netip.MustParsePrefix("10.99.0.0/16"), Executable: program})
+	groups := cgroup.New(cgroup.Config{DataDir: root})
+	r, err := runtime.New(runtime.Config{Cgroups: groups, DataDir: root, NodeName: "bench", PodCIDR: netip.MustParsePrefix("10.99.0.0/16"), Executable: program})
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
-	c := &contender{name: "svcplane", runtime: r, root: root, close: func() error {
+	c := &contender{name: "svcplane", runtime: r, root: root, cgroup: path.Join(groups.Top(), cgroup.Kubepods, "burstable"), close: func() error {
 		cancel()
 		return errors.Join(<-ended, runtime.Cleanup(context.Background(), root))
 	}, process: func(args string) bool {

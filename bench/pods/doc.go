@@ -5,6 +5,6 @@
 //	  RunPodSandbox ▸ CreateContainer ▸ StartContainer ─▶ process ── its name, by a unix socket in a volume ─▶ the clock stops
 //
 // Invariants:
-//   - Both have the same image, of one layer with one static program, and a network with an address for each pod.
+//   - Both have the same image, of one layer with one static program, a network with an address for each pod, and limits of CPU and memory.
 //   - The clock runs until the process itself says that it runs: what a runtime answers does not count.
 package main

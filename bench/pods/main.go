@@ -27,7 +27,7 @@ func main() {
 	flag.StringVar(&o.svcplane, "svcplane", "bin/svcplane", "the program that our containers' shim is")
 	flag.StringVar(&o.peer, "containerd", "", "CRI socket of containerd; empty: ours alone")
 	flag.StringVar(&o.mark, "mark", "bin/bench-mark", "the program in the image")
-	flag.StringVar(&o.cgroup, "cgroup", "/svcplane-bench", "cgroup that pods' cgroups are in")
+	flag.StringVar(&o.cgroup, "cgroup", "/svcplane-bench", "cgroup that containerd puts pods' cgroups in")
 	flag.IntVar(&o.single, "single", 20, "pods one after the other, contenders by turns")
 	flag.IntVar(&o.together, "together", 50, "pods at once")
 	flag.Parse()
@@ -56,18 +56,18 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := inTurns(ctx, all, marks, o.cgroup, o.single); err != nil {
+	if err := inTurns(ctx, all, marks, o.single); err != nil {
 		return err
 	}
-	return atOnce(ctx, all, marks, o.cgroup, o.together)
+	return atOnce(ctx, all, marks, o.together)
 }
 
 // inTurns starts pods one after the other and prints how long it took until each one's process ran.
-func inTurns(ctx context.Context, all []*contender, marks *marks, cgroup string, n int) error {
+func inTurns(ctx context.Context, all []*contender, marks *marks, n int) error {
 	took := make([][]time.Duration, len(all))
 	for i := range n + 1 { // the first warms up
 		for c, by := range all {
-			p := newPod(by, marks, cgroup, fmt.Sprintf("single-%d", i))
+			p := newPod(by, marks, fmt.Sprintf("single-%d", i))
 			d, err := p.start(ctx)
 			if err == nil {
 				err = p.remove(ctx)
@@ -105,7 +105,7 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 const workers = 10
 
 // atOnce starts n pods together and prints when the last one's process ran, and what they occupy.
-func atOnce(ctx context.Context, all []*contender, marks *marks, cgroup string, n int) error {
+func atOnce(ctx context.Context, all []*contender, marks *marks, n int) error {
 	fmt.Printf("%d pods of one image, %d at a time\n", n, workers)
 	var last []time.Duration
 	for _, by := range all {
@@ -113,7 +113,7 @@ func atOnce(ctx context.Context, all []*contender, marks *marks, cgroup string, 
 		pods := make([]*pod, n)
 		began := time.Now()
 		err := each(n, func(i int) (err error) {
-			pods[i] = newPod(by, marks, cgroup, fmt.Sprintf("together-%d", i))
+			pods[i] = newPod(by, marks, fmt.Sprintf("together-%d", i))
 			_, err = pods[i].start(ctx)
 			return err
 		})

@@ -70,15 +70,14 @@ func (m *marks) close() { _ = m.conn.Close() } // the process ends
 
 // pod is one with one container.
 type pod struct {
-	by     *contender
-	name   string
-	marks  *marks
-	cgroup string // of all pods
-	id     string
+	by    *contender
+	name  string
+	marks *marks
+	id    string
 }
 
-func newPod(by *contender, m *marks, cgroup, name string) *pod {
-	return &pod{by: by, name: by.name + "-" + name, marks: m, cgroup: cgroup}
+func newPod(by *contender, m *marks, name string) *pod {
+	return &pod{by: by, name: by.name + "-" + name, marks: m}
 }
 
 // patience bounds the start of one pod.
@@ -94,11 +93,12 @@ func (p *pod) start(ctx context.Context) (time.Duration, error) {
 	}
 	sandbox := &runtimeapi.PodSandboxConfig{Hostname: p.name, LogDirectory: logs, DnsConfig: &runtimeapi.DNSConfig{},
 		Metadata: &runtimeapi.PodSandboxMetadata{Name: p.name, Namespace: "default", Uid: uid}, Linux: &runtimeapi.LinuxPodSandboxConfig{
-			CgroupParent:    path.Join(p.cgroup, "pod"+uid),
+			CgroupParent:    path.Join(p.by.cgroup, "pod"+uid),
 			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER}}}}
 	container := &runtimeapi.ContainerConfig{Metadata: &runtimeapi.ContainerMetadata{Name: "mark"}, Image: &runtimeapi.ImageSpec{Image: imageName},
 		Args: []string{filepath.Join(markDir, socketName), p.name}, LogPath: "mark.log",
 		Mounts: []*runtimeapi.Mount{{HostPath: p.marks.dir, ContainerPath: markDir}}, Linux: &runtimeapi.LinuxContainerConfig{
+			Resources:       &runtimeapi.LinuxContainerResources{CpuPeriod: 100_000, CpuQuota: 200_000, CpuShares: 100, MemoryLimitInBytes: 256 << 20},
 			SecurityContext: &runtimeapi.LinuxContainerSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER}}}}
 	began := time.Now()
 	var err error
