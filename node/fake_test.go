@@ -309,6 +309,16 @@ func (f fakeImages) ImageStatus(_ context.Context, spec *runtimeapi.ImageSpec, _
 	return &runtimeapi.ImageStatusResponse{Image: &runtimeapi.Image{Id: "sha256:" + spec.Image}}, nil
 }
 
+func (f fakeImages) ListImages(context.Context, *runtimeapi.ImageFilter) ([]*runtimeapi.Image, error) {
+	f.rt.mu.Lock()
+	defer f.rt.mu.Unlock()
+	all := []*runtimeapi.Image{{Id: "builtin"}}
+	for image := range f.rt.images {
+		all = append(all, &runtimeapi.Image{Id: "sha256:" + image, RepoTags: []string{image}, Size: uint64(image[len(image)-1])})
+	}
+	return all, nil
+}
+
 func (f fakeImages) PullImage(_ context.Context, spec *runtimeapi.ImageSpec, _ *runtimeapi.AuthConfig, _ *runtimeapi.PodSandboxConfig) (string, error) {
 	return "", grpcstatus.Errorf(codes.NotFound, "image %s is not in the store", spec.Image)
 }

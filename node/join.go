@@ -174,6 +174,7 @@ func (n *Node) writeStatus(ctx context.Context, have *corev1.Node) error {
 	s.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.ServerAddr.Port())
 	s.RuntimeHandlers = n.handlers
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: &n.strictGroups}
+	s.Images = n.imagesOnNode(ctx)
 	s.Addresses = addresses(n.cfg.Name, *n.addrs.Load())
 	now := metav1.NewTime(time.Now().Truncate(time.Second))
 	setNodeCondition(s, now, corev1.NodeMemoryPressure, short.memory, podplan.Why{Reason: "KubeletHasInsufficientMemory", Message: "kubelet has insufficient memory available"}, podplan.Why{Reason: "KubeletHasSufficientMemory", Message: "kubelet has sufficient memory available"})
@@ -270,14 +271,15 @@ func (n *Node) heartbeat(ctx context.Context) {
 // signs are what makes a new status urgent.
 type signs struct {
 	pressures
-	ready bool
-	found bool
+	ready  bool
+	found  bool
+	images string
 }
 
 func (n *Node) signs(ctx context.Context) signs {
 	ready, _ := n.runtimeReady(ctx)
 	_, err := n.cfg.Client.CoreV1().Nodes().Get(ctx, n.cfg.Name, metav1.GetOptions{})
-	return signs{n.pressures(), ready, !apierrors.IsNotFound(err)}
+	return signs{n.pressures(), ready, !apierrors.IsNotFound(err), fmt.Sprint(n.imagesOnNode(ctx))}
 }
 
 // renewLease tells the cluster that the node lives.

@@ -31,6 +31,9 @@ func TestRegistersTheNodeAndItsLease(t *testing.T) {
 			t.Errorf("node is not ready: %s", c.Message)
 		}
 	}
+	if got := n.Status.Images; len(got) != 2 || got[0].Names[0] != "app:2" || got[1].Names[0] != "app:1" || got[0].SizeBytes <= got[1].SizeBytes {
+		t.Errorf("images are %+v, want the two that have a size, the larger one first", got)
+	}
 	lease, err := l.client.CoordinationV1().Leases("kube-node-lease").Get(context.Background(), "n1", metav1.GetOptions{})
 	if err != nil || lease.Spec.RenewTime == nil {
 		t.Errorf("lease: %v, %v", lease, err)

@@ -19,6 +19,7 @@ import (
 	"svcplane/diagnose"
 	"svcplane/node/runtime"
 	"svcplane/node/runtime/image"
+	"svcplane/node/runtime/pull"
 	"svcplane/printer"
 	"svcplane/server"
 	"svcplane/server/admin"
@@ -111,6 +112,8 @@ type listedImage struct {
 	Pinned   bool      `json:"pinned,omitempty"` // it stays until somebody removes it
 	Builtin  bool      `json:"builtin,omitempty"`
 	AliasOf  string    `json:"aliasOf,omitempty"`
+	Pulling  bool      `json:"pulling,omitempty"`     // it is on its way; Size is what it will be
+	Pulled   int64     `json:"pulledBytes,omitempty"` // of these
 }
 
 func newImageList(dataDir *string) *cobra.Command {
@@ -123,7 +126,7 @@ func newImageList(dataDir *string) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := show(cmd, how, printer.Source[[]listedImage]{
-				Get: func(context.Context) ([]listedImage, error) { return listImages(server.ImageStore(*dataDir)) }, Table: imageTable,
+				Get: func(context.Context) ([]listedImage, error) { return listImages(*dataDir) }, Table: imageTable,
 			})
 			return err
 		},
@@ -132,7 +135,8 @@ func newImageList(dataDir *string) *cobra.Command {
 	return cmd
 }
 
-func listImages(store *image.Store) ([]listedImage, error) {
+func listImages(dataDir string) ([]listedImage, error) {
+	store := server.ImageStore(dataDir)
 	if err := store.Load(); err != nil {
 		return nil, err
 	}
@@ -153,6 +157,9 @@ func listImages(store *image.Store) ([]listedImage, error) {
 			all = append(all, one)
 		}
 	}
+	for _, u := range pull.ListUnderway(runtime.BlobDir(server.RuntimeDir(dataDir))) {
+		all = append(all, listedImage{Image: u.Ref, Pulling: true, Size: u.Total, Pulled: u.Done})
+	}
 	for _, alias := range store.Aliases() {
 		all = append(all, listedImage{Image: alias.Ref, AliasOf: alias.Target})
 	}
@@ -169,6 +176,8 @@ func imageTable(w io.Writer, all []listedImage) error {
 		switch {
 		case img.Builtin:
 			fmt.Fprintf(tab, "%s\tbuiltin\t-\t-\t-\n", img.Image)
+		case img.Pulling:
+			fmt.Fprintf(tab, "%s\tpulling, %d%%\t%.1f MB\t-\t-\n", img.Image, img.Pulled*100/max(img.Size, 1), float64(img.Size)/1e6)
 		case img.AliasOf != "":
 			fmt.Fprintf(tab, "%s\talias of %s\t-\t-\t-\n", img.Image, img.AliasOf)
 		default:

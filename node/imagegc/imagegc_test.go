@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -175,4 +176,26 @@ func TestValidate(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
+}
+
+// TestFailuresInARow: the first one is not told, since there may be no figures yet.
+func TestFailuresInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, c := newMachine(DefaultPolicy(), 100)
+		m.images[0].Pinned, m.other = true, 850
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); c.Run(ctx) }()
+		synctest.Wait()
+		if got := <-m.events.Events; !strings.HasPrefix(got, "Warning FreeDiskSpaceFailed ") || len(m.events.Events) != 0 {
+			t.Errorf("after the first failure: %s, and %d more", got, len(m.events.Events))
+		}
+		time.Sleep(Every + time.Second)
+		synctest.Wait()
+		if first, second := <-m.events.Events, <-m.events.Events; !strings.HasPrefix(first, "Warning FreeDiskSpaceFailed ") || !strings.HasPrefix(second, "Warning ImageGCFailed Insufficient free disk space") {
+			t.Errorf("after the second: %s, %s", first, second)
+		}
+		cancel()
+		<-done
+	})
 }

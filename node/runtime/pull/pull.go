@@ -89,6 +89,13 @@ func (p *Puller) Pull(ctx context.Context, r Request) (*Fetched, error) {
 	if err != nil {
 		return nil, err
 	}
+	told := announce(p.cfg.Dir, r.Ref.Name())
+	defer told.end()
+	if asked := r.Progress; asked == nil {
+		r.Progress = told.tell
+	} else {
+		r.Progress = func(done, total int64) { asked(done, total); told.tell(done, total) }
+	}
 	var failed []error
 	for _, e := range endpoints {
 		fetched, err := p.from(ctx, &e, r)
