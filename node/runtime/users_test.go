@@ -162,14 +162,15 @@ func TestContainersOfAUserNamespaceShareProcesses(t *testing.T) {
 	second.Metadata.Name = "second"
 	l.run(pod, first)
 	id := l.run(pod, second)
-	names := l.sh(id, "cat /proc/[0-9]*/comm")
-	if !strings.HasPrefix(names, "svcplane-init\n") || strings.Count(names, "sleep") != 2 {
-		t.Errorf("it sees %q", names)
-	}
+	eventually(t, "a container sees both programs below the pod's init", func() bool {
+		names := l.sh(id, "cat /proc/[0-9]*/comm")
+		return strings.HasPrefix(names, "svcplane-init\n") && strings.Count(names, "sleep") == 2
+	})
 	debug := containerConfig("small:1")
 	debug.Metadata.Name = "debug"
 	debug.Linux.SecurityContext.NamespaceOptions = &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_TARGET, TargetId: id}
-	if names := l.sh(l.run(pod, debug), "cat /proc/[0-9]*/comm"); strings.Count(names, "sleep") != 3 {
-		t.Errorf("a container that looks at another one sees %q", names)
-	}
+	looking := l.run(pod, debug)
+	eventually(t, "a container that looks at another one sees it", func() bool {
+		return strings.Count(l.sh(looking, "cat /proc/[0-9]*/comm"), "sleep") == 3
+	})
 }
