@@ -146,22 +146,23 @@ func listImages(dataDir string) ([]listedImage, error) {
 		if img.Pulled {
 			one.Source = "pulled"
 		}
-		for _, one.Image = range img.Tags {
+		for _, tag := range img.Tags {
+			one.Image = image.Shown(tag)
 			all = append(all, one)
 		}
 		if len(img.Tags) == 0 {
 			one.Image = noName
 			if len(img.Digests) > 0 {
-				one.Image = img.Digests[0]
+				one.Image = image.Shown(img.Digests[0])
 			}
 			all = append(all, one)
 		}
 	}
 	for _, u := range pull.ListUnderway(runtime.BlobDir(server.RuntimeDir(dataDir))) {
-		all = append(all, listedImage{Image: u.Ref, Pulling: true, Size: u.Total, Pulled: u.Done})
+		all = append(all, listedImage{Image: image.Shown(u.Ref), Pulling: true, Size: u.Total, Pulled: u.Done})
 	}
 	for _, alias := range store.Aliases() {
-		all = append(all, listedImage{Image: alias.Ref, AliasOf: alias.Target})
+		all = append(all, listedImage{Image: image.Shown(alias.Ref), AliasOf: alias.Target})
 	}
 	return all, nil
 }
@@ -205,7 +206,7 @@ func newImageAlias(dataDir *string) *cobra.Command {
 			if err != nil {
 				return imageMistake(store, args[1], err)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is an alias of %s\n", alias.Ref, alias.Target)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is an alias of %s\n", image.Shown(alias.Ref), alias.Target)
 			return err
 		},
 	}

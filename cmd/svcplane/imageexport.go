@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"svcplane/node/runtime"
+	"svcplane/node/runtime/image"
 	"svcplane/server"
 )
 
@@ -45,7 +46,7 @@ func newImagePrune(dataDir *string) *cobra.Command {
 			removed, freed, err := runtime.PruneImages(server.RuntimeDir(*dataDir), all)
 			for _, img := range removed {
 				for _, tag := range img.Tags {
-					fmt.Fprintf(cmd.OutOrStdout(), "untagged: %s\n", tag)
+					fmt.Fprintf(cmd.OutOrStdout(), "untagged: %s\n", image.Shown(tag))
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "deleted: %s\n", img.ID)
 			}

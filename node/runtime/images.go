@@ -161,18 +161,26 @@ func (r *Runtime) builtinImage(name string) *runtimeapi.Image {
 	tags := []string{name + ":latest"}
 	for _, alias := range r.images.Aliases() {
 		if alias.Target == name {
-			tags = append(tags, alias.Ref)
+			tags = append(tags, image.Shown(alias.Ref))
 		}
 	}
 	return &runtimeapi.Image{Id: name, RepoTags: tags, Spec: &runtimeapi.ImageSpec{Image: name}, Pinned: true}
 }
 
 func (r *Runtime) criImage(img image.Image) *runtimeapi.Image {
-	out := &runtimeapi.Image{Id: img.ID, RepoTags: img.Tags, RepoDigests: img.Digests, Size: uint64(img.Size), Pinned: r.images.Pinned(img), Spec: &runtimeapi.ImageSpec{Image: img.ID}}
+	out := &runtimeapi.Image{Id: img.ID, RepoTags: shown(img.Tags), RepoDigests: shown(img.Digests), Size: uint64(img.Size), Pinned: r.images.Pinned(img), Spec: &runtimeapi.ImageSpec{Image: img.ID}}
 	if uid, ok := img.UID(); ok {
 		out.Uid = &runtimeapi.Int64Value{Value: uid}
 	} else {
 		out.Username = img.UserName()
+	}
+	return out
+}
+
+func shown(refs []string) []string {
+	out := make([]string, len(refs))
+	for i, ref := range refs {
+		out[i] = image.Shown(ref)
 	}
 	return out
 }

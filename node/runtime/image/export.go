@@ -217,9 +217,9 @@ func (w *layoutWriter) finish(manifest v1.Manifest, names []name.Tag) error {
 	}
 	for _, tag := range names {
 		named := d
-		named.Annotations = map[string]string{wholeName: containerdName(tag), refName: tag.TagStr()}
+		named.Annotations = map[string]string{wholeName: Shown(tag.Name()), refName: tag.TagStr()}
 		index.Manifests = append(index.Manifests, named)
-		docker.RepoTags = append(docker.RepoTags, strings.TrimPrefix(strings.TrimPrefix(containerdName(tag), "docker.io/library/"), "docker.io/"))
+		docker.RepoTags = append(docker.RepoTags, strings.TrimPrefix(strings.TrimPrefix(Shown(tag.Name()), "docker.io/library/"), "docker.io/"))
 	}
 	if len(names) == 0 {
 		index.Manifests = []v1.Descriptor{d}
@@ -232,9 +232,4 @@ func (w *layoutWriter) finish(manifest v1.Manifest, names []name.Tag) error {
 		err = w.json("manifest.json", tarball.Manifest{docker})
 	}
 	return errors.Join(err, w.tar.Close())
-}
-
-// containerdName is what containerd and Docker call an image.
-func containerdName(tag name.Tag) string {
-	return strings.Replace(tag.Name(), name.DefaultRegistry+"/", "docker.io/", 1)
 }

@@ -50,6 +50,14 @@ type Image struct {
 	asked string // the name under which it was put here now
 }
 
+// Shown is a full reference as containerd and Docker write it: docker.io, and not index.docker.io.
+func Shown(ref string) string {
+	if rest, ok := strings.CutPrefix(ref, name.DefaultRegistry+"/"); ok {
+		return "docker.io/" + rest
+	}
+	return ref
+}
+
 // UID is the number of the user the image asks for, if it is one.
 func (i Image) UID() (int64, bool) {
 	uid, err := strconv.ParseInt(i.UserName(), 10, 64)
