@@ -49,7 +49,7 @@ func TestExtendedAttributes(t *testing.T) {
 }
 
 // gnuSparse is a file of so many bytes, of which the last ones are data, in the form of GNU tar (PAX 1.0).
-func gnuSparse(t *testing.T, name string, size int, data string) []byte {
+func gnuSparse(t testing.TB, name string, size int, data string) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	chart := "1\n" + strconv.Itoa(size-len(data)) + "\n" + strconv.Itoa(len(data)) + "\n"
