@@ -171,6 +171,7 @@ func (n *Node) writeStatus(ctx context.Context, have *corev1.Node) error {
 	short := n.pressures()
 	s := &next.Status
 	s.NodeInfo, s.Capacity, s.Allocatable = info, capacity, allocatable
+	s.DeclaredFeatures = []string{"InPlacePodLevelResourcesVerticalScaling"} // what the API lets nobody have of a node that does not say so
 	s.DaemonEndpoints.KubeletEndpoint.Port = int32(n.cfg.ServerAddr.Port())
 	s.RuntimeHandlers = n.handlers
 	s.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: &n.strictGroups}

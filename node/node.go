@@ -135,6 +135,8 @@ type Node struct {
 	seen   map[string]int32
 	owners map[string]types.UID
 
+	allocating sync.Mutex // held while it is decided what a pod gets
+
 	mu      sync.Mutex
 	workers map[types.UID]*worker
 	run     func(*worker)  // nil until the whole state is known

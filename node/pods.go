@@ -180,8 +180,9 @@ func (n *Node) startWorker(pod *corev1.Pod, looked func()) {
 		defer looked()
 		n.run(w)
 		n.mu.Lock()
-		defer n.mu.Unlock()
 		delete(n.workers, pod.UID)
+		n.mu.Unlock()
+		n.retryDeferred(pod)
 	})
 	w.poke()
 }

@@ -35,6 +35,8 @@ func (w *worker) report(ctx context.Context, st *podplan.State, terminal bool) e
 		Failed:   w.failed,
 		Messages: w.n.message,
 		Now:      time.Now(),
+		Resizing: w.resizing(),
+		Actuated: w.has,
 	})
 	if w.failed != nil && status.Phase == corev1.PodFailed {
 		status.Reason, status.Message = w.failed.Reason, w.failed.Message
@@ -78,7 +80,8 @@ func (w *worker) merged() corev1.PodStatus {
 
 func nodeOwns(t corev1.PodConditionType) bool {
 	switch t {
-	case corev1.PodReady, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReadyToStartContainers:
+	case corev1.PodReady, corev1.PodInitialized, corev1.ContainersReady, corev1.PodReadyToStartContainers,
+		corev1.PodResizePending, corev1.PodResizeInProgress:
 		return true
 	}
 	return false

@@ -33,6 +33,7 @@ func (w *worker) syncRunning(ctx context.Context, st *podplan.State) (time.Durat
 		return 0, nil // the next sync ends it
 	}
 	p := podplan.MakePlan(w.pod, st, w.n.probes.Verdict)
+	inPlace := w.planResize(&p, st)
 	w.waitsForMaster.Store(true)
 	if len(p.Start) > 0 && !w.n.masterKnown() {
 		return idle, nil // serviceChanged pokes
@@ -44,6 +45,15 @@ func (w *worker) syncRunning(ctx context.Context, st *podplan.State) (time.Durat
 	sandboxID, st, err := w.prepare(ctx, p, st)
 	if err != nil {
 		return 0, err
+	}
+	if w.inProgress != nil {
+		if err := w.resize(ctx, st, sandboxID, inPlace); err != nil {
+			return 0, err
+		}
+		if len(p.Start) == 0 {
+			w.finishResize(ctx, st, sandboxID)
+			return w.due(), w.look(ctx)
+		}
 	}
 	if len(p.Start) == 0 {
 		return w.due(), nil
@@ -76,6 +86,9 @@ func (w *worker) due() time.Duration {
 	wait := idle
 	if left, ok := w.deadline(); ok {
 		wait = min(wait, max(left, 0))
+	}
+	if w.pending != nil || w.inProgress != nil {
+		wait = min(wait, resizeRetry)
 	}
 	if w.mounted != nil && !w.mounted.Refresh.IsZero() {
 		wait = min(wait, max(time.Until(w.mounted.Refresh), time.Second))
@@ -212,6 +225,9 @@ func (w *worker) startContainers(ctx context.Context, p podplan.Plan, st *podpla
 		}
 		started++
 		delete(w.waiting, c.Name)
+		if err := w.actuated(c); err != nil {
+			return started, 0, err
+		}
 		if err := w.n.dropOld(ctx, l, c); err != nil {
 			return started, 0, err
 		}

@@ -29,7 +29,9 @@ type worker struct {
 	looked func()
 
 	waitsForMaster atomic.Bool
-	wrote          atomic.Pointer[string] // resource version of our own last write
+	wrote          atomic.Pointer[string]     // resource version of our own last write
+	allocated      atomic.Pointer[corev1.Pod] // with what it was given
+	deferred       atomic.Bool                // it waits for room to be resized
 
 	// The loop alone uses these.
 	lifetime context.Context        // of the loop: probes outlive the sync that finds their container
@@ -42,7 +44,10 @@ type worker struct {
 	failures int                    // in a row
 	failed   *podplan.Why           // the pod as a whole
 	ending   *killing
-	evicted  atomic.Pointer[eviction.Eviction] // set by others
+
+	grants              *grants                           // nil: not looked at yet
+	pending, inProgress *corev1.PodCondition              // of a resize
+	evicted             atomic.Pointer[eviction.Eviction] // set by others
 
 	mu      sync.Mutex
 	stop    context.CancelFunc // ends the present sync; nil when it must not be
@@ -121,6 +126,7 @@ func (w *worker) sync(ctx context.Context) (wait time.Duration, done bool) {
 		return w.retry(ctx, err), false
 	}
 	if exists {
+		w.allocate(st)
 		w.admit(st)
 	}
 	w.watchProbes(ctx, st)

@@ -81,7 +81,7 @@ func podWarnings() []Row {
 // sense for them.
 const ofContainers = "name image command args workingDir ports envFrom env restartPolicy restartPolicyRules volumeMounts " +
 	"livenessProbe readinessProbe startupProbe lifecycle terminationMessagePath terminationMessagePolicy " +
-	"imagePullPolicy securityContext stdin stdinOnce tty"
+	"imagePullPolicy securityContext stdin stdinOnce tty resizePolicy"
 
 // containers are the types of a container's fields, but for its security context.
 func containers() []Struct {
@@ -89,13 +89,13 @@ func containers() []Struct {
 		{
 			Of:       corev1.Container{},
 			Honoured: []Honoured{{"node", ofContainers}},
-			Rows:     []Row{resizePolicy(when(func(c *corev1.Container) bool { return restarts(c.ResizePolicy) })), volumeDevices(), unlimitedEcho()},
+			Rows:     []Row{volumeDevices(), unlimitedEcho()},
 		},
 		{Of: corev1.EphemeralContainer{}, Honoured: []Honoured{{"node", "targetContainerName"}}},
 		{
 			Of:       corev1.EphemeralContainerCommon{},
 			Honoured: []Honoured{{"node", "resources " + ofContainers}},
-			Rows:     []Row{resizePolicy(when(func(c *corev1.EphemeralContainerCommon) bool { return restarts(c.ResizePolicy) })), volumeDevices()},
+			Rows:     []Row{volumeDevices()},
 		},
 		{
 			Of:       corev1.ResourceRequirements{},
@@ -104,6 +104,7 @@ func containers() []Struct {
 				{Fields: "claims", Fate: Warned, Text: "there is no dynamic resource allocation: the container gets no device"},
 			},
 		},
+		{Of: corev1.ContainerResizePolicy{}, Honoured: []Honoured{{"node", "resourceName restartPolicy"}}},
 		{Of: corev1.ContainerPort{}, Honoured: []Honoured{{"node", "name hostPort containerPort protocol hostIP"}}},
 		{
 			Of:       corev1.ContainerRestartRule{},
@@ -163,17 +164,6 @@ func actions() []Struct {
 		},
 		{Of: corev1.SleepAction{}, Honoured: []Honoured{{"node", "seconds"}}},
 	}
-}
-
-func resizePolicy(holds func(any) bool) Row {
-	return Row{
-		Fields: "resizePolicy", Fate: Warned, Mean: "RestartContainer", If: holds,
-		Text: "resources are not resized in place: a container is not restarted for it",
-	}
-}
-
-func restarts(policies []corev1.ContainerResizePolicy) bool {
-	return slices.ContainsFunc(policies, func(p corev1.ContainerResizePolicy) bool { return p.RestartPolicy == corev1.RestartContainer })
 }
 
 // unlimitedEcho is about containers that are served by one process for all pods.

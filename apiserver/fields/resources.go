@@ -69,9 +69,5 @@ func unserved() []Resource {
 		{GroupResource: storage("csistoragecapacities"), Text: noDrivers},
 		{GroupResource: storage("volumeattachments"), Text: "nothing attaches volumes to this node, and the object has no effect"},
 		{GroupResource: storage("volumeattributesclasses"), Text: "no volume here has attributes, and the class has no effect"},
-		{
-			GroupResource: schema.GroupResource{Resource: "pods/resize"}, OnUpdate: true,
-			Text: "requests count for placement; containers are not resized, since pods have no cgroups",
-		},
 	}
 }

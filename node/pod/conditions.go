@@ -2,6 +2,7 @@ package pod
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,9 +22,20 @@ func (in *Input) setConditions(s *corev1.PodStatus, all []corev1.ContainerStatus
 		ready, readyWhy = gates(in.Pod, s)
 	}
 	in.set(s, corev1.PodReady, ready, readyWhy)
+	in.setResizing(s)
 	if _, c := podutil.GetPodCondition(s, corev1.PodScheduled); c == nil {
 		// A pod that names its node itself never saw the binder.
 		in.set(s, corev1.PodScheduled, true, Why{})
+	}
+}
+
+// setResizing replaces the conditions of a resize, which are there only while they are true.
+func (in *Input) setResizing(s *corev1.PodStatus) {
+	s.Conditions = slices.DeleteFunc(s.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodResizePending || c.Type == corev1.PodResizeInProgress
+	})
+	if s.Phase != corev1.PodFailed && s.Phase != corev1.PodSucceeded {
+		s.Conditions = append(s.Conditions, in.Resizing...)
 	}
 }
 

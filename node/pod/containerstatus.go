@@ -48,9 +48,12 @@ func (in *Input) fromRuntime(c *corev1.Container, before corev1.ContainerStatus,
 		State:        in.containerState(c, instances[0]),
 		User:         userStatus(instances[0]),
 	}
-	if c.Resources.Requests != nil || c.Resources.Limits != nil {
-		s.Resources = c.Resources.DeepCopy()
-		s.AllocatedResources = c.Resources.Requests.DeepCopy()
+	// Also where there are none: the API takes a running container without for one that its node cannot resize.
+	s.Resources, s.AllocatedResources = c.Resources.DeepCopy(), c.Resources.Requests.DeepCopy()
+	if in.Actuated != nil && IsRunning(instances[0]) {
+		if has, ok := in.Actuated(c.Name); ok {
+			s.Resources = has.DeepCopy()
+		}
 	}
 	switch {
 	case len(instances) > 1:

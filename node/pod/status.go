@@ -24,6 +24,9 @@ type Input struct {
 	Failed   *Why // the pod as a whole was failed, by its deadline for example
 	Messages func(*ContainerRef) string
 	Now      time.Time
+	Resizing []corev1.PodCondition // of a resize that waits, or is under way
+	// Actuated is what a running container has; nil: what the pod says.
+	Actuated func(container string) (corev1.ResourceRequirements, bool)
 }
 
 // MakeStatus derives the status of a pod. It is pure but for messages, which reads termination messages.
@@ -37,6 +40,9 @@ func MakeStatus(in Input) corev1.PodStatus {
 		s.InitContainerStatuses = in.containerStatuses(in.Pod.Spec.InitContainers, in.Old.InitContainerStatuses, true)
 		s.ContainerStatuses = in.containerStatuses(in.Pod.Spec.Containers, in.Old.ContainerStatuses, false)
 		s.EphemeralContainerStatuses = in.containerStatuses(Ephemeral(in.Pod), in.Old.EphemeralContainerStatuses, false)
+	}
+	if whole := in.Pod.Spec.Resources; whole != nil {
+		s.AllocatedResources, s.Resources = whole.Requests.DeepCopy(), whole.DeepCopy()
 	}
 	all := append(append([]corev1.ContainerStatus{}, s.ContainerStatuses...), s.InitContainerStatuses...)
 	s.Phase = in.phase(all)

@@ -197,8 +197,9 @@ func TestQuota(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A period more at each end, and what is handed out to each processor at a time.
-	if allowed := quota * (time.Since(begin)/period + 3); time.Duration(n) > allowed {
+	// Two processors would be used twice over without the quota of a fifth. An emulated machine, whose clock ticks late, goes
+	// over it by three quarters.
+	if allowed := time.Since(begin)/2 + 3*quota; time.Duration(n) > allowed {
 		t.Errorf("used %v in %v, more than %v", time.Duration(n), time.Since(begin), allowed)
 	}
 	if got, err := tree.Get(group); err != nil || got.Quota != limits.Quota || got.Period != limits.Period {
