@@ -1,10 +1,8 @@
 package process
 
 import (
-	"bufio"
 	"fmt"
 	"os"
-	"strings"
 	"syscall"
 	"unsafe"
 
@@ -160,31 +158,21 @@ func newInitPage(o InitOptions) (*initPage, error) {
 
 // collect lists the anonymous writable memory of this process, less the surroundings of the page itself.
 func (p *initPage) collect() error {
-	f, err := os.Open("/proc/thread-self/maps")
+	memory, err := anonymousMemory("/proc/thread-self/maps")
 	if err != nil {
-		return fmt.Errorf("list memory for an init: %w", err)
+		return err
 	}
-	defer f.Close()
 	low := uintptr(unsafe.Pointer(p))
 	high := low + (unsafe.Sizeof(*p)+keepAround)&^(keepAround-1)
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		var from, to uintptr
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 || fields[1] != "rw-p" || fields[4] != "0" {
+	for _, m := range memory {
+		if m.from < high && low < m.to {
+			p.add(m.from, low)
+			p.add(high, m.to)
 			continue
 		}
-		if _, err := fmt.Sscanf(fields[0], "%x-%x", &from, &to); err != nil {
-			continue
-		}
-		if from < high && low < to {
-			p.add(from, low)
-			p.add(high, to)
-			continue
-		}
-		p.add(from, to)
+		p.add(m.from, m.to)
 	}
-	return lines.Err()
+	return nil
 }
 
 // keepAround is how much memory on both sides of its stack pointer the child keeps: more than a stack that

@@ -111,12 +111,27 @@ type spawnReport struct {
 
 // spawnSize is how much memory the arguments take, generously.
 func spawnSize(texts []string, program, groups int) int {
-	const word, others = int(unsafe.Sizeof(uintptr(0))), 4 << 10
+	const word, others = int(unsafe.Sizeof(uintptr(0))), 4<<10 + callsSize
 	size := others + program + 4*groups
 	for _, text := range texts {
 		size += len(text) + 3*word // the zero, what aligns the next, and a pointer
 	}
 	return size
+}
+
+// callsSize is enough for the calls themselves: one for each signal and capability, and some more.
+const callsSize = 256 * int(unsafe.Sizeof(rawCall{}))
+
+// shared gives the calls in the memory that the child has.
+func (l *childCalls) shared(calls []rawCall) []rawCall {
+	if len(calls) == 0 {
+		return nil
+	}
+	at := l.used
+	l.used += uintptr(len(calls)) * unsafe.Sizeof(rawCall{})
+	list := unsafe.Slice((*rawCall)(unsafe.Pointer(&l.mem[at:l.used][0])), len(calls))
+	copy(list, calls)
+	return list
 }
 
 func newChildCalls(size int) (*childCalls, error) {
@@ -223,10 +238,15 @@ func (l *childCalls) run() (int, error) {
 		return 0, fmt.Errorf("make a pipe for a process: %w", err)
 	}
 	defer unix.Close(pipe[0])
-	report := l.report()
-	fork := func() (uintptr, syscall.Errno) { return spawnChild(l.calls, report, l.flags) }
-	if len(l.before) > 0 {
-		fork = func() (uintptr, syscall.Errno) { return spawnBetween(l.before, l.calls, report) }
+	report, calls, before := l.report(), l.shared(l.calls), l.shared(l.before)
+	var memory []region // as it is now: what comes later is copied
+	if err := elsewhere(func() (err error) { memory, err = anonymousMemory("/proc/self/maps"); return err }); err != nil {
+		unix.Close(pipe[1])
+		return 0, err
+	}
+	fork := func() (uintptr, syscall.Errno) { return spawnChild(calls, report, l.flags, memory) }
+	if len(before) > 0 {
+		fork = func() (uintptr, syscall.Errno) { return spawnBetween(before, calls, report, memory) }
 	}
 	pid, err := forkWithoutSignals(fork)
 	unix.Close(pipe[1])
@@ -261,9 +281,12 @@ func (l *childCalls) run() (int, error) {
 //go:nosplit
 //go:norace
 //go:noinline
-func spawnChild(calls []rawCall, report *spawnReport, flags uintptr) (uintptr, syscall.Errno) {
-	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+func spawnChild(calls []rawCall, report *spawnReport, flags uintptr, memory []region) (uintptr, syscall.Errno) {
+	pid, errno := uintptr(0), syscall.Errno(0)
+	withhold(memory, uintptr(unsafe.Pointer(&pid)), unix.MADV_DONTFORK)
+	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, flags|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno != 0 || pid != 0 {
+		withhold(memory, uintptr(unsafe.Pointer(&pid)), unix.MADV_DOFORK)
 		return pid, errno
 	}
 	report.call, report.errno = makeCalls(calls)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -190,4 +191,42 @@ func TestErrorsOfAFilteredCommandAreThoseOfOthers(t *testing.T) {
 			t.Errorf("without a filter: %s\nwith one: %s", texts[0], texts[1])
 		}
 	}
+}
+
+// TestManySpawnAtOnce: each withholds this process's memory from its child for a moment, and none from another one's.
+func TestManySpawnAtOnce(t *testing.T) {
+	needRoot(t)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	filter := filterOf(t, filterAllows, 0)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for i := range 15 {
+				garbage := make([]byte, 1<<20)
+				for j := range garbage {
+					garbage[j] = byte(i)
+				}
+				var pid int
+				err := OnThread(func() (err error) {
+					pid, err = Command{Args: []string{"sh", "-c", "exit 7"}, Filter: filter}.Start([3]uintptr{null.Fd(), null.Fd(), null.Fd()}, false)
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if code, _, err := NewChild(pid).Wait(); code != 7 || err != nil {
+					t.Errorf("a process ends with %d, %v, want 7", code, err)
+				}
+				if garbage[1<<19] != byte(i) {
+					t.Error("our own memory was changed")
+				}
+			}
+		})
+	}
+	all.Wait()
 }

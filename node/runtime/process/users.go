@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,7 +90,7 @@ func (u *Users) Close() {
 // HoldNamespaces forks a process with a new user namespace and others that belong to it. It does nothing until release
 // ends it, or the calling thread ends.
 func HoldNamespaces(kinds uintptr, ids IDs) (pid int, release func(), err error) {
-	list, err := newChildCalls(4 << 10)
+	list, err := newChildCalls(4<<10 + callsSize)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -97,7 +98,7 @@ func HoldNamespaces(kinds uintptr, ids IDs) (pid int, release func(), err error)
 	list.add("end with the thread", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
 	list.add("wait", unix.SYS_PPOLL)
 	pid, err = forkWithoutSignals(func() (uintptr, syscall.Errno) {
-		return spawnChild(list.calls, list.report(), unix.CLONE_NEWUSER|kinds)
+		return spawnChild(list.calls, list.report(), unix.CLONE_NEWUSER|kinds, nil)
 	})
 	if err != nil {
 		return 0, nil, fmt.Errorf("make a user namespace: %w (sysctl user.max_user_namespaces says how many there may be)", err)
@@ -164,13 +165,16 @@ func (l *childCalls) after(between int) (int, error) {
 //go:nosplit
 //go:norace
 //go:noinline
-func spawnBetween(before, calls []rawCall, report *spawnReport) (uintptr, syscall.Errno) {
-	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+func spawnBetween(before, calls []rawCall, report *spawnReport, memory []region) (uintptr, syscall.Errno) {
+	pid, errno := uintptr(0), syscall.Errno(0)
+	withhold(memory, uintptr(unsafe.Pointer(&pid)), unix.MADV_DONTFORK)
+	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno != 0 || pid != 0 {
+		withhold(memory, uintptr(unsafe.Pointer(&pid)), unix.MADV_DOFORK)
 		return pid, errno
 	}
 	if report.between, report.errno = makeCalls(before); report.between == 0 {
-		if pid, errno = spawnChild(calls, report, unix.CLONE_PARENT); errno != 0 {
+		if pid, errno = spawnChild(calls, report, unix.CLONE_PARENT, nil); errno != 0 {
 			report.errno = uint32(errno)
 		}
 		report.pid = uint32(pid)
@@ -182,7 +186,7 @@ func spawnBetween(before, calls []rawCall, report *spawnReport) (uintptr, syscal
 
 // forkInit forks an init in the user namespace.
 func (u *Users) forkInit(page *initPage, o InitOptions) (int, error) {
-	list, err := newChildCalls(4 << 10)
+	list, err := newChildCalls(4<<10 + callsSize)
 	if err != nil {
 		return 0, err
 	}
