@@ -33,7 +33,7 @@ type System struct {
 // Find looks for control groups. In a mount namespace without them, as `ip netns exec` makes one, it opens views of its
 // own, which hold as long as the process does.
 func Find() (System, error) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return System{}, fmt.Errorf("look for cgroups: %w", err)
 	}

@@ -80,7 +80,7 @@ func (t *Tree) Open() error {
 		if t.V1[c] == "" {
 			continue
 		}
-		if err := os.MkdirAll(filepath.Join(t.V1[c], t.top), 0o755); err != nil {
+		if err := makeTop(filepath.Join(t.V1[c], t.top)); err != nil {
 			t.missing[c] = err
 		}
 	}
@@ -93,6 +93,17 @@ func (t *Tree) Open() error {
 	return nil
 }
 
+// makeTop makes a folder, and sees that it can be written to: an earlier start may have made it.
+func makeTop(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Access(dir, unix.W_OK); err != nil {
+		return &os.PathError{Op: "write to", Path: dir, Err: err}
+	}
+	return nil
+}
+
 // openV2 makes the top folder and has the controllers handed down to it. Those that version 1 has stay there.
 func (t *Tree) openV2(cfg Config) {
 	wanted := slices.DeleteFunc(slices.Clone(controllers[:]), func(c string) bool { return t.V1[c] != "" || !slices.Contains(t.OnV2, c) })
@@ -101,7 +112,7 @@ func (t *Tree) openV2(cfg Config) {
 		return
 	}
 	dir := filepath.Join(t.Unified, t.top)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := makeTop(dir); err != nil {
 		for _, c := range wanted {
 			t.missing[c] = err
 		}
@@ -167,6 +178,9 @@ func (t *Tree) moveOwn(from string, own []int) error {
 
 // serverLeaf has the server where it had to make place.
 const serverLeaf = "server"
+
+// DataDir is whose tree it is.
+func (t *Tree) DataDir() string { return t.cfg.DataDir }
 
 // Top is the path of the tree.
 func (t *Tree) Top() string { return t.top }
@@ -248,7 +262,7 @@ func (t *Tree) topOf(at string) (string, bool) {
 
 func (t *Tree) makeIn(root, top, path string) error {
 	at := filepath.Join(root, top)
-	if _, err := os.Stat(at); err != nil {
+	if unix.Access(at, unix.W_OK) != nil {
 		return nil // a controller that is missing
 	}
 	rest := strings.TrimPrefix(path, top)

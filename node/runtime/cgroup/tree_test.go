@@ -251,3 +251,36 @@ func TestSweep(t *testing.T) {
 		t.Error("a group outside of the tree was made")
 	}
 }
+
+// TestReadOnly: a hierarchy that cannot be written to is named, and nothing fails for it, also where an earlier start could.
+func TestReadOnly(t *testing.T) {
+	before := newTree(t)
+	needs(t, before, cgroup.Memory)
+	err := process.OnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return err
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			return err
+		}
+		root := before.Unified
+		if v1 := before.V1[cgroup.Memory]; v1 != "" {
+			root = v1
+		}
+		if err := unix.Mount("", root, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			return err
+		}
+		tree := cgroup.New(cgroup.Config{DataDir: before.DataDir()})
+		if err := tree.Open(); err != nil {
+			return err
+		}
+		if gaps := tree.Missing(); len(gaps) == 0 || !strings.Contains(fmt.Sprint(gaps), "memory limits are not enforced: cgroup controller memory") ||
+			!strings.Contains(fmt.Sprint(gaps), "read-only") {
+			t.Errorf("missing: %v", gaps)
+		}
+		return tree.Make(podGroup(tree), cgroup.Resources{Memory: 1 << 20, Shares: 2})
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
