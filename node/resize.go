@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
@@ -84,15 +85,7 @@ func (n *Node) mayResize(pod *corev1.Pod, st *podplan.State) (reason, message st
 	if len(st.Running()) > 0 && !n.hasGroup(pod) {
 		return corev1.PodReasonInfeasible, "In-place resize is not possible: the pod runs from before this node had cgroups; make it anew"
 	}
-	var others []*corev1.Pod
-	n.mu.Lock()
-	for uid, other := range n.workers {
-		if p := other.allocated.Load(); uid != pod.UID && p != nil && !isFinal(other.phase()) {
-			others = append(others, p)
-		}
-	}
-	n.mu.Unlock()
-	message, ever := resources.Short(pod, others, n.allocatable)
+	message, ever := resources.Short(pod, n.granted(pod.UID), n.allocatable)
 	switch {
 	case message == "":
 		return "", ""
@@ -100,6 +93,36 @@ func (n *Node) mayResize(pod *corev1.Pod, st *podplan.State) (reason, message st
 		return corev1.PodReasonInfeasible, message
 	}
 	return corev1.PodReasonDeferred, message
+}
+
+// granted are the pods of this node but one, with what each was given. After a start that is on the disk for those whose
+// workers have not looked yet: without them a pod that waits would get their room.
+func (n *Node) granted(but types.UID) []*corev1.Pod {
+	all := map[types.UID]*corev1.Pod{}
+	for _, o := range n.pods.GetStore().List() {
+		if pod := o.(*corev1.Pod); n.ours(pod) && !isFinal(pod.Status.Phase) {
+			all[pod.UID] = pod
+		}
+	}
+	looked := map[types.UID]bool{}
+	n.mu.Lock()
+	for uid, w := range n.workers {
+		if isFinal(w.phase()) {
+			delete(all, uid)
+		} else if p := w.allocated.Load(); p != nil {
+			all[uid], looked[uid] = p, true
+		}
+	}
+	n.mu.Unlock()
+	delete(all, but)
+	var others []*corev1.Pod
+	for uid, pod := range all {
+		if !looked[uid] {
+			pod, _ = n.loadGrants(pod).Allocated.Apply(pod)
+		}
+		others = append(others, pod)
+	}
+	return others
 }
 
 // hasGroup says whether a pod that runs has a cgroup; one of svcplane/echo alone needs none.
