@@ -91,7 +91,7 @@ func (n *Node) seccomp(pod *corev1.Pod, c *corev1.Container) (*runtimeapi.Securi
 	case p == nil || p.Type != corev1.SeccompProfileTypeLocalhost:
 		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}, nil
 	case p.LocalhostProfile == nil || *p.LocalhostProfile == "":
-		return nil, errors.New("localhostProfile must be set if seccompProfile type is Localhost.")
+		return nil, errors.New("localhostProfile must be set if seccompProfile type is Localhost")
 	case !filepath.IsLocal(*p.LocalhostProfile):
 		return nil, fmt.Errorf("localhostProfile %q must be a path within the node's directory of seccomp profiles", *p.LocalhostProfile)
 	}

@@ -29,7 +29,6 @@ type keeper struct {
 	raw    []byte // not written yet
 	silent bool   // a file's content is read
 	spoilt bool   // a file was replaced by another one of its name: its content is not kept
-	err    error
 }
 
 func newKeeper(from io.Reader, path string) (*keeper, error) {
