@@ -73,12 +73,6 @@ func (n *Node) known(ctx context.Context) (map[types.UID]bool, error) {
 	return known, nil
 }
 
-// HasPod says whether a pod with this UID has a directory below dir (Config.Dir): one that ran here, and may run still.
-func HasPod(dir, uid string) bool {
-	_, err := os.Stat(filepath.Join(dir, "pods", uid))
-	return err == nil && uid == filepath.Base(uid)
-}
-
 // Cleanup unmounts and removes the volumes of all pods below dir (Config.Dir) and keeps the logs; the node may get
 // another name. Nothing of the pods may run any more. A directory that does not exist is no error.
 func Cleanup(dir string) error {

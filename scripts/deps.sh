@@ -12,7 +12,7 @@ wanted=(
 [ "${1:-}" = bench ] && wanted+=(wrk:wrk dnsperf:dnsperf)
 [ "${1:-}" = bench-ingress ] && wanted+=(wrk:wrk h2load:nghttp2-client nginx:nginx haproxy:haproxy)
 [ "${1:-}" = bench-pods ] && wanted+=(containerd:containerd runc:runc /usr/lib/cni/bridge:containernetworking-plugins)
-[ "${1:-}" = test ] && wanted+=(musl-gcc:musl-tools systemd-analyze:systemd dpkg-deb:dpkg containerd:containerd runc:runc)
+[ "${1:-}" = test ] && wanted+=(musl-gcc:musl-tools systemd-analyze:systemd dpkg-deb:dpkg)
 [ "${1:-}" = deb ] && wanted+=(dpkg-deb:dpkg lintian:lintian)
 [ "${1:-}" = dist-check ] && wanted+=(qemu-arm-static:qemu-user-static)
 [ "${1:-}" = systemd-check ] && wanted+=(systemd-nspawn:systemd-container)

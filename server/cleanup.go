@@ -56,7 +56,6 @@ func cleanUpKernel(ctx context.Context, dataDir string) error {
 		what string
 		do   func() error
 	}{
-		{"pods in another container runtime", func() error { return cleanRemote(ctx, dataDir) }},
 		{"pods, their links and namespaces", func() error { return runtime.Cleanup(ctx, RuntimeDir(dataDir)) }},
 		{"the pods' volumes", func() error { return node.Cleanup(nodeDir(dataDir)) }},
 		{"the cluster DNS address", dns.Cleanup},

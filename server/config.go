@@ -40,7 +40,6 @@ type Config struct {
 	Ingress                IngressConfig
 	Proxy                  ProxyConfig
 	HostImages             hostimages.Mode
-	RuntimeEndpoint        string // of another container runtime, unix:///...; empty: the embedded one
 	Registries             string // path of registries.yaml; empty: RegistriesPath
 	SeccompDefault         bool   // RuntimeDefault is the profile of containers that have none
 	ImageGC                imagegc.Policy

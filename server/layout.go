@@ -55,8 +55,6 @@ var layout = []piece{
 	{"runtime/containers", directory, mendAnew + ", and the pods are started anew"},
 	{"runtime/sandboxes", directory, mendAnew + ", and the pods are started anew"},
 	{"runtime/images", directory, mendAnew + ", and pods wait for images until `svcplane image import`"},
-	{"cni", directory, mendAnew + ", and pods of another container runtime lose their network"},
-	{"cni/endpoint", file, mendAnew},
 	{"volumes", directory, "put back a copy of it: it has the files of PersistentVolumes"},
 }
 

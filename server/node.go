@@ -1,11 +1,13 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 
@@ -19,6 +21,8 @@ import (
 	"svcplane/descriptors"
 	"svcplane/metrics/scrape"
 	"svcplane/node"
+	"svcplane/node/runtime"
+	"svcplane/node/runtime/cgroup"
 	"svcplane/node/runtime/image"
 	"svcplane/proxy/switchover"
 	"svcplane/server/admin"
@@ -109,8 +113,21 @@ func (n *Node) mode() string {
 
 func (n *Node) addPods() error {
 	c := n.cfg
-	groups := n.podGroups()
-	rt, err := n.podRuntime(groups)
+	groups := cgroup.New(cgroup.Config{DataDir: RuntimeDir(c.DataDir), Under: c.Cgroup, Own: func() []int { return []int{os.Getpid()} }})
+	rt, err := runtime.New(runtime.Config{
+		DataDir:      RuntimeDir(c.DataDir),
+		NodeName:     c.NodeName,
+		NodeIPs:      c.NodeIPs,
+		PodCIDR:      c.PodCIDRs[0],
+		PodCIDR6:     c.podCIDR6(),
+		NoMasquerade: c.ServiceCIDRs,
+		Own:          c.listeners(),
+		HostAccess:   n.hostAccess(),
+		Hide:         []string{c.DataDir},
+		Registries:   cmp.Or(c.Registries, RegistriesPath(c.DataDir)),
+		Archives:     archivesDir(c.DataDir),
+		Cgroups:      groups,
+	})
 	if err != nil {
 		return err
 	}

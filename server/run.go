@@ -79,9 +79,6 @@ func (p *Process) serve(ctx context.Context, ready chan<- struct{}) (err error) 
 	if err != nil {
 		return err
 	}
-	if err := cfg.checkRuntime(); err != nil {
-		return err
-	}
 	reserved, err := reserve(ctx, cfg, host)
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 const module = "svcplane"
 
 // rooms are the components. They meet in API objects: a room imports another only where mayImport says so.
-var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/hostimages", "apiserver/resourcemetrics", "apiserver/store", "cmd/svcplane", "server", "server/admin", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "ingress/route", "ingress/source", "ingress/source/ingress", "ingress/source/ingress/annotations", "ingress/upstream", "ingress/http1", "ingress/h2", "ingress/listen", "ingress/serve", "ingress/pace", "ingress/rawio", "node", "node/cni", "node/eviction", "node/imagegc", "node/pod", "node/remote", "node/resources", "node/runtime", "node/runtime/cgroup", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "measure", "systemd", "packaging"}
+var rooms = []string{"address", "apiserver", "apiserver/fields", "apiserver/hostimages", "apiserver/resourcemetrics", "apiserver/store", "cmd/svcplane", "server", "server/admin", "controllers", "catalog", "listeners", "proxy", "proxy/iptables", "proxy/ebpf", "proxy/switchover", "proxy/proxytest", "dns", "ingress", "ingress/route", "ingress/source", "ingress/source/ingress", "ingress/source/ingress/annotations", "ingress/upstream", "ingress/http1", "ingress/h2", "ingress/listen", "ingress/serve", "ingress/pace", "ingress/rawio", "node", "node/eviction", "node/imagegc", "node/pod", "node/resources", "node/runtime", "node/runtime/cgroup", "diagnose", "disk", "descriptors", "inprocess", "printer", "usage", "metrics", "measure", "systemd", "packaging"}
 
 // mayImport lists, for each room, the other rooms that its code may import.
 var mayImport = map[string][]string{
@@ -35,15 +35,13 @@ var mayImport = map[string][]string{
 	"ingress/h2":             {"ingress/pace"},
 	"node":                   {"catalog", "disk", "inprocess", "listeners", "measure", "metrics", "node/eviction", "node/imagegc", "node/pod", "node/resources", "node/runtime/cgroup"},
 	"node/runtime":           {"disk", "listeners", "measure", "node/runtime/cgroup"},
-	"node/cni":               {"node/runtime"},
-	"node/remote":            {"measure", "node/cni", "node/runtime"},
 	"proxy/iptables":         {"proxy", "listeners", "metrics"},
 	"proxy/ebpf":             {"proxy", "listeners", "metrics"},
 	"proxy/switchover":       {"proxy", "proxy/iptables", "proxy/ebpf"},
 	"proxy/proxytest":        {"proxy", "catalog", "listeners"},
 	// builds all of the others and joins them; nobody but the command may import it
 	"server":       {everything},
-	"cmd/svcplane": {"server", "server/admin", "apiserver/hostimages", "diagnose", "dns", "node/cni", "node/eviction", "node/imagegc", "node/remote", "node/runtime", "packaging", "printer", "proxy/ebpf", "usage"},
+	"cmd/svcplane": {"server", "server/admin", "apiserver/hostimages", "diagnose", "dns", "node/eviction", "node/imagegc", "node/runtime", "packaging", "printer", "proxy/ebpf", "usage"},
 }
 
 // everything is every other room but the command.
@@ -92,7 +90,6 @@ var onlyIn = []struct {
 	}},
 	{"github.com/opencontainers/cgroups", map[string][]string{"node/runtime/cgroup": {""}}},
 	{"github.com/cilium/ebpf", map[string][]string{"proxy/ebpf": {""}}},
-	{"github.com/containernetworking/cni", map[string][]string{"node/cni": {""}}},
 	{"github.com/moby/profiles", map[string][]string{"node/runtime": {""}}},
 	{"github.com/coreos/go-iptables", map[string][]string{"proxy/iptables": {""}}},
 }

@@ -118,13 +118,6 @@ func (l *lab) tearDown(report reporter) {
 			report.Errorf("svcplane cleanup --data: %v: %s", err, out)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(l.dir, "containerd")); err == nil {
-		end := l.script("down")
-		end.Path = filepath.Join(l.root, "scripts", "containerd.sh")
-		if out, err := end.CombinedOutput(); err != nil {
-			report.Errorf("ending containerd: %v: %s", err, out)
-		}
-	}
 	if out, err := l.script("leftovers").CombinedOutput(); err != nil || len(out) > 0 {
 		report.Errorf("processes are left (%v):\n%s", err, out)
 	}

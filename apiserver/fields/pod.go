@@ -38,7 +38,7 @@ func podRejections() []Row {
 	return []Row{
 		{
 			Fields: "runtimeClassName", Fate: Rejected,
-			Text: "the embedded container runtime has no handlers; leave it out, or start with --container-runtime-endpoint, where the other runtime has its own",
+			Text: "this node has one container runtime, the default, and no handler; leave it out",
 		},
 		{
 			Fields: "os", Fate: Rejected, Mean: "not linux", If: when(func(s *corev1.PodSpec) bool { return s.OS != nil && s.OS.Name != corev1.Linux }),

@@ -42,7 +42,6 @@ func (o *Options) register(fs *pflag.FlagSet) {
 		fs.StringSliceVar(&o.Disable, "disable", nil, "parts to leave out: dns, ingress, node, proxy")
 		o.Node.register(fs)
 	})
-	usage.Group(fs, "Container runtime", o.Node.registerRuntime)
 	usage.Group(fs, "Images", o.Node.registerImages)
 	usage.Group(fs, "Eviction", o.Node.registerEviction)
 	usage.Group(fs, "Logs of containers", o.Node.registerLogs)

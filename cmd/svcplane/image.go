@@ -34,18 +34,8 @@ func newImage(dataDir *string) *cobra.Command {
 			"  svcplane image alias nginx:1 svcplane/echo\n" +
 			"  svcplane image list",
 	}
-	cmd.PersistentPreRunE = func(*cobra.Command, []string) error { return ownImages(*dataDir) }
 	cmd.AddCommand(newImagePull(dataDir), newImageImport(dataDir), newImageAlias(dataDir), newImageList(dataDir), newImageRemove(dataDir), newImageExport(dataDir), newImagePrune(dataDir))
 	return cmd
-}
-
-// ownImages refuses where pods get their images from another container runtime.
-func ownImages(dataDir string) error {
-	endpoint, err := server.RuntimeEndpoint(dataDir)
-	if err != nil || endpoint == "" {
-		return err
-	}
-	return fmt.Errorf("the pods of %s run in %s, which has images of its own: use its command, such as `ctr -n k8s.io images import ARCHIVE` or `crictl pull REF`", dataDir, endpoint)
 }
 
 // imageRefs are the names that an image of the store can be asked for by, and those of aliases.

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"svcplane/node/cni"
 	"svcplane/node/runtime"
 	"svcplane/usage"
 )
@@ -20,9 +19,6 @@ func init() { goruntime.LockOSThread() }
 func main() {
 	// this binary, executed again, is also what holds the pods' containers
 	if handled, code := runtime.Main(os.Args); handled {
-		os.Exit(code)
-	}
-	if handled, code := cni.Main(os.Args); handled {
 		os.Exit(code)
 	}
 	// Libraries put flags of theirs into this set, and cobra would offer them with every command.

@@ -15,7 +15,6 @@ import (
 	"svcplane/apiserver/hostimages"
 	"svcplane/node/eviction"
 	"svcplane/node/imagegc"
-	"svcplane/node/remote"
 	"svcplane/node/runtime/pull"
 	"svcplane/server"
 )
@@ -37,8 +36,6 @@ type nodeOptions struct {
 
 	SystemReserved, KubeReserved []string
 	PodMaxPIDs                   int64
-
-	RuntimeEndpoint string
 }
 
 // podMaxPIDs is the usual limit of a pod's processes: an eighth of what a kernel has by default (32768), so that the machine
@@ -82,10 +79,6 @@ func (o *nodeOptions) checkLogs(c *server.Config) error {
 	return nil
 }
 
-func (o *nodeOptions) registerRuntime(fs *pflag.FlagSet) {
-	fs.StringVar(&o.RuntimeEndpoint, "container-runtime-endpoint", "", "socket of another container runtime that runs the pods, such as unix:///run/containerd/containerd.sock, as with the kubelet's flag; its configuration has to name <data-dir>/cni (see docs/runtimes.md). Default: the embedded one")
-}
-
 func (o *nodeOptions) registerImages(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Registries, "registries", "", "file that says where images come from, with mirrors, credentials and certificates, in the form of k3s' registries.yaml; it is read at each pull (default <data-dir>/registries.yaml, if it is there)")
 	usual := imagegc.DefaultPolicy()
@@ -99,14 +92,6 @@ func (o *nodeOptions) check(c *server.Config) error {
 	var err error
 	if c.HostImages, err = hostimages.ParseMode(o.HostImages); err != nil {
 		return fmt.Errorf("--host-images %q: %w", o.HostImages, err)
-	}
-	if c.RuntimeEndpoint = o.RuntimeEndpoint; o.RuntimeEndpoint != "" {
-		if err := remote.CheckEndpoint(o.RuntimeEndpoint); err != nil {
-			return fmt.Errorf("--container-runtime-endpoint %q: %w", o.RuntimeEndpoint, err)
-		}
-		if o.Registries != "" {
-			return errors.New("--registries is for the embedded container runtime: with --container-runtime-endpoint, the other runtime's own configuration says where images come from")
-		}
 	}
 	if c.Registries = o.Registries; o.Registries != "" {
 		if _, err := os.Stat(o.Registries); err != nil {

@@ -67,7 +67,7 @@ func (o Options) prepare() error {
 	if err := unix.Sethostname([]byte(o.Hostname)); err != nil {
 		return fmt.Errorf("set the hostname %q: %w", o.Hostname, err)
 	}
-	return SetupLoopback()
+	return setupLoopback()
 }
 
 // makeInside makes a user namespace, and the others in it.

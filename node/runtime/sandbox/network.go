@@ -19,7 +19,7 @@ import (
 // second, since both ends know each other's link address.
 var (
 	Gateway  = netip.AddrFrom4([4]byte{169, 254, 1, 1})
-	Gateway6 = netip.MustParseAddr("fe80::1")
+	gateway6 = netip.MustParseAddr("fe80::1")
 )
 
 const podLink = "eth0"
@@ -187,7 +187,7 @@ func setupPod(addrs []netip.Addr, gatewayMAC net.HardwareAddr) (net.HardwareAddr
 func defaultRoute(index int, ipv4 bool, gatewayMAC net.HardwareAddr) error {
 	gateway := Gateway
 	if !ipv4 {
-		gateway = Gateway6
+		gateway = gateway6
 	}
 	// Proxy ARP on the host answers only while the host has some route towards 169.254.1.1; a permanent
 	// entry makes pods independent of the host having a default route.
@@ -204,47 +204,6 @@ func defaultRoute(index int, ipv4 bool, gatewayMAC net.HardwareAddr) error {
 
 // Detach removes the veth of sandbox id, and with it its routes; that there is none is no error.
 func (n Network) Detach(id string) error { return removeLink(LinkName(id)) }
-
-// HasLink says whether the veth of sandbox id is there: it goes with the pod's namespace.
-func HasLink(id string) bool {
-	_, err := netlink.LinkByName(LinkName(id))
-	return err == nil
-}
-
-// Check says what of a pod's network is not as Attach made it.
-func (n Network) Check(id string, ns *os.File, addrs []netip.Addr) error {
-	host, err := netlink.LinkByName(LinkName(id))
-	if err != nil {
-		return fmt.Errorf("find link %s: %w", LinkName(id), err)
-	}
-	for _, addr := range addrs {
-		routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Dst: single(addr), LinkIndex: host.Attrs().Index}, netlink.RT_FILTER_DST|netlink.RT_FILTER_OIF)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return fmt.Errorf("list the routes to %s: %w", addr, err)
-		}
-		if len(routes) == 0 {
-			return fmt.Errorf("no route leads to %s by link %s", addr, LinkName(id))
-		}
-	}
-	return process.InNet(fmt.Sprintf("/proc/self/fd/%d", ns.Fd()), func() error { return checkPod(addrs) })
-}
-
-func checkPod(addrs []netip.Addr) error {
-	link, err := netlink.LinkByName(podLink)
-	if err != nil {
-		return fmt.Errorf("find the pod's link %s: %w", podLink, err)
-	}
-	have, err := netlink.AddrList(link, netlink.FAMILY_ALL)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return fmt.Errorf("list the pod's addresses: %w", err)
-	}
-	for _, addr := range addrs {
-		if !slices.ContainsFunc(have, func(a netlink.Addr) bool { return addrOf(a.IP) == addr }) {
-			return fmt.Errorf("the pod's link %s has not the address %s", podLink, addr)
-		}
-	}
-	return nil
-}
 
 // Prune removes the veths of sandboxes that keep does not know: what a crash or a lost data directory left.
 func (n Network) Prune(keep func(link string) bool) error {
@@ -277,8 +236,7 @@ func removeLink(name string) error {
 	return nil
 }
 
-// SetupLoopback brings lo of this network namespace up.
-func SetupLoopback() error {
+func setupLoopback() error {
 	link, err := netlink.LinkByName("lo")
 	if err != nil {
 		return fmt.Errorf("find the pod's loopback: %w", err)
